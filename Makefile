@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: BSD-2-Clause
+# A thin front of Meson: everything that matters is in meson.build.
+
+PREFIX = /usr/local
+
+.PHONY: all run test bench check install clean
+
+# build/weir, with optimisation and debug information
+all: build/build.ninja
+	ninja -C build
+
+build/build.ninja:
+	meson setup --prefix=$(PREFIX) build
+
+# The main job: sort(1) in a quarter of the memory that it needs
+run:
+	sh tools/run
+
+test: all
+	meson test -C build --no-rebuild --print-errorlogs
+
+bench: all
+	build/weir bench fault
+
+# Unit and stress tests under ASan and UBSan, then under TSan
+check:
+	sh tools/check
+
+# PREFIX counts where build/ is made new; DESTDIR as usual
+install: all
+	meson install -C build --no-rebuild
+
+clean:
+	rm -rf build build-*

@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "agent.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <mimalloc.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/atomic.h"
+#include "base/base.h"
+#include "base/log.h"
+#include "config.h"
+#include "os/mem.h"
+#include "report.h"
+
+struct agent agent;
+
+/* mimalloc cuts its memory into segments of 32 MiB; the region starts at a multiple of that. */
+enum { SEGMENT = 32 << 20 };
+
+static struct config config;   /* (C) after the constructor */
+static pid_t agent_pid;	       /* (C) whose statistics these are: not a vfork child's */
+static uint64_t began_ns;      /* (C) */
+static _Atomic bool reported;  /* (A) */
+static _Atomic bool fork_told; /* (A) */
+
+struct weir *agent_weir(void)
+{
+	/* Pairs with the release in the constructor. */
+	return load_acquire(&agent.state) == AGENT_MANAGED ? agent.weir : NULL;
+}
+
+/* Before main: a message, and nothing started. */
+static _Noreturn void refuse(const char *what, int err)
+{
+	const char *advice = "";
+
+	if (err == -EPERM)
+		advice = "; set vm.unprivileged_userfaultfd=1, or give access to /dev/userfaultfd";
+	else if (err == -ENOSYS)
+		advice = "; Linux 5.9 or later with CONFIG_USERFAULTFD is needed";
+	else if (err == -ENOMEM)
+		advice = "; look at ulimit -v and vm.overcommit_memory";
+	log_line("%s: %s%s", what, errno_name(err), advice);
+	syscall(SYS_exit_group, 125);
+	__builtin_unreachable();
+}
+
+/* --- the region, before anything else --- */
+
+static void region_map(void)
+{
+	/* Address space costs nothing until it is used; where it is limited, less will do. */
+	for (uint64_t bytes = GIB(256); bytes >= MIB(256); bytes /= 2) {
+		char *region = mem_region_map(bytes, SEGMENT);
+
+		if (region) {
+			agent.region_bytes = bytes;
+			agent.region = region;
+			return;
+		}
+	}
+	refuse("no address space for a region", -ENOMEM);
+}
+
+void agent_early(void)
+{
+	region_map();
+	/* All of malloc comes from the region, nothing from the system. */
+	mi_option_set(mi_option_limit_os_alloc, 1);
+	/* Not "committed": then mimalloc gives the memory of freed segments back, which costs us a discard and
+	 * saves compressing garbage. */
+	if (!mi_manage_os_memory_ex(agent.region, agent.region_bytes, false, false, true, -1, false,
+				    NULL))
+		refuse("mimalloc did not take the region", -ENOMEM);
+	store_release(&agent.state, AGENT_EARLY);
+}
+
+/* --- forks --- */
+
+static void before_fork(void)
+{
+	struct weir *weir = agent_weir();
+
+	if (!weir)
+		return;
+	if (!exchange_relaxed(&fork_told, true))
+		log_line("the program forks: all its pages come in first, and the child runs "
+			 "without a limit");
+	weir_thread_unbind(weir);
+	(void)weir_before_fork(weir);
+}
+
+static void after_fork_parent(void)
+{
+	struct weir *weir = agent_weir();
+
+	if (weir)
+		weir_after_fork(weir);
+}
+
+/* The child has the memory, all of it present, no handlers and no userfaultfd: it is plain from here on. */
+static void after_fork_child(void)
+{
+	if (load_relaxed(&agent.state) == AGENT_MANAGED)
+		store_release(&agent.state, AGENT_PLAIN);
+}
+
+/* --- start and end --- */
+
+static void options_fill(struct weir_options *options)
+{
+	*options = (struct weir_options){
+		.size = sizeof(*options),
+		.limit = config.limit,
+		.compressed_share = config.compressed_share,
+		.store_dir = config.store_dir[0] ? config.store_dir : NULL,
+		.handlers = config.handlers,
+		.placement = config.no_placement ? WEIR_PLACEMENT_NONE : WEIR_PLACEMENT_AUTO,
+	};
+}
+
+__attribute__((constructor)) static void agent_start(void)
+{
+	const char *text = getenv(CONFIG_VARIABLE);
+	struct weir_options options;
+	int err;
+
+	began_ns = now_ns();
+	if (!agent.region)
+		agent_early();
+	if (!text || config_parse(text, &config)) {
+		log_line("the agent is loaded without a limit; use weir run");
+		return;
+	}
+	agent_pid = (pid_t)syscall(SYS_getpid);
+	report_prepare(&config);
+	options_fill(&options);
+	err = weir_open(&options, &agent.weir);
+	if (err)
+		refuse("userfaultfd", err);
+	err = weir_region_adopt(agent.weir, agent.region, agent.region_bytes);
+	if (err)
+		refuse("userfaultfd cannot take the region", err);
+	err = pthread_atfork(before_fork, after_fork_parent, after_fork_child);
+	if (err)
+		refuse("pthread_atfork", -err);
+	weir_thread_attach(agent.weir);
+	/* Pairs with the acquire in agent_weir. */
+	store_release(&agent.state, AGENT_MANAGED);
+}
+
+void agent_report(void)
+{
+	struct weir *weir = agent_weir();
+
+	if (!weir || config.stats == STATS_NONE || (pid_t)syscall(SYS_getpid) != agent_pid ||
+	    exchange_relaxed(&reported, true))
+		return;
+	report_print(weir, &config, now_ns() - began_ns);
+}
+
+__attribute__((destructor)) static void agent_end(void)
+{
+	agent_report();
+}

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What `weir run` tells the agent: one environment variable, WEIR_RUN, "key=value" pairs separated by ':', so that
+ * programs that the program starts are told too. Values are percent-escaped where they hold ':' or '%'.
+ */
+#ifndef WEIR_AGENT_CONFIG_H
+#define WEIR_AGENT_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define CONFIG_VARIABLE "WEIR_RUN"
+
+enum stats_form { STATS_NONE, STATS_TABLE, STATS_JSON };
+
+struct config {
+	uint64_t limit;
+	uint64_t compressed_share; /* 0: default */
+	unsigned handlers;	   /* 0: default */
+	bool no_placement;
+	enum stats_form stats;
+	char stats_file[4096]; /* empty: standard error */
+	char store_dir[4096];  /* empty: default */
+	char preload[4096];    /* the agent's own path, as in LD_PRELOAD */
+};
+
+/* Both 0 or -errno: -ENAMETOOLONG; -EINVAL: not a configuration. */
+int config_format(const struct config *config, char *text, size_t room);
+int config_parse(const char *text, struct config *config);
+
+#endif

@@ -1,0 +1,322 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Calls of the program, and of mimalloc, that weir must know of.
+ *
+ * madvise on the region: what mimalloc gives back is discarded through the page states.
+ *
+ * Threads and processes inherit the CPU affinity of their creator: a thread that weir has bound beside its handler is
+ * let go before it creates one, and before the program looks at its affinity. SIGBUS stays unblocked, since a
+ * poisoned page is told by it.
+ */
+#include <dlfcn.h>
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/sysinfo.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "agent.h"
+#include "base/base.h"
+#include "os/mem.h"
+
+/* The next definition of a name behind the agent's. Looked up once each; a race looks it up twice. */
+#define NEXT(name)                                                                                 \
+	({                                                                                         \
+		static __typeof__(&name) next_;                                                    \
+		if (!next_)                                                                        \
+			next_ = (__typeof__(&name))dlsym(RTLD_NEXT, #name);                        \
+		next_;                                                                             \
+	})
+
+static void let_go(void)
+{
+	struct weir *weir = agent_weir();
+
+	if (weir)
+		weir_thread_unbind(weir);
+}
+
+/* --- memory --- */
+
+AGENT_EXPORT int madvise(void *addr, size_t bytes, int advice)
+{
+	struct weir *weir = agent_weir();
+	int err;
+
+	if (!weir || !agent.region || !agent_owns(addr))
+		return (int)syscall(SYS_madvise, addr, bytes, advice);
+	switch (advice) {
+	case MADV_DONTNEED:
+	case MADV_FREE:
+		err = weir_region_discard(weir, addr, ALIGN_UP(bytes, PAGE_SIZE));
+		if (err) {
+			errno = -err;
+			return -1;
+		}
+		return 0;
+	default:
+		/* Huge pages, sharing and the kernel's own reclaim are not for a region. */
+		return 0;
+	}
+}
+
+AGENT_EXPORT int posix_madvise(void *addr, size_t bytes, int advice)
+{
+	/* POSIX's DONTNEED is only a hint that must not destroy contents. */
+	if (agent.region && agent_owns(addr))
+		return 0;
+	return advice == POSIX_MADV_DONTNEED		   ? 0
+	       : syscall(SYS_madvise, addr, bytes, advice) ? errno
+							   : 0;
+}
+
+/* --- threads --- */
+
+struct start {
+	void *(*fn)(void *);
+	void *arg;
+};
+
+static void thread_over(void *data)
+{
+	struct weir *weir = agent_weir();
+
+	(void)data;
+	if (weir)
+		weir_thread_detach(weir);
+}
+
+static void *thread_begin(void *data)
+{
+	struct start start = *(struct start *)data;
+	struct weir *weir = agent_weir();
+	void *result;
+
+	free(data);
+	if (weir)
+		weir_thread_attach(weir);
+	pthread_cleanup_push(thread_over, NULL);
+	result = start.fn(start.arg);
+	pthread_cleanup_pop(1);
+	return result;
+}
+
+AGENT_EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(void *),
+				void *arg)
+{
+	__typeof__(&pthread_create) next = NEXT(pthread_create);
+	struct start *start;
+	int err;
+
+	/* weir's own threads are created before there is an instance. */
+	if (!agent_weir())
+		return next(thread, attr, fn, arg);
+	start = malloc(sizeof(*start));
+	if (!start)
+		return EAGAIN;
+	*start = (struct start){fn, arg};
+	let_go();
+	err = next(thread, attr, thread_begin, start);
+	if (err)
+		free(start);
+	return err;
+}
+
+AGENT_EXPORT int pthread_sigmask(int how, const sigset_t *set, sigset_t *old)
+{
+	__typeof__(&pthread_sigmask) next = NEXT(pthread_sigmask);
+	sigset_t without;
+
+	if (!set || how == SIG_UNBLOCK || !agent_weir())
+		return next(how, set, old);
+	without = *set;
+	sigdelset(&without, SIGBUS);
+	return next(how, &without, old);
+}
+
+AGENT_EXPORT int sigprocmask(int how, const sigset_t *set, sigset_t *old)
+{
+	int err = pthread_sigmask(how, set, old);
+
+	errno = err ? err : errno;
+	return err ? -1 : 0;
+}
+
+/* --- affinity --- */
+
+AGENT_EXPORT int sched_getaffinity(pid_t pid, size_t size, cpu_set_t *set)
+{
+	let_go();
+	return NEXT(sched_getaffinity)(pid, size, set);
+}
+
+AGENT_EXPORT int sched_setaffinity(pid_t pid, size_t size, const cpu_set_t *set)
+{
+	let_go();
+	return NEXT(sched_setaffinity)(pid, size, set);
+}
+
+AGENT_EXPORT int pthread_getaffinity_np(pthread_t thread, size_t size, cpu_set_t *set)
+{
+	let_go();
+	return NEXT(pthread_getaffinity_np)(thread, size, set);
+}
+
+AGENT_EXPORT int pthread_setaffinity_np(pthread_t thread, size_t size, const cpu_set_t *set)
+{
+	let_go();
+	return NEXT(pthread_setaffinity_np)(thread, size, set);
+}
+
+AGENT_EXPORT int get_nprocs(void)
+{
+	let_go();
+	return NEXT(get_nprocs)();
+}
+
+AGENT_EXPORT long sysconf(int name)
+{
+	if (name == _SC_NPROCESSORS_ONLN)
+		let_go();
+	return NEXT(sysconf)(name);
+}
+
+/* --- processes --- */
+
+AGENT_EXPORT int posix_spawn(pid_t *pid, const char *path,
+			     const posix_spawn_file_actions_t *actions,
+			     const posix_spawnattr_t *attr, char *const argv[], char *const envp[])
+{
+	let_go();
+	return NEXT(posix_spawn)(pid, path, actions, attr, argv, envp);
+}
+
+AGENT_EXPORT int posix_spawnp(pid_t *pid, const char *file,
+			      const posix_spawn_file_actions_t *actions,
+			      const posix_spawnattr_t *attr, char *const argv[], char *const envp[])
+{
+	let_go();
+	return NEXT(posix_spawnp)(pid, file, actions, attr, argv, envp);
+}
+
+AGENT_EXPORT int system(const char *command)
+{
+	let_go();
+	return NEXT(system)(command);
+}
+
+AGENT_EXPORT FILE *popen(const char *command, const char *mode)
+{
+	let_go();
+	return NEXT(popen)(command, mode);
+}
+
+AGENT_EXPORT int execve(const char *path, char *const argv[], char *const envp[])
+{
+	let_go();
+	return NEXT(execve)(path, argv, envp);
+}
+
+AGENT_EXPORT int execv(const char *path, char *const argv[])
+{
+	let_go();
+	return NEXT(execv)(path, argv);
+}
+
+AGENT_EXPORT int execvp(const char *file, char *const argv[])
+{
+	let_go();
+	return NEXT(execvp)(file, argv);
+}
+
+AGENT_EXPORT int execvpe(const char *file, char *const argv[], char *const envp[])
+{
+	let_go();
+	return NEXT(execvpe)(file, argv, envp);
+}
+
+AGENT_EXPORT int fexecve(int fd, char *const argv[], char *const envp[])
+{
+	let_go();
+	return NEXT(fexecve)(fd, argv, envp);
+}
+
+/* The forms with a list of arguments: made into a vector on the stack, as exec may be called where malloc may not. */
+#define EXEC_LIST(first, last, call)                                                               \
+	va_list list;                                                                              \
+	size_t count = 1;                                                                          \
+	va_start(list, first);                                                                     \
+	while (va_arg(list, char *))                                                               \
+		count++;                                                                           \
+	va_end(list);                                                                              \
+	char *argv[count + 1];                                                                     \
+	argv[0] = (char *)(uintptr_t)(first);                                                      \
+	va_start(list, first);                                                                     \
+	for (size_t i = 1; i <= count; i++)                                                        \
+		argv[i] = va_arg(list, char *);                                                    \
+	last;                                                                                      \
+	va_end(list);                                                                              \
+	return call
+
+AGENT_EXPORT int execl(const char *path, const char *arg, ...)
+{
+	EXEC_LIST(arg, (void)0, execv(path, argv));
+}
+
+AGENT_EXPORT int execlp(const char *file, const char *arg, ...)
+{
+	EXEC_LIST(arg, (void)0, execvp(file, argv));
+}
+
+AGENT_EXPORT int execle(const char *path, const char *arg, ...)
+{
+	char *const *envp;
+
+	EXEC_LIST(arg, envp = va_arg(list, char *const *), execve(path, argv, envp));
+}
+
+/* vfork returns twice from the caller's frame, so nothing may stand between: let go, then jump. */
+void agent_let_go(void);
+void *(*agent_next_vfork)(void);
+
+void agent_let_go(void)
+{
+	let_go();
+	if (!agent_next_vfork)
+		agent_next_vfork = (void *(*)(void))dlsym(RTLD_NEXT, "vfork");
+}
+
+#if defined(__x86_64__)
+__asm__(".text\n"
+	".globl vfork\n"
+	".type vfork, @function\n"
+	"vfork:\n"
+	"	endbr64\n"
+	"	subq $8, %rsp\n"
+	"	call agent_let_go\n"
+	"	addq $8, %rsp\n"
+	"	movq agent_next_vfork(%rip), %rax\n"
+	"	jmp *%rax\n"
+	".size vfork, . - vfork\n");
+#endif
+
+/* A program that leaves without exit(3) is reported too; exit(3) itself reports from the agent's destructor. */
+AGENT_EXPORT _Noreturn void _exit(int status)
+{
+	agent_report();
+	syscall(SYS_exit_group, status);
+	__builtin_unreachable();
+}
+
+AGENT_EXPORT _Noreturn void _Exit(int status)
+{
+	_exit(status);
+}

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "bench.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/utsname.h>
+
+#include "base/base.h"
+#include "base/log.h"
+#include "cli.h"
+#include "os/mem.h"
+#include "os/thread.h"
+
+static const char usage[] =
+	"Usage: weir bench NAME [--json] [--quick]\n"
+	"\n"
+	"Measures what weir's parts cost on this machine, beside the least that the system calls\n"
+	"alone would cost in the same run.\n"
+	"\n"
+	"  fault     how long a program waits for a page: first touches, reads of compressed "
+	"pages,\n"
+	"            writes to clean pages, reads of pages in the file; one thread\n"
+	"\n"
+	"  --json    one JSON object instead of a text\n"
+	"  --quick   fewer and smaller runs, at most 20 s: shows that the bench works, for "
+	"figures\n"
+	"            leave it out\n"
+	"\n"
+	"Exits with 77 where userfaultfd is not permitted, 125 for a name or an option that there "
+	"is not.\n";
+
+int cli_bench(int argc, char **argv)
+{
+	if (argc < 2) {
+		log_line("no bench named; there is `weir bench fault`, and `weir bench --help`");
+		return EXIT_WEIR;
+	}
+	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")) {
+		fputs(usage, stdout);
+		return 0;
+	}
+	if (!strcmp(argv[1], "fault"))
+		return bench_fault(argc - 1, argv + 1);
+	log_line("no bench '%s'; there is fault, and `weir bench --help`", argv[1]);
+	return EXIT_WEIR;
+}
+
+int bench_options_parse(const char *name, int argc, char **argv, struct bench_options *options,
+			int *status)
+{
+	memset(options, 0, sizeof(*options));
+	*status = 0;
+	for (int i = 1; i < argc; i++) {
+		if (!strcmp(argv[i], "--json")) {
+			options->json = true;
+		} else if (!strcmp(argv[i], "--quick")) {
+			options->quick = true;
+		} else if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
+			fputs(usage, stdout);
+			return -ECANCELED;
+		} else {
+			log_line("bench %s: no option '%s'; there are --json and --quick", name,
+				 argv[i]);
+			*status = EXIT_WEIR;
+			return -EINVAL;
+		}
+	}
+	return 0;
+}
+
+static size_t samples_bytes(unsigned room)
+{
+	return ALIGN_UP(room * sizeof(uint32_t), PAGE_SIZE);
+}
+
+int bench_samples_init(struct bench_samples *samples, unsigned room)
+{
+	*samples = (struct bench_samples){.ns = mem_alloc(samples_bytes(room)), .room = room};
+	if (!samples->ns)
+		return -ENOMEM;
+	/* A first touch here must not be measured as part of something else. */
+	memset(samples->ns, 1, samples_bytes(room));
+	return 0;
+}
+
+void bench_samples_destroy(struct bench_samples *samples)
+{
+	mem_release(samples->ns, samples_bytes(samples->room));
+	samples->ns = NULL;
+}
+
+void bench_samples_add(struct bench_samples *samples, uint64_t ns)
+{
+	if (samples->count < samples->room)
+		samples->ns[samples->count++] = (uint32_t)MIN(ns, (uint64_t)UINT32_MAX);
+}
+
+static int compare_ns(const void *a, const void *b)
+{
+	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+
+	return (x > y) - (x < y);
+}
+
+struct bench_figures bench_samples_figures(struct bench_samples *samples)
+{
+	struct bench_figures f = {.count = samples->count};
+	const unsigned n = samples->count;
+	double sum = 0;
+
+	if (!n)
+		return f;
+	qsort(samples->ns, n, sizeof(samples->ns[0]), compare_ns);
+	for (unsigned i = 0; i < n; i++)
+		sum += samples->ns[i];
+	f.p50 = samples->ns[n / 2];
+	f.p90 = samples->ns[(uint64_t)n * 90 / 100];
+	f.p99 = samples->ns[(uint64_t)n * 99 / 100];
+	f.max = samples->ns[n - 1];
+	f.per_s = sum > 0 ? n * 1e9 / sum : 0;
+	return f;
+}
+
+static int compare_double(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+struct bench_spread bench_spread_of(const double *values, unsigned runs)
+{
+	double sorted[BENCH_RUNS];
+
+	memcpy(sorted, values, runs * sizeof(sorted[0]));
+	qsort(sorted, runs, sizeof(sorted[0]), compare_double);
+	return (struct bench_spread){
+		.median = (sorted[(runs - 1) / 2] + sorted[runs / 2]) / 2,
+		.min = sorted[0],
+		.max = sorted[runs - 1],
+	};
+}
+
+void bench_machine_read(struct bench_machine *machine)
+{
+	struct utsname name;
+
+	memset(machine, 0, sizeof(*machine));
+	machine->cpus = thread_cpu_count();
+	machine->mem_mib = mem_machine() >> 20;
+	if (uname(&name) == 0)
+		snprintf(machine->kernel, sizeof(machine->kernel), "%s", name.release);
+	if (getloadavg(&machine->load, 1) != 1)
+		machine->load = 0;
+}

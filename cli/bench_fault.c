@@ -1,0 +1,771 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * weir bench fault: how long one thread waits for a page, timed around the touch, by way of the public library in this
+ * process. Beside it, in each run, the least that the system calls cost: a thread that reads a userfaultfd and answers with
+ * UFFDIO_COPY, on the CPU of the thread that touches.
+ *
+ * Each run, one after the other:
+ *
+ *   bare              random first touches, served by the bare loop
+ *   first_touch       the same under weir, with room for all
+ *   compressed_read   reads, in random order, of a region of text; the limit leaves room for the compressed copies of all
+ *                     pages and for about a quarter of the pages themselves
+ *   clean_write       writes to pages that were just read back, and are write-protected until then
+ *   file_read         reads, in random order, where nearly all pages are in the file
+ *
+ * Only touches of pages that were absent just before count. That is asked of the kernel for a few pages at a time, so
+ * that the question does not warm what the fault needs.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/base.h"
+#include "base/log.h"
+#include "bench.h"
+#include "cli.h"
+#include "os/mem.h"
+#include "os/thread.h"
+#include "os/uffd.h"
+#include "weir/weir.h"
+
+enum way { BARE, FIRST_TOUCH, COMPRESSED_READ, CLEAN_WRITE, FILE_READ, WAYS };
+enum {
+	WINDOW = 16,	/* pages asked for at a time */
+	TEXT_MIB = 128, /* half of it with --quick, as of the others */
+	FIRST_MIB = 64,
+	FILE_MIB = 64,
+	WARM_TOUCHES = 512, /* before the first that counts: the thread is bound by then */
+	READS = 16384,
+	WRITES = 4096,
+	FILE_READS = 2048,
+	AIM_US = 12,
+};
+
+static const struct {
+	const char *name, *design, *what;
+} ways[WAYS] = {
+	{"first_touch", "bare", "first touch, bare loop"},
+	{"first_touch", "weir", "first touch"},
+	{"compressed_read", "weir", "read, from compressed memory"},
+	{"clean_write", "weir", "write, to a clean page"},
+	{"file_read", "weir", "read, from the file"},
+};
+
+static struct bench {
+	struct bench_options options;
+	struct bench_machine machine;
+	unsigned runs;
+	uint64_t seed;
+	struct bench_samples samples;
+	struct bench_figures figures[WAYS][BENCH_RUNS];
+	const char *skipped[WAYS]; /* why there are no figures */
+	double compression;	   /* bytes in to bytes out */
+	double resident_share;	   /* of the pages of text, while they were read */
+	double limit_mib, file_limit_mib;
+	uint64_t bindings;
+	uint64_t first_word[MIB(TEXT_MIB) >> PAGE_SHIFT]; /* of each page, as it was written */
+	uint32_t order[MIB(TEXT_MIB) >> PAGE_SHIFT];
+} bench;
+
+static uint64_t random_next(void)
+{
+	bench.seed ^= bench.seed << 13;
+	bench.seed ^= bench.seed >> 7;
+	bench.seed ^= bench.seed << 17;
+	return bench.seed * 0x2545f4914f6cdd1dull >> 16;
+}
+
+static uint32_t random_below(uint32_t n)
+{
+	return (uint32_t)(random_next() % n);
+}
+
+static void order_shuffle(uint32_t pages)
+{
+	for (uint32_t i = 0; i < pages; i++) {
+		uint32_t j = random_below(i + 1);
+
+		bench.order[i] = bench.order[j];
+		bench.order[j] = i;
+	}
+}
+
+static uint64_t scaled(uint64_t full)
+{
+	return bench.options.quick ? full / 2 : full;
+}
+
+/* --- text --- */
+
+enum { WORDS = 4096, WORD_MAX = 16, PHRASE_MAX = 48, PHRASE_BACK = 2048, PHRASES = 54 };
+static char words[WORDS][WORD_MAX];
+static uint8_t word_length[WORDS];
+
+static void words_make(void)
+{
+	static const char *const syllables[] = {
+		"a",  "be",  "con", "der", "ent", "fi",	 "gra",	 "hol", "in", "ju", "ka",
+		"le", "mar", "no",  "or",  "pre", "qui", "re",	 "st",	"ti", "un", "ver",
+		"wo", "xe",  "y",   "zo",  "ing", "ed",	 "tion", "s",	"er", "al"};
+
+	for (unsigned i = 0; i < WORDS; i++) {
+		unsigned parts = 1 + random_below(4), at = 0;
+
+		for (unsigned k = 0; k < parts && at + 4 < WORD_MAX - 1; k++) {
+			const char *s = syllables[random_below(ARRAY_SIZE(syllables))];
+
+			memcpy(words[i] + at, s, strlen(s));
+			at += (unsigned)strlen(s);
+		}
+		words[i][at++] = i % 12 ? ' ' : '\n';
+		word_length[i] = (uint8_t)at;
+	}
+}
+
+/* Some words are frequent and most are rare, as in a language. */
+static unsigned word_choose(void)
+{
+	uint64_t r = random_next();
+	uint64_t a = r & 0xffff, b = r >> 16 & 0xffff, c = r >> 32 & 0xffff;
+
+	return (unsigned)((a * b >> 16) * c * (WORDS - 1) >> 32);
+}
+
+static char recent[1 << 16]; /* what was written last */
+static size_t recent_end;
+
+static const char *recent_phrase(size_t n)
+{
+	return recent + recent_end - n - random_below(PHRASE_BACK - PHRASE_MAX);
+}
+
+static void recent_add(const char *at, size_t n)
+{
+	if (recent_end + n > sizeof(recent)) {
+		memmove(recent, recent + recent_end - PHRASE_BACK, PHRASE_BACK);
+		recent_end = PHRASE_BACK;
+	}
+	memcpy(recent + recent_end, at, n);
+	recent_end += n;
+}
+
+static void text_fill(char *at, uint32_t pages)
+{
+	char *const end = at + ((size_t)pages << PAGE_SHIFT);
+	char *const start = at;
+
+	while (at < end) {
+		size_t n;
+
+		if (at - start > PHRASE_BACK && random_below(100) < PHRASES) {
+			/* Texts repeat themselves. From a buffer of our own: the region's pages may be gone. */
+			n = 8 + random_below(PHRASE_MAX - 8);
+			n = MIN(n, (size_t)(end - at));
+			memcpy(at, recent_phrase(n), n);
+		} else {
+			unsigned i = word_choose();
+
+			n = MIN((size_t)word_length[i], (size_t)(end - at));
+			memcpy(at, words[i], n);
+		}
+		recent_add(at, n);
+		at += n;
+		/* A page is read back while it is hot: later it would be a fault that nobody needs. */
+		if (((uintptr_t)at & PAGE_MASK) < n && at - start >= (ptrdiff_t)PAGE_SIZE) {
+			size_t page = ((size_t)(at - start) >> PAGE_SHIFT) - 1;
+
+			memcpy(&bench.first_word[page], start + (page << PAGE_SHIFT),
+			       sizeof(uint64_t));
+		}
+	}
+}
+
+/* --- one touch --- */
+
+static bool absent(void *addr)
+{
+	uint8_t bit = 0;
+
+	return mem_resident(addr, PAGE_SIZE, &bit) == 0 && !bit;
+}
+
+static uint64_t read_timed(const void *addr, uint64_t *value)
+{
+	uint64_t began = now_ns();
+
+	*value = *(const volatile uint64_t *)addr;
+	return now_ns() - began;
+}
+
+/* Writes what is there, or zero where nothing is yet. */
+static uint64_t write_timed(void *addr, uint64_t value)
+{
+	uint64_t began = now_ns();
+
+	*(volatile uint64_t *)addr = value;
+	return now_ns() - began;
+}
+
+static int wrong_contents(const char *region, uint32_t page)
+{
+	log_line("bench fault: the page at %p has WRONG CONTENTS: this is a bug in weir",
+		 (const void *)(region + ((size_t)page << PAGE_SHIFT)));
+	return -EBADMSG;
+}
+
+/* Reads random pages until `want` of them had to be loaded, or the time is over. */
+static int reads_measure(const char *region, uint32_t pages, unsigned warm, unsigned want,
+			 uint64_t timeout_ns)
+{
+	uint64_t deadline = now_ns() + timeout_ns;
+	unsigned touched = 0;
+
+	bench.samples.count = 0;
+	while (bench.samples.count < want && now_ns() < deadline) {
+		uint32_t page[WINDOW];
+		bool counts[WINDOW];
+
+		for (unsigned i = 0; i < WINDOW; i++) {
+			page[i] = random_below(pages);
+			counts[i] = absent(
+				(void *)(uintptr_t)(region + ((size_t)page[i] << PAGE_SHIFT)));
+		}
+		for (unsigned i = 0; i < WINDOW; i++) {
+			uint64_t value,
+				ns = read_timed(region + ((size_t)page[i] << PAGE_SHIFT), &value);
+
+			if (value != bench.first_word[page[i]])
+				return wrong_contents(region, page[i]);
+			if (counts[i] && touched >= warm)
+				bench_samples_add(&bench.samples, ns);
+		}
+		touched += WINDOW;
+	}
+	return 0;
+}
+
+/* Loads a window of absent pages by reading them, then writes to each, which alone is timed. No page twice, since weir
+ * loads one that was written lately as writable. */
+static int writes_measure(char *region, uint32_t pages, unsigned want)
+{
+	uint32_t at = 0;
+
+	order_shuffle(pages);
+	bench.samples.count = 0;
+	while (bench.samples.count < want && at < pages) {
+		uint32_t page[WINDOW];
+		unsigned n = 0;
+
+		for (; n < WINDOW && at < pages; at++) {
+			if (absent(region + ((size_t)bench.order[at] << PAGE_SHIFT)))
+				page[n++] = bench.order[at];
+		}
+		for (unsigned i = 0; i < n; i++) {
+			uint64_t value;
+
+			(void)read_timed(region + ((size_t)page[i] << PAGE_SHIFT), &value);
+			if (value != bench.first_word[page[i]])
+				return wrong_contents(region, page[i]);
+		}
+		for (unsigned i = 0; i < n; i++)
+			bench_samples_add(&bench.samples,
+					  write_timed(region + ((size_t)page[i] << PAGE_SHIFT),
+						      bench.first_word[page[i]]));
+	}
+	return 0;
+}
+
+/* Writes to each page once, in random order. */
+static void first_touches_measure(char *region, uint32_t pages)
+{
+	order_shuffle(pages);
+	bench.samples.count = 0;
+	for (uint32_t i = 0; i < pages; i++) {
+		uint64_t ns = write_timed(region + ((size_t)bench.order[i] << PAGE_SHIFT), 1);
+
+		if (i >= WARM_TOUCHES)
+			bench_samples_add(&bench.samples, ns);
+	}
+}
+
+static void keep(enum way way, unsigned run)
+{
+	bench.figures[way][run] = bench_samples_figures(&bench.samples);
+}
+
+/* --- the bare loop --- */
+
+struct bare {
+	int uffd, cpu;
+	char *doorbell; /* a fault here ends the handler */
+	char page[PAGE_SIZE] __attribute__((aligned(4096)));
+};
+
+static void *bare_handler(void *data)
+{
+	struct bare *bare = data;
+	struct uffd_fault fault;
+
+	(void)thread_bind(0, bare->cpu);
+	for (;;) {
+		int n = uffd_read(bare->uffd, &fault, 1);
+
+		if (n == -EINTR || n == -EAGAIN || n == 0)
+			continue;
+		if (n < 0)
+			panic("reading a userfaultfd failed: %s", errno_name(n));
+		(void)uffd_copy(bare->uffd, (void *)fault.address, bare->page, PAGE_SIZE, false,
+				NULL);
+		if (fault.address == (uintptr_t)bare->doorbell)
+			return NULL;
+	}
+}
+
+static int bare_touch(struct bare *bare, char *region, uint32_t pages, unsigned run)
+{
+	cpu_set_t before;
+	pthread_t handler;
+	int err =
+		uffd_register(bare->uffd, region, (size_t)(pages + 1) << PAGE_SHIFT, UFFD_MISSING);
+
+	if (err)
+		return err;
+	err = thread_affinity_get(0, &before);
+	if (err)
+		return err;
+	bare->cpu = thread_cpu_now();
+	err = thread_start(&handler, "bare", bare_handler, bare);
+	if (err)
+		return err;
+	(void)thread_bind(0, bare->cpu);
+	/* Twice: the second time the kernel has the memory at hand. */
+	first_touches_measure(region, pages);
+	(void)mem_discard(region, (size_t)pages << PAGE_SHIFT);
+	first_touches_measure(region, pages);
+	*(volatile char *)bare->doorbell = 1;
+	pthread_join(handler, NULL);
+	(void)thread_affinity_set(0, &before);
+	keep(BARE, run);
+	return 0;
+}
+
+static int bare_run(unsigned run)
+{
+	static struct bare bare;
+	uint32_t pages = (uint32_t)(scaled(MIB(FIRST_MIB)) >> PAGE_SHIFT);
+	const size_t bytes = (size_t)(pages + 1) << PAGE_SHIFT;
+	char *region = mem_region_map(bytes, MIB(2));
+	int err;
+
+	if (!region)
+		return -ENOMEM;
+	memset(bare.page, 1, sizeof(bare.page));
+	bare.doorbell = region + ((size_t)pages << PAGE_SHIFT);
+	bare.uffd = uffd_open(0);
+	err = bare.uffd < 0 ? bare.uffd : bare_touch(&bare, region, pages, run);
+	if (bare.uffd >= 0)
+		(void)uffd_close(bare.uffd);
+	mem_release(region, bytes);
+	return err;
+}
+
+/* --- weir --- */
+
+static int instance_open(uint64_t limit, uint64_t compressed_share, struct weir **weir)
+{
+	const struct weir_options options = {
+		.size = sizeof(options),
+		.limit = limit,
+		.compressed_share = compressed_share,
+	};
+	int err = weir_open(&options, weir);
+
+	if (!err)
+		weir_thread_attach(*weir);
+	return err;
+}
+
+static void instance_close(struct weir *weir)
+{
+	/* In this order: a thread that detaches while it is bound stays bound. */
+	weir_thread_unbind(weir);
+	weir_thread_detach(weir);
+	weir_close(weir);
+}
+
+static struct weir_stats stats_of(struct weir *weir)
+{
+	struct weir_stats stats = {.size = sizeof(stats)};
+
+	(void)weir_stats_read(weir, &stats);
+	return stats;
+}
+
+static int first_run(unsigned run)
+{
+	const uint64_t bytes = scaled(MIB(FIRST_MIB));
+	struct weir *weir;
+	void *region;
+	int err = instance_open(bytes * 2, 0, &weir);
+
+	if (err)
+		return err;
+	err = weir_region_create(weir, bytes, &region);
+	if (!err) {
+		first_touches_measure(region, (uint32_t)(bytes >> PAGE_SHIFT));
+		err = weir_region_discard(weir, region, bytes);
+	}
+	if (!err) {
+		first_touches_measure(region, (uint32_t)(bytes >> PAGE_SHIFT));
+		keep(FIRST_TOUCH, run);
+	}
+	instance_close(weir);
+	return err;
+}
+
+static int compressed_touch(struct weir *weir, char *region, uint32_t pages, unsigned run)
+{
+	struct weir_stats stats;
+	int err;
+
+	text_fill(region, pages);
+	/* The first lap gives each page its copy; after it nothing needs to be compressed again. */
+	err = reads_measure(region, pages, UINT32_MAX, 1, 1000000000);
+	if (!err)
+		err = reads_measure(region, pages, WARM_TOUCHES, (unsigned)scaled(READS),
+				    4000000000);
+	if (err)
+		return err;
+	keep(COMPRESSED_READ, run);
+	stats = stats_of(weir);
+	bench.compression =
+		stats.packed_out ? (double)stats.packed_in / (double)stats.packed_out : 0;
+	bench.resident_share = (double)stats.resident / (double)((uint64_t)pages << PAGE_SHIFT);
+	bench.bindings += stats.bindings;
+	if (stats.stored_faults)
+		log_line("bench fault: some pages came from the file; the compressed reads are "
+			 "mixed with them");
+	err = writes_measure(region, pages, (unsigned)scaled(WRITES));
+	if (!err)
+		keep(CLEAN_WRITE, run);
+	return err;
+}
+
+static int compressed_run(unsigned run)
+{
+	const uint64_t bytes = scaled(MIB(TEXT_MIB));
+	/* A quarter for the pages, and room for the copies, which are about two fifths of the whole. */
+	const uint64_t limit = bytes / 4 + bytes / 16 * 7;
+	struct weir *weir;
+	void *region;
+	int err = instance_open(limit, limit - bytes / 8, &weir);
+
+	if (err)
+		return err;
+	bench.limit_mib = (double)limit / (double)MIB(1);
+	err = weir_region_create(weir, bytes, &region);
+	if (!err)
+		err = compressed_touch(weir, region, (uint32_t)(bytes >> PAGE_SHIFT), run);
+	instance_close(weir);
+	return err;
+}
+
+/* Until the background has written what is over the share. False: it does not happen. */
+static bool written_out(struct weir *weir)
+{
+	const struct timespec while_ = {.tv_nsec = 5000000};
+	uint64_t deadline = now_ns() + 10000000000u;
+
+	while (now_ns() < deadline) {
+		struct weir_stats stats = stats_of(weir);
+
+		if (stats.write_failed)
+			return false;
+		if (stats.stored && stats.compressed <= MIB(1))
+			return true;
+		(void)nanosleep(&while_, NULL);
+	}
+	return false;
+}
+
+static int file_run(unsigned run)
+{
+	const uint64_t bytes = scaled(MIB(FILE_MIB)), limit = bytes / 4;
+	const uint32_t pages = (uint32_t)(bytes >> PAGE_SHIFT);
+	struct weir *weir;
+	void *region;
+	int err = instance_open(limit, KIB(256), &weir);
+
+	if (err)
+		return err;
+	bench.file_limit_mib = (double)limit / (double)MIB(1);
+	err = weir_region_create(weir, bytes, &region);
+	if (err)
+		goto out;
+	text_fill(region, pages);
+	if (!written_out(weir)) {
+		bench.skipped[FILE_READ] =
+			"cold pages could not be written to a file in TMPDIR, /var/tmp or /tmp";
+		goto out;
+	}
+	err = reads_measure(region, pages, WARM_TOUCHES, (unsigned)scaled(FILE_READS), 2000000000);
+	if (!err)
+		keep(FILE_READ, run);
+out:
+	instance_close(weir);
+	return err;
+}
+
+static int run_all(void)
+{
+	static int (*const parts[])(unsigned run) = {bare_run, first_run, compressed_run, file_run};
+
+	for (unsigned run = 0; run < bench.runs; run++) {
+		if (!bench.options.json)
+			fprintf(stderr, "run %u of %u\n", run + 1, bench.runs);
+		for (unsigned i = 0; i < ARRAY_SIZE(parts); i++) {
+			int err = parts[i](run);
+
+			if (err)
+				return err;
+		}
+	}
+	return 0;
+}
+
+/* --- figures over runs --- */
+
+enum quantile { P50, P90, P99, PER_S };
+
+static double figure(enum way way, unsigned run, enum quantile which)
+{
+	const struct bench_figures *f = &bench.figures[way][run];
+
+	return which == P50 ? f->p50 : which == P90 ? f->p90 : which == P99 ? f->p99 : f->per_s;
+}
+
+static struct bench_spread spread(enum way way, enum quantile which)
+{
+	double values[BENCH_RUNS];
+
+	for (unsigned run = 0; run < bench.runs; run++)
+		values[run] = figure(way, run, which);
+	return bench_spread_of(values, bench.runs);
+}
+
+/* A cost over the bare loop's in the same run. */
+static struct bench_spread ratio_to_bare(enum way way)
+{
+	double values[BENCH_RUNS];
+
+	for (unsigned run = 0; run < bench.runs; run++)
+		values[run] = figure(way, run, P50) / MAX(figure(BARE, run, P50), 1);
+	return bench_spread_of(values, bench.runs);
+}
+
+static double max_of(enum way way)
+{
+	double max = 0;
+
+	for (unsigned run = 0; run < bench.runs; run++)
+		max = MAX(max, bench.figures[way][run].max);
+	return max;
+}
+
+static unsigned count_of(enum way way)
+{
+	unsigned count = 0;
+
+	for (unsigned run = 0; run < bench.runs; run++)
+		count += bench.figures[way][run].count;
+	return count;
+}
+
+static const char *skipped_why(enum way way)
+{
+	if (bench.skipped[way])
+		return bench.skipped[way];
+	return count_of(way) ? NULL : "no touch had to wait";
+}
+
+/* --- for people --- */
+
+static void print_row(enum way way)
+{
+	struct bench_spread p50 = spread(way, P50);
+
+	if (skipped_why(way)) {
+		printf("%-30s not measured: %s\n", ways[way].what, skipped_why(way));
+		return;
+	}
+	printf("%-30s %6.1f %6.1f..%-6.1f %7.1f %7.1f %9.1f %8u\n", ways[way].what,
+	       p50.median / 1e3, p50.min / 1e3, p50.max / 1e3, spread(way, P90).median / 1e3,
+	       spread(way, P99).median / 1e3, max_of(way) / 1e3, count_of(way));
+}
+
+static void print_text(void)
+{
+	const struct bench_machine *m = &bench.machine;
+	const unsigned scale = bench.options.quick ? 2 : 1;
+	double reached = spread(COMPRESSED_READ, P50).median / 1e3;
+
+	printf("What one thread waits for a page, timed around the touch, in us; medians of %u "
+	       "runs\n",
+	       bench.runs);
+	printf("%u CPUs, Linux %s, %llu MiB of memory; load %.1f before\n\n", m->cpus, m->kernel,
+	       m->mem_mib, m->load);
+	printf("%-30s %6s %14s %7s %7s %9s %8s\n", "", "median", "(of each run)", "p90", "p99",
+	       "max", "touches");
+	for (enum way way = 0; way < WAYS; way++)
+		print_row(way);
+	printf("\nRandom order throughout. The thread and its handler share a CPU: bound by hand "
+	       "in the bare loop (read,\n"
+	       "UFFDIO_COPY), by weir's automatic placement else (bound %llu times).\n",
+	       (unsigned long long)bench.bindings);
+	printf("Compressed: %u MiB of text, %.2f:1, limit %.0f MiB: the copies of all pages and "
+	       "%.0f %% of the pages.\n",
+	       TEXT_MIB / scale, bench.compression, bench.limit_mib, bench.resident_share * 100);
+	printf("File: %u MiB of text, limit %.0f MiB, compressed pages go out at once; eight pages "
+	       "a read.\n\n",
+	       FILE_MIB / scale, bench.file_limit_mib);
+	printf("first touch to the bare loop (default_1t_vs_bare)         %5.2f\n",
+	       ratio_to_bare(FIRST_TOUCH).median);
+	printf("compressed read to the bare loop (compressed_1t_vs_bare)  %5.2f\n",
+	       ratio_to_bare(COMPRESSED_READ).median);
+	printf("\nAim: a fault from compressed memory on the program's CPU: median at most %d "
+	       "us.\n",
+	       AIM_US);
+	if (reached > AIM_US)
+		printf("Missed: it was %.1f us here.\n", reached);
+}
+
+/* --- for programs --- */
+
+static void json_spread(const char *name, const char *design, const char *unit,
+			struct bench_spread s, bool there)
+{
+	printf("{\"name\": \"%s\", \"design\": \"%s\", \"threads\": 1, \"unit\": \"%s\", ", name,
+	       design, unit);
+	if (there)
+		printf("\"median\": %.0f, \"min\": %.0f, \"max\": %.0f", s.median, s.min, s.max);
+	else
+		printf("\"median\": null, \"min\": null, \"max\": null");
+}
+
+static void json_results(void)
+{
+	printf("\"results\": [");
+	for (enum way way = 0; way < WAYS; way++) {
+		bool there = !skipped_why(way);
+
+		json_spread(ways[way].name, ways[way].design, "ns", spread(way, P50), there);
+		if (there)
+			printf(", \"p50\": %.0f, \"p90\": %.0f, \"p99\": %.0f, \"longest\": %.0f, "
+			       "\"count\": %u",
+			       spread(way, P50).median, spread(way, P90).median,
+			       spread(way, P99).median, max_of(way), count_of(way));
+		printf("}, ");
+	}
+	json_spread("faults_per_s", "bare", "per_s", spread(BARE, PER_S), true);
+	printf(", \"way\": \"thread\", \"handlers\": 1}, ");
+	json_spread("faults_per_s", "weir", "per_s", spread(FIRST_TOUCH, PER_S), true);
+	printf(", \"way\": \"thread\", \"handlers\": \"default\"}], ");
+}
+
+static void json_ratios(void)
+{
+	static const struct {
+		const char *key, *why;
+	} absent_yet[] = {
+		{"signal_vs_bare", "weir has no signal mode yet"},
+		{"thread_vs_bare", "there is the automatic placement only: see default_1t_vs_bare"},
+		{"wake_one_vs_best_2", "the other ways to wake are not built yet"},
+		{"wake_one_vs_read_16", "the other ways to wake are not built yet"},
+		{"wake_one_switches_16", "the other ways to wake are not built yet"},
+		{"wake_one_cpu_16", "the other ways to wake are not built yet"},
+	};
+
+	printf("\"ratios\": {\"default_1t_vs_bare\": %.3f, \"compressed_1t_vs_bare\": %.3f",
+	       ratio_to_bare(FIRST_TOUCH).median, ratio_to_bare(COMPRESSED_READ).median);
+	for (unsigned i = 0; i < ARRAY_SIZE(absent_yet); i++)
+		printf(", \"%s\": null", absent_yet[i].key);
+	printf("}, \"skipped\": {");
+	for (unsigned i = 0; i < ARRAY_SIZE(absent_yet); i++)
+		printf("%s\"%s\": \"%s\"", i ? ", " : "", absent_yet[i].key, absent_yet[i].why);
+	for (enum way way = 0; way < WAYS; way++) {
+		if (skipped_why(way))
+			printf(", \"%s\": \"%s\"", ways[way].name, skipped_why(way));
+	}
+	printf("}");
+}
+
+static void print_json(void)
+{
+	const struct bench_machine *m = &bench.machine;
+
+	printf("{\"bench\": \"fault\", \"machine\": {\"cpus\": %u, \"kernel\": \"%s\", "
+	       "\"mem_mib\": %llu, \"load\": %.2f}, "
+	       "\"runs\": %u, \"quick\": %s, \"compression\": %.3f, ",
+	       m->cpus, m->kernel, m->mem_mib, m->load, bench.runs,
+	       bench.options.quick ? "true" : "false", bench.compression);
+	json_results();
+	json_ratios();
+	printf("}\n");
+}
+
+/* --- */
+
+/* 0, or what to exit with after a message. */
+static int permission_check(void)
+{
+	uint64_t features;
+	int err = uffd_probe(&features);
+
+	if (err == -EPERM)
+		log_line("bench fault: skipped: userfaultfd: permission denied; set "
+			 "vm.unprivileged_userfaultfd=1, or give "
+			 "access to /dev/userfaultfd");
+	else if (err)
+		log_line("bench fault: skipped: userfaultfd: %s; a kernel with CONFIG_USERFAULTFD "
+			 "is needed",
+			 errno_name(err));
+	else if (!(features & UFFD_HAS_WRITEPROTECT) || !(features & UFFD_HAS_THREAD_ID))
+		log_line("bench fault: skipped: userfaultfd cannot write-protect here; Linux 5.9 "
+			 "or later is needed");
+	else
+		return 0;
+	return EXIT_SKIPPED;
+}
+
+int bench_fault(int argc, char **argv)
+{
+	int status;
+	int err = bench_options_parse("fault", argc, argv, &bench.options, &status);
+
+	if (err)
+		return status;
+	status = permission_check();
+	if (status)
+		return status;
+	bench.runs = bench.options.quick ? BENCH_RUNS_QUICK : BENCH_RUNS;
+	bench.seed = 0x9e3779b97f4a7c15ull;
+	bench_machine_read(&bench.machine);
+	words_make();
+	err = bench_samples_init(&bench.samples, MIB(FIRST_MIB) >> PAGE_SHIFT);
+	if (!err)
+		err = run_all();
+	bench_samples_destroy(&bench.samples);
+	if (err) {
+		log_line("bench fault: %s; nothing is printed", errno_name(err));
+		return 1;
+	}
+	if (bench.options.json)
+		print_json();
+	else
+		print_text();
+	return fflush(stdout) ? 1 : 0;
+}

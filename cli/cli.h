@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The command: one function a subcommand, all with the arguments after its name. */
+#ifndef WEIR_CLI_CLI_H
+#define WEIR_CLI_CLI_H
+
+#include <stdbool.h>
+
+/* Exit statuses as in env(1). */
+enum { EXIT_WEIR = 125, EXIT_CANNOT_RUN = 126, EXIT_NOT_FOUND = 127 };
+
+int cli_run(int argc, char **argv);
+int cli_bench(int argc, char **argv);
+int bench_fault(int argc, char **argv);
+
+/*
+ * Looks a program up as execvp(3) would, and tells whether the agent can be loaded into it. Returns 0 and the path, or an
+ * exit status, after a message.
+ */
+int program_check(const char *name, char *path, unsigned long room);
+
+#endif

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "cli.h"
+
+static const char usage[] =
+	"Usage: weir run --limit SIZE [OPTION...] [--] PROGRAM [ARGUMENT...]\n"
+	"       weir bench fault [--json] [--quick]\n"
+	"       weir --help | --version\n"
+	"\n"
+	"Lets a program finish in a fraction of the memory it needs: cold pages of its heap are\n"
+	"compressed, or go to an unlinked file, and come back when they are touched.\n"
+	"\n"
+	"  run     run a program with its heap held at a limit; `weir run --help` tells more\n"
+	"  bench   measure; `weir bench --help` tells what\n";
+
+int main(int argc, char **argv)
+{
+	static const struct {
+		const char *name;
+		int (*main)(int argc, char **argv);
+	} commands[] = {{"run", cli_run}, {"bench", cli_bench}};
+
+	if (argc < 2) {
+		log_line("no command; try `weir run --limit 256M -- PROGRAM`, or `weir --help`");
+		return EXIT_WEIR;
+	}
+	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
+		fputs(usage, stdout);
+		return 0;
+	}
+	if (!strcmp(argv[1], "--version")) {
+		puts("weir " WEIR_VERSION);
+		return 0;
+	}
+	for (unsigned i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
+		if (!strcmp(argv[1], commands[i].name))
+			return commands[i].main(argc - 1, argv + 1);
+	}
+	log_line("no command '%s'; there are run and bench, and `weir --help`", argv[1]);
+	return EXIT_WEIR;
+}

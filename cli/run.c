@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * weir run: checks everything that can be checked, then becomes the program, with the agent loaded into it. There is no
+ * process in between: exit status, signals, streams, process group and terminal are the program's own.
+ */
+#include <argp.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/size.h"
+#include "cli.h"
+#include "config.h"
+#include "os/mem.h"
+#include "os/uffd.h"
+#include "weir/weir.h"
+
+enum { KEY_STATS = 256, KEY_STATS_FILE, KEY_STORE, KEY_COMPRESSED, KEY_HANDLERS, KEY_NO_BIND };
+
+static const struct argp_option options[] = {
+	{"limit", 'l', "SIZE", 0,
+	 "memory that each process may use for its heap, compressed pages included: 64M, 1.5G, or "
+	 "50% of the machine's",
+	 1},
+	{"store", KEY_STORE, "file:DIR", 0,
+	 "folder of the unlinked file for pages that do not fit when compressed (default: TMPDIR, "
+	 "then /var/tmp; "
+	 "never one in memory)",
+	 2},
+	{"compressed", KEY_COMPRESSED, "SIZE", 0,
+	 "compressed pages beyond this go to the file: a size, or a percentage of the limit "
+	 "(default 75%)",
+	 2},
+	{"handlers", KEY_HANDLERS, "N", 0,
+	 "threads that serve faults, 1 to 16 (default: one a CPU, 2 to 4)", 2},
+	{"no-bind", KEY_NO_BIND, NULL, 0,
+	 "never bind a thread of the program to the CPU of its handler", 2},
+	{"stats", KEY_STATS, "FORM", OPTION_ARG_OPTIONAL,
+	 "print a table at the end, or one line of JSON: --stats=json", 3},
+	{"stats-file", KEY_STATS_FILE, "FILE", 0, "append the statistics to a file instead", 3},
+	{0},
+};
+
+static const char doc[] = "Runs PROGRAM with its heap held at a limit. Cold pages are compressed, "
+			  "or written to an unlinked file, and come "
+			  "back when they are touched. The limit is per process: programs that "
+			  "PROGRAM starts get the same limit each."
+			  "\vThe program is not changed: its exit status, signals and streams are "
+			  "its own. weir itself exits with 125 when "
+			  "it cannot start the program, 126 when the program cannot be run, 127 "
+			  "when it is not found.\n\n"
+			  "Permission: root, or the sysctl vm.unprivileged_userfaultfd=1, or "
+			  "access to /dev/userfaultfd.";
+
+struct arguments {
+	struct config config;
+	const char *compressed;
+	char **program;
+};
+
+static int refuse_size(const char *what, const char *text, int err)
+{
+	if (err == -ERANGE)
+		log_line("%s '%s' is too large; give a size such as 64M, 1.5G or 50%%", what, text);
+	else
+		log_line("%s '%s' is not a size; give one such as 64M, 1.5G or 50%%", what, text);
+	exit(EXIT_WEIR);
+}
+
+static void limit_set(struct arguments *a, const char *text)
+{
+	int err = size_parse(text, mem_machine(), &a->config.limit);
+	char least[SIZE_TEXT];
+
+	if (!err && a->config.limit > INT64_MAX)
+		err = -ERANGE;
+	if (err)
+		refuse_size("limit", text, err);
+	if (a->config.limit < WEIR_LIMIT_MIN) {
+		log_line("limit '%s' is too small, the least is %s; give one such as 64M, 1.5G or "
+			 "50%%",
+			 text, size_print(WEIR_LIMIT_MIN, least));
+		exit(EXIT_WEIR);
+	}
+}
+
+static void store_set(struct arguments *a, const char *text)
+{
+	const char *dir = strncmp(text, "file:", 5) ? NULL : text + 5;
+
+	if (!dir || !*dir || strlen(dir) >= sizeof(a->config.store_dir)) {
+		log_line("store '%s' is none; give a folder on a disk, such as file:/var/tmp",
+			 text);
+		exit(EXIT_WEIR);
+	}
+	if (access(dir, W_OK | X_OK)) {
+		log_line("store %s: %s; give a folder that you may write to", dir,
+			 errno_name(errno));
+		exit(EXIT_WEIR);
+	}
+	strcpy(a->config.store_dir, dir);
+}
+
+static void stats_file_set(struct arguments *a, const char *path)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+
+	/* Absolute, since the program may change its folder. */
+	if (fd < 0 ||
+	    (path[0] != '/' && (!getcwd(a->config.stats_file, sizeof(a->config.stats_file) - 1))) ||
+	    strlen(a->config.stats_file) + strlen(path) + 2 > sizeof(a->config.stats_file)) {
+		log_line("statistics file %s: %s; give a file that you may write to", path,
+			 errno_name(errno));
+		exit(EXIT_WEIR);
+	}
+	close(fd);
+	if (path[0] != '/')
+		strcat(a->config.stats_file, "/");
+	strcat(a->config.stats_file, path);
+}
+
+static void handlers_set(struct arguments *a, const char *text)
+{
+	char *end;
+	unsigned long n = strtoul(text, &end, 10);
+
+	if (*end || n < 1 || n > 16) {
+		log_line("'%s' handlers; give a number from 1 to 16", text);
+		exit(EXIT_WEIR);
+	}
+	a->config.handlers = (unsigned)n;
+}
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+	struct arguments *a = state->input;
+
+	switch (key) {
+	case 'l':
+		limit_set(a, arg);
+		return 0;
+	case KEY_STATS:
+		if (arg && strcmp(arg, "json") && strcmp(arg, "table")) {
+			log_line("no form '%s' of statistics; there are --stats and --stats=json",
+				 arg);
+			exit(EXIT_WEIR);
+		}
+		a->config.stats = arg && !strcmp(arg, "json") ? STATS_JSON : STATS_TABLE;
+		return 0;
+	case KEY_STATS_FILE:
+		stats_file_set(a, arg);
+		if (a->config.stats == STATS_NONE)
+			a->config.stats = STATS_TABLE;
+		return 0;
+	case KEY_STORE:
+		store_set(a, arg);
+		return 0;
+	case KEY_COMPRESSED:
+		a->compressed = arg;
+		return 0;
+	case KEY_HANDLERS:
+		handlers_set(a, arg);
+		return 0;
+	case KEY_NO_BIND:
+		a->config.no_placement = true;
+		return 0;
+	case ARGP_KEY_ARG:
+		a->program = state->argv + state->next - 1;
+		state->next = state->argc;
+		return 0;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+}
+
+/* Beside the command in the build, or where it was installed. */
+static int agent_find(char *path, size_t room)
+{
+	static const char *const places[] = {"../agent", "../lib/weir",
+					     "../lib/x86_64-linux-gnu/weir",
+					     "../lib/aarch64-linux-gnu/weir", "../lib64/weir"};
+	char self[PATH_MAX];
+	ssize_t len = readlink("/proc/self/exe", self, sizeof(self) - 1);
+	char *slash;
+
+	if (len > 0) {
+		self[len] = '\0';
+		slash = strrchr(self, '/');
+		*slash = '\0';
+		for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+			char candidate[PATH_MAX * 2];
+
+			snprintf(candidate, sizeof(candidate), "%s/%s/libweir-agent.so", self,
+				 places[i]);
+			if (access(candidate, R_OK) == 0 && realpath(candidate, path))
+				return 0;
+		}
+	}
+	snprintf(path, room, "%s/libweir-agent.so", WEIR_LIBDIR);
+	return access(path, R_OK) ? -errno : 0;
+}
+
+static void permission_check(void)
+{
+	uint64_t features;
+	int err = uffd_probe(&features);
+
+	if (err == -EPERM)
+		log_line("userfaultfd: permission denied; set vm.unprivileged_userfaultfd=1, or "
+			 "give access to "
+			 "/dev/userfaultfd");
+	else if (err)
+		log_line("userfaultfd: %s; a kernel with CONFIG_USERFAULTFD is needed",
+			 errno_name(err));
+	else if (!(features & UFFD_HAS_WRITEPROTECT) || !(features & UFFD_HAS_THREAD_ID))
+		log_line("userfaultfd cannot write-protect here; Linux 5.9 or later is needed");
+	else
+		return;
+	exit(EXIT_WEIR);
+}
+
+static int preload_set(struct arguments *a)
+{
+	const char *before = getenv("LD_PRELOAD");
+	char agent[PATH_MAX], text[PATH_MAX * 4], *configuration;
+	const size_t room = 4 * PATH_MAX;
+	int err = agent_find(agent, sizeof(agent));
+
+	if (err) {
+		log_line("the agent is missing (%s: %s); build or install weir again", agent,
+			 errno_name(err));
+		return EXIT_WEIR;
+	}
+	if (strpbrk(agent, " :")) {
+		log_line("the agent's path '%s' has a space or a colon, which the loader takes for "
+			 "a separator; move "
+			 "weir elsewhere",
+			 agent);
+		return EXIT_WEIR;
+	}
+	strcpy(a->config.preload, agent);
+	configuration = malloc(room);
+	snprintf(text, sizeof(text), "%s%s%s", agent, before && *before ? ":" : "",
+		 before ? before : "");
+	if (!configuration || config_format(&a->config, configuration, room) ||
+	    setenv(CONFIG_VARIABLE, configuration, 1) || setenv("LD_PRELOAD", text, 1)) {
+		log_line("the environment has no room for weir's settings; give shorter paths");
+		return EXIT_WEIR;
+	}
+	free(configuration);
+	return 0;
+}
+
+int cli_run(int argc, char **argv)
+{
+	static const struct argp argp = {options, parse, "[--] PROGRAM [ARGUMENT...]", doc, NULL,
+					 NULL,	  NULL};
+	static struct arguments a;
+	char path[PATH_MAX];
+	int err, status;
+
+	argp_err_exit_status = EXIT_WEIR;
+	argv[0] = "weir";
+	err = argp_parse(&argp, argc, argv, ARGP_IN_ORDER, NULL, &a);
+	if (err)
+		return EXIT_WEIR;
+	if (!a.config.limit) {
+		log_line("no limit; give one such as --limit 256M");
+		return EXIT_WEIR;
+	}
+	if (!a.program) {
+		log_line("no program; write it behind the options: weir run --limit 256M -- "
+			 "PROGRAM");
+		return EXIT_WEIR;
+	}
+	err = a.compressed ? size_parse(a.compressed, a.config.limit, &a.config.compressed_share)
+			   : 0;
+	if (err || (a.compressed &&
+		    (!a.config.compressed_share || a.config.compressed_share > a.config.limit)))
+		return refuse_size("the share of compressed pages", a.compressed, err);
+	status = program_check(a.program[0], path, sizeof(path));
+	if (status)
+		return status;
+	permission_check();
+	status = preload_set(&a);
+	if (status)
+		return status;
+	execvp(a.program[0], a.program);
+	log_line("%s: %s", a.program[0], errno_name(errno));
+	return errno == ENOENT ? EXIT_NOT_FOUND : EXIT_CANNOT_RUN;
+}

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * libweir: memory larger than RAM, in user space.
+ *
+ * An *instance* (struct weir) holds a limit and serves faults. A *region* is a range of addresses that it pages: used
+ * like any memory, by the program and by system calls; pages that do not fit the limit are compressed, or written to
+ * an unlinked temporary file when the compressed ones do not fit either, and come back when they are touched.
+ *
+ *     struct weir_options options = {.size = sizeof(options), .limit = 256 << 20};
+ *     struct weir *weir;
+ *     void *table;
+ *     int err = weir_open(&options, &weir);
+ *     if (!err)
+ *             err = weir_region_create(weir, 8ull << 30, &table);
+ *
+ * Errors: 0 or a count, or -errno. Functions may be called by any thread at the same time unless they say otherwise.
+ * None may be called from a signal handler. After fork the child has the regions as plain memory without a limit
+ * (see weir_before_fork), and must not use the instance.
+ *
+ * Permission: CAP_SYS_PTRACE, or the sysctl vm.unprivileged_userfaultfd = 1, or access to /dev/userfaultfd.
+ */
+#ifndef WEIR_WEIR_H
+#define WEIR_WEIR_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define WEIR_API __attribute__((visibility("default")))
+
+struct weir;
+
+enum weir_placement {
+	WEIR_PLACEMENT_AUTO, /* handlers and faulting threads share a CPU where that is faster */
+	WEIR_PLACEMENT_NONE, /* no thread's affinity is touched */
+};
+
+/* Zero means the default. New fields are added at the end; size tells which the caller knows. */
+struct weir_options {
+	size_t size; /* sizeof(struct weir_options) */
+	uint64_t
+		limit; /* bytes, at least WEIR_LIMIT_MIN: resident pages, compressed pages and their copies */
+	uint64_t
+		compressed_share; /* bytes that compressed pages may take before the coldest go to the file;
+				      at most seven eighths of the limit, by default
+				      three quarters */
+	const char *
+		store_dir; /* folder of the temporary file: default $TMPDIR, then /var/tmp, then /tmp; never
+				      one that lies in memory */
+	unsigned handlers; /* threads that serve faults; default one a CPU, 2 to 4 */
+	enum weir_placement placement;
+};
+
+#define WEIR_LIMIT_MIN (1u << 20)
+
+/*
+ * Starts an instance: its threads block all signals and have a table of file descriptors of their own.
+ * -EINVAL: options; -EPERM: no permission for userfaultfd; -ENOSYS: a kernel without it or without its
+ * write-protect mode, or without close_range (before Linux 5.9); -ENOMEM.
+ */
+WEIR_API int weir_open(const struct weir_options *options, struct weir **weir);
+/* Ends it, and unmaps its regions. Nobody may use them any more. */
+WEIR_API void weir_close(struct weir *weir);
+
+/* A new limit, at once for the next fault; the rest is reclaimed in the background. -EINVAL: below WEIR_LIMIT_MIN. */
+WEIR_API int weir_set_limit(struct weir *weir, uint64_t limit);
+
+/* bytes: rounded up to pages. The region reads as zeroes. -ENOMEM: no address space; -ENOSPC: 1024 regions. */
+WEIR_API int weir_region_create(struct weir *weir, uint64_t bytes, void **addr);
+/* Pages memory that the caller has mapped: private, anonymous, readable and writable. What is in memory counts.
+ * -EINVAL: not whole pages of such memory, or a part of another region. */
+WEIR_API int weir_region_adopt(struct weir *weir, void *addr, uint64_t bytes);
+/* addr: as it was given. Unmaps a created region; an adopted one becomes plain memory with the pages that are in
+ * memory, the others lost. -ENOENT: no such region. Threads that touch it afterwards get SIGSEGV. */
+WEIR_API int weir_region_destroy(struct weir *weir, void *addr);
+/* Forgets pages, as madvise(MADV_DONTNEED) does: they read as zeroes, their memory is free at once. Call this
+ * instead of madvise. addr and bytes: whole pages inside one region, else -EINVAL. */
+WEIR_API int weir_region_discard(struct weir *weir, void *addr, uint64_t bytes);
+
+/*
+ * Around fork(2). Before: loads every page that is not in memory, over the limit if need be, and drops none until
+ * weir_after_fork is called in the parent. So the child sees the same memory. -EIO: a page could not be read
+ * back (it stays SIGBUS in both).
+ */
+WEIR_API int weir_before_fork(struct weir *weir);
+WEIR_API void weir_after_fork(struct weir *weir);
+
+/* Optional: lets handlers see on which CPU the calling thread runs. Detach before the thread ends. */
+WEIR_API void weir_thread_attach(struct weir *weir);
+WEIR_API void weir_thread_detach(struct weir *weir);
+/* Before the program creates threads or processes or asks for its affinity: a thread that weir has bound to a CPU
+ * gets its own affinity back, for a tenth of a second at least. */
+WEIR_API void weir_thread_unbind(struct weir *weir);
+
+struct weir_stats {
+	size_t size;		       /* in: sizeof(struct weir_stats) of the caller */
+	uint64_t limit, charged, peak; /* bytes; peak: highest charged */
+	uint64_t resident, compressed; /* bytes charged for */
+	uint64_t overhead;	       /* tables, unused room of the store, free frames kept */
+	uint64_t populated; /* bytes of the regions that were touched and not discarded */
+	uint64_t faults, soft_faults, first_faults, compressed_faults, stored_faults, parked_faults;
+	uint64_t ahead; /* pages loaded before they were asked for */
+	uint64_t refaults, same_filled, moved_out;
+	uint64_t packed_in, packed_out; /* bytes before and after compression */
+	uint64_t stored, written,
+		write_failed; /* bytes in the file; pages written; pages that stayed */
+	uint64_t over_max, poisoned, fork_loaded, bindings;
+	uint64_t fault_ns_p50, fault_ns_p90, fault_ns_p99, fault_ns_max,
+		fault_ns_sum; /* from message to page */
+};
+
+/* Fills as much as stats->size covers. */
+WEIR_API int weir_stats_read(struct weir *weir, struct weir_stats *stats);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Locks with ranks.
+ *
+ * A thread takes locks in rising rank only; a try-lock may go against the order, since it cannot wait. Debug
+ * builds (WEIR_DEBUG) keep the ranks that a thread holds and panic at the first wrong order, with both names.
+ *
+ * A lock is a futex word: 0 free, 1 held, 2 held and perhaps waited for. It calls no malloc and may be used by
+ * every thread, also by those that serve faults. It is not recursive and not for signal handlers.
+ */
+#ifndef WEIR_BASE_LOCK_H
+#define WEIR_BASE_LOCK_H
+
+#include "base/atomic.h"
+#include "base/base.h"
+
+/* Outermost first. A rank that is free to use: take the one below the first lock taken inside. */
+enum lock_rank {
+	RANK_INSTANCE = 10,  /* weir.c: start, stop, the list of regions */
+	RANK_ERRAND = 15,    /* reclaim/: one errand at a time */
+	RANK_PLACEMENT = 20, /* fault/: which thread is bound where */
+	RANK_CLASS = 50,     /* store/: one size class of the compressed store */
+	RANK_FILE = 55,	     /* store/: slots of the file store */
+	RANK_POOL = 60,	     /* pool/: free frames */
+	RANK_WAITQ = 90,     /* base/: the list inside a wait queue */
+};
+
+struct lock {
+	_Atomic uint32_t word; /* (A) */
+#ifdef WEIR_DEBUG
+	uint16_t rank;	  /* (C) */
+	const char *name; /* (C) */
+#endif
+};
+
+#ifdef WEIR_DEBUG
+#define LOCK_INIT(rank_, name_) {.word = 0, .rank = (rank_), .name = (name_)}
+#else
+#define LOCK_INIT(rank_, name_) {.word = 0}
+#endif
+
+void lock_init(struct lock *lock, enum lock_rank rank, const char *name);
+void lock_acquire(struct lock *lock);
+bool lock_try(struct lock *lock) MUST_CHECK;
+void lock_release(struct lock *lock);
+
+/* Futexes of this process only; both return 0 or -errno (EAGAIN, EINTR, ETIMEDOUT are everyday answers).
+ * timeout_ns is relative, 0 means none. */
+int futex_wait(_Atomic uint32_t *word, uint32_t expected, uint64_t timeout_ns);
+int futex_wake(_Atomic uint32_t *word, int count);
+
+#endif

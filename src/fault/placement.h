@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Where handlers and faulting threads run.
+ *
+ * Automatic policy:
+ *
+ *                 `streak` faults of one thread in a row
+ *      SPREAD ─────────────────────────────────────────────▶ BOUND (thread and handler on one CPU)
+ *         ▲                                                     │
+ *         └── a fault of another thread, no fault for a tick, ◀─┘
+ *             a tick is over (the pair may move), or the program asks (placement_unbind)
+ *
+ * SPREAD: a handler follows: it binds itself to the CPU of the thread whose fault it serves, which it reads from the
+ * thread's rseq area; threads that did not attach are served from where the handler is.
+ *
+ * A thread's own affinity is saved when it is bound and given back when it is let go. Children inherit affinity:
+ * so the agent lets go before the program creates a thread or a process, and before it asks for its affinity.
+ */
+#ifndef WEIR_FAULT_PLACEMENT_H
+#define WEIR_FAULT_PLACEMENT_H
+
+#include <sched.h>
+
+#include "base/lock.h"
+
+enum placement_policy { PLACEMENT_AUTO, PLACEMENT_NONE };
+
+enum {
+	ATTACHED_MAX = 1024,
+	STREAK_FIRST = 8,  /* faults in a row of one thread before it is bound */
+	STREAK_MAX = 4096, /* after bindings that did not last */
+};
+
+struct attached {
+	_Atomic int tid;	      /* (P) to write, (A) to read; 0: free */
+	const volatile uint32_t *cpu; /* (P) the thread lives as long as it is attached */
+};
+
+struct placement {
+	struct lock lock;	      /* (P) RANK_PLACEMENT */
+	enum placement_policy policy; /* (C) */
+	unsigned cpus;		      /* (C) */
+	/* Handlers only, mostly one; lost updates make a streak shorter or longer and nothing else. */
+	_Atomic int last_tid;		/* (A) */
+	_Atomic uint32_t streak;	/* (A) faults in a row of last_tid */
+	_Atomic uint32_t streak_wanted; /* (A) */
+	_Atomic uint64_t faults;	/* (A) since the last tick */
+	_Atomic int bound_tid;		/* (P) to write, (A) to read; 0: none */
+	_Atomic int bound_cpu;		/* (P) to write, (A) to read: a stale one costs a move */
+	cpu_set_t saved;		/* (P) the thread's own affinity */
+	uint64_t quiet_until_ns;	/* (P) the program asked: no binding before */
+	unsigned bound_ticks;		/* (P) */
+	_Atomic uint64_t bindings;	/* (A) counted for people */
+	uint32_t attached_count;	/* (P) */
+	struct attached attached[ATTACHED_MAX]; /* hashed by tid, linear probing */
+};
+
+void placement_init(struct placement *p, enum placement_policy policy);
+/* A handler has read a fault of tid. own_cpu: where the handler is bound, or -1; updated. Returns how many
+ * threads have faulted lately: 1 or more. */
+unsigned placement_fault(struct placement *p, int tid, int *own_cpu);
+/* Gives the bound thread its affinity back and binds nobody for a while. Any thread. */
+void placement_unbind(struct placement *p, uint64_t quiet_ns);
+/* Now and then, by the background thread. */
+void placement_tick(struct placement *p);
+/* The calling thread tells where its CPU can be read; detach before it ends. */
+void placement_attach(struct placement *p);
+void placement_detach(struct placement *p);
+
+#endif

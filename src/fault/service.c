@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "fault/service.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "os/thread.h"
+
+/* Initial-exec: no first use that would allocate. */
+static _Thread_local struct pager *self_pager __attribute__((tls_model("initial-exec")));
+
+struct pager *service_self(void)
+{
+	return self_pager;
+}
+
+/* --- places --- */
+
+static bool place_take(struct service *s)
+{
+	uint32_t readers = load_relaxed(&s->readers);
+
+	while (readers < load_relaxed(&s->readers_wanted)) {
+		if (cas_relaxed(&s->readers, &readers, readers + 1))
+			return true;
+	}
+	return false;
+}
+
+/* A follower comes forward if there are too few readers. The places are counted before, the queue looked at after,
+ * with the fence of waitq_active between: a follower that is just going to sleep sees the free place. */
+static void place_offer(struct service *s)
+{
+	if (load_relaxed(&s->readers) < load_relaxed(&s->readers_wanted) &&
+	    waitq_active(&s->followers))
+		waitq_wake_one(&s->followers);
+}
+
+static void place_leave(struct handler *h)
+{
+	if (!h->reading)
+		return;
+	h->reading = false;
+	sub_relaxed(&h->service->readers, 1);
+	place_offer(h->service);
+}
+
+static void before_block(void *data)
+{
+	place_leave(data);
+}
+
+/* Waits until the handler may read. When the service ends all may, until each has heard the doorbell. */
+static void place_wait(struct handler *h)
+{
+	struct service *s = h->service;
+	struct waiter me;
+
+	while (!h->reading && !load_relaxed(&s->stop)) {
+		waitq_prepare(&s->followers, &me, WAIT_EXCLUSIVE);
+		h->reading = place_take(s);
+		if (!h->reading && !load_relaxed(&s->stop))
+			(void)waitq_sleep(&me, 0);
+		(void)waitq_finish(&s->followers, &me);
+	}
+}
+
+static void readers_set(struct service *s, unsigned threads)
+{
+	unsigned wanted = threads > 1 ? MIN(s->handlers, s->placement.cpus) : 1;
+
+	if (load_relaxed(&s->readers_wanted) != wanted) {
+		store_relaxed(&s->readers_wanted, wanted);
+		place_offer(s);
+	}
+}
+
+/* --- serving --- */
+
+static void serve(struct handler *h, const struct uffd_fault *fault)
+{
+	struct service *s = h->service;
+	struct vm *vm = s->vm;
+	struct region *region = vm_find(vm, fault->address);
+	enum fault_access access = fault->wp	  ? ACCESS_WP
+				   : fault->write ? ACCESS_WRITE
+						  : ACCESS_READ;
+
+	add_relaxed(&vm->count.faults, 1);
+	/* The region is being destroyed: unregistering it lets the thread go. */
+	if (!region)
+		return;
+	(void)pagein(vm, h->pager, region,
+		     (uint32_t)((fault->address - (uintptr_t)region->base) >> PAGE_SHIFT), access);
+}
+
+static void *handler_main(void *data)
+{
+	struct handler *h = data;
+	struct service *s = h->service;
+	struct uffd_fault fault[1];
+
+	self_pager = h->pager;
+	for (;;) {
+		uint64_t began;
+		int n;
+
+		place_wait(h);
+		n = uffd_read(s->vm->uffd, fault, 1);
+		if (n < 0 && n != -EINTR && n != -EAGAIN) {
+			log_line("reading faults failed (%s): this handler ends, faults wait",
+				 errno_name(n));
+			break;
+		}
+		if (n <= 0)
+			continue;
+		if (fault[0].address == (uintptr_t)s->doorbell) {
+			(void)uffd_zeropage(s->vm->uffd, s->doorbell, PAGE_SIZE, NULL);
+			break;
+		}
+		/* Pairs with the fence in service_quiesce. */
+		add_acq_rel(&h->serving, 1);
+		began = now_ns();
+		readers_set(s, placement_fault(&s->placement, fault[0].tid, &h->cpu));
+		serve(h, &fault[0]);
+		hist_add(&s->served_ns, now_ns() - began);
+		reclaim_after_fault(s->reclaim, h->pager);
+		add_acq_rel(&h->serving, 1);
+		if (h->reading && load_relaxed(&s->readers) > load_relaxed(&s->readers_wanted))
+			place_leave(h);
+	}
+	return NULL;
+}
+
+int service_init(struct service *s, struct vm *vm, struct reclaim *reclaim, unsigned handlers,
+		 enum placement_policy policy)
+{
+	memset(s, 0, sizeof(*s));
+	s->vm = vm;
+	s->reclaim = reclaim;
+	placement_init(&s->placement, policy);
+	/* Two at least: one may wait for a file. */
+	s->handlers = handlers ? handlers : MIN(MAX(s->placement.cpus, 2u), 4u);
+	s->handlers = MIN(s->handlers, (unsigned)HANDLERS_MAX);
+	store_relaxed(&s->readers_wanted, 1);
+	waitq_init(&s->followers);
+	for (unsigned i = 0; i < s->handlers; i++) {
+		struct handler *h = &s->handler[i];
+
+		h->service = s;
+		h->cpu = -1;
+		h->pager = mem_alloc(ALIGN_UP(sizeof(*h->pager), PAGE_SIZE));
+		if (!h->pager)
+			return -ENOMEM;
+		h->pager->before_block = before_block;
+		h->pager->data = h;
+	}
+	return 0;
+}
+
+void service_stop(struct service *s)
+{
+	store_relaxed(&s->stop, true);
+	waitq_wake_all(&s->followers);
+	/* A handler that sleeps in read wakes for a fault only, so each is sent one; it ends when it has read it. */
+	for (unsigned i = 0; i < s->started; i++) {
+		*(volatile char *)s->doorbell = 1;
+		(void)mem_discard(s->doorbell, PAGE_SIZE);
+	}
+	for (unsigned i = 0; i < s->started; i++)
+		pthread_join(s->handler[i].thread, NULL);
+	s->started = 0;
+}
+
+void service_destroy(struct service *s)
+{
+	for (unsigned i = 0; i < s->handlers; i++)
+		mem_release(s->handler[i].pager, ALIGN_UP(sizeof(struct pager), PAGE_SIZE));
+	mem_release(s->doorbell, PAGE_SIZE);
+}
+
+int service_start(struct service *s)
+{
+	int err;
+
+	s->doorbell = mem_alloc(PAGE_SIZE);
+	if (!s->doorbell)
+		return -ENOMEM;
+	err = uffd_register(s->vm->uffd, s->doorbell, PAGE_SIZE, UFFD_MISSING);
+	if (err)
+		return err;
+	for (unsigned i = 0; i < s->handlers; i++) {
+		err = thread_start(&s->handler[i].thread, "weir-fault", handler_main,
+				   &s->handler[i]);
+		if (err)
+			return err;
+		s->started++;
+	}
+	return 0;
+}
+
+void service_quiesce(struct service *s)
+{
+	uint64_t seen[HANDLERS_MAX] = {0};
+
+	fence_seq_cst();
+	for (unsigned i = 0; i < s->handlers; i++)
+		seen[i] = load_acquire(&s->handler[i].serving);
+	for (unsigned i = 0; i < s->handlers; i++) {
+		while ((seen[i] & 1) && load_acquire(&s->handler[i].serving) == seen[i])
+			sched_yield();
+	}
+}

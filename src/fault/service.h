@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The fault service: handler threads read faults, pagein() serves them.
+ *
+ * Readers. At most `readers_wanted` handlers sit in read; the others wait in a queue, last in first out. With one
+ * faulting thread one handler reads; with more, as many as there are CPUs (and handlers). Before a load that may
+ * block (a file) a handler gives up its place, so that somebody always reads:
+ *
+ *                   readers < wanted                 messages
+ *      FOLLOWING ─────────────────────▶ READING ──────────────────▶ SERVING ──┐
+ *          ▲                               ▲         nothing blocks and still │
+ *          │                               └──────── wanted ──────────────────┤
+ *          └───── too many readers, or the place was given up ◀───────────────┘
+ *
+ * Placement. A fault served on the CPU that faulted costs 4 to 5 microseconds, across CPUs of a virtual machine 40 to
+ * 100. So (fault/placement.h): while one thread faults, it and the handler are bound to one CPU; while several do, a
+ * handler follows the thread it serves.
+ */
+#ifndef WEIR_FAULT_SERVICE_H
+#define WEIR_FAULT_SERVICE_H
+
+#include "fault/placement.h"
+#include "reclaim/reclaim.h"
+
+enum { HANDLERS_MAX = 16 };
+
+struct service;
+
+struct handler {
+	struct service *service; /* (C) */
+	struct pager *pager;	 /* (C) */
+	pthread_t thread;	 /* (C) */
+	bool reading;		 /* own thread: holds one of the places */
+	int cpu;		 /* own thread: bound there, or -1 */
+	/* Odd while a message is served: region_destroy waits for it to change. */
+	_Atomic uint64_t serving; /* (A) */
+};
+
+struct service {
+	struct vm *vm;		 /* (C) */
+	struct reclaim *reclaim; /* (C) */
+	struct placement placement;
+	unsigned handlers; /* (C) */
+	unsigned started;  /* (C) between start and stop */
+	char *doorbell;	   /* (C) a page whose fault tells one handler to end */
+	struct handler handler[HANDLERS_MAX];
+	_Atomic uint32_t readers;	 /* (A) places taken */
+	_Atomic uint32_t readers_wanted; /* (A) */
+	struct waitq followers;
+	_Atomic bool stop;     /* (A) */
+	struct hist served_ns; /* from the message to the installed page */
+};
+
+int service_init(struct service *service, struct vm *vm, struct reclaim *reclaim, unsigned handlers,
+		 enum placement_policy policy);
+/* Starts the handlers from the calling thread, whose descriptor table they share. */
+int service_start(struct service *service);
+/* Ends the handlers, from a thread that is none of them. Faults that come later wait for ever. */
+void service_stop(struct service *service);
+void service_destroy(struct service *service);
+/* Returns when no handler serves a message that it read before the call. */
+void service_quiesce(struct service *service);
+/* The pager of a handler that is the calling thread, else NULL. */
+struct pager *service_self(void);
+
+#endif

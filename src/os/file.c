@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "os/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "os/mem.h"
+
+/* File systems without O_TMPFILE: a name that lives for the moment between the two calls. */
+static int open_named(const char *dir)
+{
+	char name[4096];
+	int n = snprintf(name, sizeof(name), "%s/weir-XXXXXX", dir);
+	int fd;
+
+	if (n < 0 || (size_t)n >= sizeof(name))
+		return -ENAMETOOLONG;
+	fd = mkostemp(name, O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	(void)unlink(name);
+	return fd;
+}
+
+static int open_unlinked(const char *dir)
+{
+	int fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+
+	if (fd >= 0)
+		return fd;
+	if (errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL)
+		return open_named(dir);
+	return -errno;
+}
+
+static bool in_memory(int fd)
+{
+	struct statfs fs;
+
+	if (fstatfs(fd, &fs))
+		return false;
+	return fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC;
+}
+
+/* O_DIRECT wants multiples of the device's block; which one is found by trying. */
+static void direct_probe(struct file *file)
+{
+	char *page = mem_alloc(PAGE_SIZE);
+	int flags = fcntl(file->fd, F_GETFL);
+
+	file->unit = 512;
+	file->direct = page && flags >= 0 && fcntl(file->fd, F_SETFL, flags | O_DIRECT) == 0;
+	if (file->direct && pwrite(file->fd, page, 512, 0) != 512) {
+		file->unit = (unsigned)PAGE_SIZE;
+		file->direct = errno != ENOSPC &&
+			       pwrite(file->fd, page, PAGE_SIZE, 0) == (ssize_t)PAGE_SIZE;
+		if (!file->direct)
+			(void)fcntl(file->fd, F_SETFL, flags);
+	}
+	mem_release(page, PAGE_SIZE);
+}
+
+int file_temp_open(struct file *file, const char *dir)
+{
+	int fd = open_unlinked(dir);
+
+	if (fd < 0)
+		return fd;
+	if (in_memory(fd)) {
+		close(fd);
+		return -EOPNOTSUPP;
+	}
+	file->fd = fd;
+	direct_probe(file);
+	return 0;
+}
+
+void file_close(struct file *file)
+{
+	if (file->fd >= 0)
+		close(file->fd);
+	file->fd = -1;
+}
+
+/* The page cache is memory too, and nobody's limit would count it. Without O_DIRECT an error of the disk comes only here;
+ * then the data is lost with the cache. */
+static int cache_flush(const struct file *file, off_t from, off_t bytes)
+{
+	int err = sync_file_range(file->fd, from, bytes,
+				  SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
+					  SYNC_FILE_RANGE_WAIT_AFTER)
+			  ? -errno
+			  : 0;
+
+	(void)posix_fadvise(file->fd, from, bytes, POSIX_FADV_DONTNEED);
+	/* Not every file system has the call. */
+	return err == -ENOSYS || err == -EINVAL || err == -ESPIPE ? 0 : err;
+}
+
+int file_write(const struct file *file, const void *data, size_t bytes, off_t offset)
+{
+	off_t from = offset;
+
+	for (size_t left = bytes; left;) {
+		ssize_t n = pwrite(file->fd, data, left, offset);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n < 0 ? -errno : -EIO;
+		data = (const char *)data + n;
+		left -= (size_t)n;
+		offset += n;
+	}
+	return file->direct ? 0 : cache_flush(file, from, (off_t)bytes);
+}
+
+int file_read(const struct file *file, void *data, size_t bytes, off_t offset)
+{
+	while (bytes) {
+		ssize_t n = pread(file->fd, data, bytes, offset);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n < 0 ? -errno : -EIO;
+		data = (char *)data + n;
+		bytes -= (size_t)n;
+		offset += n;
+	}
+	return 0;
+}

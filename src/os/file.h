@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The temporary file behind the file store: unlinked from the start, so that no end of the process, however it
+ * comes, leaves anything behind; never on tmpfs or ramfs, which would be memory.
+ */
+#ifndef WEIR_OS_FILE_H
+#define WEIR_OS_FILE_H
+
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/base.h"
+
+struct file {
+	int fd;
+	unsigned unit; /* offsets, lengths and addresses are multiples of this: 512 or 4096 */
+	bool direct; /* goes past the page cache; else file_write drops what it wrote from there */
+};
+
+/* Opens in dir. -EOPNOTSUPP: dir is in memory. */
+int file_temp_open(struct file *file, const char *dir);
+void file_close(struct file *file);
+/* All of it or an error: -ENOSPC, -EIO, ...; a short answer of the kernel is tried on, an end of file is -EIO. */
+int file_write(const struct file *file, const void *data, size_t bytes, off_t offset);
+int file_read(const struct file *file, void *data, size_t bytes, off_t offset);
+
+#endif

@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "os/mem.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* The system calls themselves: in a program under weir run, the names of libc are the agent's, which come here. */
+static int advise(void *addr, size_t bytes, int advice)
+{
+	return syscall(SYS_madvise, addr, bytes, advice) ? -errno : 0;
+}
+
+enum { ANON = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE };
+
+static void *map(void *at, size_t bytes, int prot, int flags)
+{
+	void *addr = mmap(at, bytes, prot, flags, -1, 0);
+
+	return addr == MAP_FAILED ? NULL : addr;
+}
+
+void *mem_reserve(size_t bytes)
+{
+	return map(NULL, bytes, PROT_NONE, ANON);
+}
+
+int mem_commit(void *addr, size_t bytes)
+{
+	return syscall(SYS_mprotect, addr, bytes, PROT_READ | PROT_WRITE) ? -errno : 0;
+}
+
+int mem_discard(void *addr, size_t bytes)
+{
+	return advise(addr, bytes, MADV_DONTNEED);
+}
+
+int mem_decommit(void *addr, size_t bytes)
+{
+	return map(addr, bytes, PROT_NONE, ANON | MAP_FIXED) ? 0 : -errno;
+}
+
+void mem_release(void *addr, size_t bytes)
+{
+	if (addr)
+		munmap(addr, bytes);
+}
+
+void *mem_alloc(size_t bytes)
+{
+	void *addr = map(NULL, bytes, PROT_READ | PROT_WRITE, ANON);
+
+	/* Huge pages would put memory behind tables that are meant to stay mostly empty. Not every kernel
+	 * has them, so the answer does not matter. */
+	if (addr)
+		(void)advise(addr, bytes, MADV_NOHUGEPAGE);
+	return addr;
+}
+
+void *mem_region_map(size_t bytes, size_t align)
+{
+	char *wide = map(NULL, bytes + align, PROT_READ | PROT_WRITE, ANON);
+	char *addr;
+
+	if (!wide)
+		return NULL;
+	addr = (char *)ALIGN_UP((uintptr_t)wide, align);
+	if (addr > wide)
+		munmap(wide, (size_t)(addr - wide));
+	munmap(addr + bytes, align - (size_t)(addr - wide));
+	(void)advise(addr, bytes, MADV_NOHUGEPAGE);
+	return addr;
+}
+
+/* -1: the kernel does not do it. Else how many bytes were dropped. */
+static ssize_t scatter_drop(int pidfd, const struct iovec *runs, unsigned count)
+{
+	return syscall(SYS_process_madvise, pidfd, runs, (size_t)count, MADV_DONTNEED, 0u);
+}
+
+void mem_dropper_init(struct mem_dropper *dropper)
+{
+	char *page = mem_alloc(PAGE_SIZE);
+
+	dropper->scatter = false;
+	dropper->pidfd = (int)syscall(SYS_pidfd_open, getpid(), 0u);
+	if (page && dropper->pidfd >= 0) {
+		struct iovec run = {page, PAGE_SIZE};
+
+		*page = 1;
+		dropper->scatter =
+			scatter_drop(dropper->pidfd, &run, 1) == (ssize_t)PAGE_SIZE && *page == 0;
+	}
+	mem_release(page, PAGE_SIZE);
+}
+
+void mem_dropper_close(struct mem_dropper *dropper)
+{
+	if (dropper->pidfd >= 0)
+		close(dropper->pidfd);
+	dropper->pidfd = -1;
+}
+
+int mem_drop(const struct mem_dropper *dropper, const struct iovec *runs, unsigned count)
+{
+	enum { MOST = 1024 }; /* UIO_MAXIOV */
+	unsigned at = 0;
+
+	while (dropper->scatter && at < count) {
+		ssize_t done =
+			scatter_drop(dropper->pidfd, runs + at, MIN(count - at, (unsigned)MOST));
+
+		if (done < 0 && (errno == EINTR || errno == EAGAIN))
+			continue;
+		if (done <= 0)
+			break;
+		/* Runs are dropped whole or not at all: a short count ends at the border of one. */
+		while (at < count && done >= (ssize_t)runs[at].iov_len)
+			done -= (ssize_t)runs[at++].iov_len;
+	}
+	for (; at < count; at++) {
+		int err = mem_discard(runs[at].iov_base, runs[at].iov_len);
+
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+int mem_resident(void *addr, size_t bytes, uint8_t *resident)
+{
+	unsigned char vec[512];
+	size_t pages = bytes >> PAGE_SHIFT;
+
+	memset(resident, 0, DIV_UP(pages, 8));
+	for (size_t at = 0; at < pages; at += ARRAY_SIZE(vec)) {
+		size_t n = MIN(ARRAY_SIZE(vec), pages - at);
+
+		if (mincore((char *)addr + (at << PAGE_SHIFT), n << PAGE_SHIFT, vec))
+			return -errno;
+		for (size_t i = 0; i < n; i++)
+			resident[(at + i) / 8] |= (uint8_t)((vec[i] & 1) << ((at + i) % 8));
+	}
+	return 0;
+}
+
+uint64_t mem_machine(void)
+{
+	return (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+uint64_t mem_peak_rss(void)
+{
+	char text[4096];
+	int fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
+	ssize_t got;
+	const char *line;
+
+	if (fd < 0)
+		return 0;
+	got = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	if (got <= 0)
+		return 0;
+	text[got] = '\0';
+	line = strstr(text, "VmHWM:");
+	return line ? strtoull(line + 6, NULL, 10) << 10 : 0;
+}

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Memory of the process: reserving, committing, dropping. The contract, as for every function here: addresses and
+ * lengths are multiples of the page size; fresh memory reads as zeroes; 0 is success, else -errno.
+ */
+#ifndef WEIR_OS_MEM_H
+#define WEIR_OS_MEM_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#include "base/base.h"
+
+/* Address space without memory behind it and without access. NULL: none to be had. */
+void *mem_reserve(size_t bytes) MUST_CHECK;
+/* A reserved range becomes readable and writable; memory comes with the first touch. */
+int mem_commit(void *addr, size_t bytes);
+/* Contents gone, memory back to the system; the range stays committed. */
+int mem_discard(void *addr, size_t bytes);
+/* Back to a reservation; memory returned. */
+int mem_decommit(void *addr, size_t bytes);
+void mem_release(void *addr, size_t bytes);
+/* Committed memory that is no huge page's: tables and buffers of weir's own. NULL: none to be had. */
+void *mem_alloc(size_t bytes) MUST_CHECK;
+/* Address space for a region: private, readable, writable, never huge pages, at a multiple of align. */
+void *mem_region_map(size_t bytes, size_t align) MUST_CHECK;
+
+/* Drops scattered pages in one go: one process_madvise where the kernel takes it (6.13 and later), else one
+ * madvise a run. */
+struct mem_dropper {
+	int pidfd; /* (C) of this process, in the table of the threads that use it; -1: by runs */
+	bool scatter; /* (C) the kernel does process_madvise(DONTNEED) on oneself */
+};
+void mem_dropper_init(struct mem_dropper *dropper);
+void mem_dropper_close(struct mem_dropper *dropper);
+int mem_drop(const struct mem_dropper *dropper, const struct iovec *runs, unsigned count);
+
+/* One bit a page in resident[] (pages/8 bytes): is it in memory? */
+int mem_resident(void *addr, size_t bytes, uint8_t *resident);
+/* Bytes of memory that the machine has. */
+uint64_t mem_machine(void);
+/* Peak resident set of this process in bytes, as the kernel counts it; 0 when it does not tell. */
+uint64_t mem_peak_rss(void);
+
+#endif

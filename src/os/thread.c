@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "os/thread.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <linux/rseq.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/rseq.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/atomic.h"
+#include "base/log.h"
+
+int thread_start(pthread_t *thread, const char *name, thread_fn fn, void *arg)
+{
+	pthread_attr_t attr;
+	sigset_t all, before;
+	int err;
+
+	err = pthread_attr_init(&attr);
+	if (err)
+		return -err;
+	/* Buffers live in mappings of their own; a small stack keeps the address space of small programs small. */
+	(void)pthread_attr_setstacksize(&attr, 256 << 10);
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	err = pthread_create(thread, &attr, fn, arg);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	pthread_attr_destroy(&attr);
+	if (!err)
+		(void)pthread_setname_np(*thread, name);
+	return -err;
+}
+
+int thread_own_table(void)
+{
+	if (syscall(SYS_close_range, 0u, ~0u, (unsigned)CLOSE_RANGE_UNSHARE))
+		return -errno;
+	/* Whatever writes to 0, 1 or 2 here by mistake (an assertion of libc) must not hit a file of weir's. */
+	for (;;) {
+		int fd = open("/dev/null", O_RDWR);
+
+		if (fd < 0 || fd > STDERR_FILENO) {
+			if (fd > STDERR_FILENO)
+				close(fd);
+			return 0;
+		}
+	}
+}
+
+static _Atomic int program_pidfd = -1; /* (A) set before the first line is logged */
+
+static void program_sink(const char *line, size_t len)
+{
+	int fd = (int)syscall(SYS_pidfd_getfd, load_relaxed(&program_pidfd), STDERR_FILENO, 0u);
+	int to = fd < 0 ? STDERR_FILENO : fd;
+
+	/* EBADF: the pidfd is valid in weir's table only; in a thread of the program descriptor 2 is right. Or
+	 * the program has closed its standard error: then 2 is /dev/null (weir's table) or nothing. */
+	while (len) {
+		ssize_t n = write(to, line, len);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			break;
+		line += n;
+		len -= (size_t)n;
+	}
+	if (fd >= 0)
+		close(fd);
+}
+
+void thread_log_to_program(int pidfd)
+{
+	store_relaxed(&program_pidfd, pidfd);
+	log_set_sink(pidfd < 0 ? NULL : program_sink);
+}
+
+int thread_id(void)
+{
+	return (int)syscall(SYS_gettid);
+}
+
+unsigned thread_cpu_count(void)
+{
+	cpu_set_t set;
+
+	return sched_getaffinity(0, sizeof(set), &set) ? 1 : (unsigned)CPU_COUNT(&set);
+}
+
+int thread_cpu_now(void)
+{
+	return sched_getcpu();
+}
+
+int thread_affinity_get(int tid, cpu_set_t *set)
+{
+	CPU_ZERO(set);
+	/* The system call itself: libc's wrapper may be the agent's. */
+	return syscall(SYS_sched_getaffinity, tid, sizeof(*set), set) < 0 ? -errno : 0;
+}
+
+int thread_affinity_set(int tid, const cpu_set_t *set)
+{
+	return syscall(SYS_sched_setaffinity, tid, sizeof(*set), set) < 0 ? -errno : 0;
+}
+
+int thread_bind(int tid, int cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	return thread_affinity_set(tid, &set);
+}
+
+const volatile uint32_t *thread_cpu_word(void)
+{
+	if (__rseq_size == 0)
+		return NULL;
+	return (const volatile uint32_t *)((char *)__builtin_thread_pointer() + __rseq_offset +
+					   offsetof(struct rseq, cpu_id));
+}

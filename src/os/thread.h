@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Threads of weir's own, and where threads run.
+ *
+ * weir's threads block every signal, so none of the program's handlers ever runs on them, and have a table of file
+ * descriptors that is not the program's: the first of them leaves the program's table (thread_own_table), and
+ * the others are started by it. So closefrom(3) in the program cannot close the userfaultfd, which would turn every
+ * later fault into a page of zeroes; and no pipe of the program is kept open by weir.
+ */
+#ifndef WEIR_OS_THREAD_H
+#define WEIR_OS_THREAD_H
+
+#include <pthread.h>
+#include <sched.h>
+
+#include "base/base.h"
+
+typedef void *(*thread_fn)(void *arg);
+
+/* Starts a thread with all signals blocked. 0 or -errno. */
+int thread_start(pthread_t *thread, const char *name, thread_fn fn, void *arg);
+/* Leaves the descriptor table that is shared with the program, with an empty one. -ENOSYS before Linux 5.9. */
+int thread_own_table(void);
+/* Lets log lines of threads with a table of their own go to the program's standard error, as it is at that
+ * moment. Takes a pidfd of this process (-1: back to descriptor 2). */
+void thread_log_to_program(int pidfd);
+
+int thread_id(void);
+unsigned thread_cpu_count(void); /* those that this process may use */
+int thread_cpu_now(void);
+/* Where a thread may run. tid 0: the caller. */
+int thread_affinity_get(int tid, cpu_set_t *set);
+int thread_affinity_set(int tid, const cpu_set_t *set);
+int thread_bind(int tid, int cpu);
+/* The word in which the kernel keeps the caller's CPU (its rseq area): a plain load for other threads, valid
+ * as long as the caller lives. NULL without rseq. */
+const volatile uint32_t *thread_cpu_word(void);
+
+#endif

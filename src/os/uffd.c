@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "os/uffd.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/atomic.h"
+
+/* Newer than Debian 12's <linux/userfaultfd.h>: the same layout under our own names. */
+struct move_args {
+	uint64_t dst, src, len, mode;
+	int64_t move;
+};
+struct poison_args {
+	uint64_t start, len, mode;
+	int64_t updated;
+};
+#define IOCTL_MOVE _IOWR(UFFDIO, 0x05, struct move_args)
+#define IOCTL_POISON _IOWR(UFFDIO, 0x08, struct poison_args)
+#define IOCTL_DEVICE_NEW _IO(0xAA, 0x00)
+enum { MOVE_ALLOW_HOLES = 2 };
+
+_Static_assert(IOCTL_MOVE == 0xc028aa05, "documented number of UFFDIO_MOVE");
+_Static_assert(IOCTL_POISON == 0xc020aa08, "documented number of UFFDIO_POISON");
+
+static int call(int fd, unsigned long request, void *args)
+{
+	return ioctl(fd, request, args) ? -errno : 0;
+}
+
+/* The system call needs CAP_SYS_PTRACE or the sysctl; the device needs file permission only. */
+static int descriptor_new(void)
+{
+	int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
+	int err, dev;
+
+	if (fd >= 0)
+		return fd;
+	err = -errno;
+	if (err != -EPERM)
+		return err;
+	dev = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
+	if (dev < 0)
+		return -EPERM;
+	fd = ioctl(dev, IOCTL_DEVICE_NEW, O_CLOEXEC);
+	err = fd < 0 ? -errno : fd;
+	close(dev);
+	return err;
+}
+
+static int handshake(int fd, uint64_t *features)
+{
+	struct uffdio_api api = {.api = UFFD_API, .features = *features};
+	int err = call(fd, UFFDIO_API, &api);
+
+	if (!err)
+		*features = api.features;
+	return err;
+}
+
+int uffd_probe(uint64_t *features)
+{
+	int fd = descriptor_new();
+	int err;
+
+	if (fd < 0)
+		return fd;
+	*features = 0;
+	err = handshake(fd, features);
+	close(fd);
+	return err;
+}
+
+int uffd_open(uint64_t features)
+{
+	int fd = descriptor_new();
+	int err;
+
+	if (fd < 0)
+		return fd;
+	err = handshake(fd, &features);
+	if (!err)
+		return fd;
+	close(fd);
+	return err;
+}
+
+int uffd_close(int fd)
+{
+	return close(fd) ? -errno : 0;
+}
+
+int uffd_register(int fd, void *addr, size_t bytes, unsigned modes)
+{
+	struct uffdio_register args = {.range = {(uintptr_t)addr, bytes}, .mode = modes};
+
+	return call(fd, UFFDIO_REGISTER, &args);
+}
+
+int uffd_unregister(int fd, void *addr, size_t bytes)
+{
+	struct uffdio_range args = {(uintptr_t)addr, bytes};
+
+	return call(fd, UFFDIO_UNREGISTER, &args);
+}
+
+int uffd_read(int fd, struct uffd_fault *faults, unsigned max)
+{
+	struct uffd_msg msg[16];
+	int count = 0;
+	ssize_t got = read(fd, msg, sizeof(msg[0]) * MIN(max, (unsigned)ARRAY_SIZE(msg)));
+
+	if (got < 0)
+		return -errno;
+	for (size_t i = 0; i < (size_t)got / sizeof(msg[0]); i++) {
+		uint64_t flags = msg[i].arg.pagefault.flags;
+
+		if (msg[i].event != UFFD_EVENT_PAGEFAULT)
+			continue;
+		faults[count++] = (struct uffd_fault){
+			.address = msg[i].arg.pagefault.address,
+			.tid = (int)msg[i].arg.pagefault.feat.ptid,
+			.write = flags & UFFD_PAGEFAULT_FLAG_WRITE,
+			.wp = flags & UFFD_PAGEFAULT_FLAG_WP,
+			.minor = flags & UFFD_PAGEFAULT_FLAG_MINOR,
+		};
+	}
+	return count;
+}
+
+/*
+ * COPY, ZEROPAGE, MOVE and CONTINUE answer alike: done in full, or -1 and either the bytes done so far (then
+ * the errno is EAGAIN and the cause comes with the next try) or -errno in the same field.
+ */
+static bool advance(int err, int64_t field, uint64_t *start, uint64_t *len)
+{
+	if (err != -EAGAIN || field <= 0)
+		return false;
+	*start += (uint64_t)field;
+	*len -= (uint64_t)field;
+	return *len != 0;
+}
+
+static int finish(int err, uint64_t left, size_t bytes, size_t *done)
+{
+	if (!err || left == 0) {
+		err = 0;
+		left = 0;
+	}
+	if (done)
+		*done = bytes - left;
+	return err;
+}
+
+int uffd_copy(int fd, void *dst, const void *src, size_t bytes, bool write_protected, size_t *done)
+{
+	struct uffdio_copy args = {
+		.mode = write_protected ? UFFDIO_COPY_MODE_WP : 0,
+	};
+	uint64_t at = 0, left = bytes;
+	int err;
+
+	tsan_release(dst);
+	do {
+		args.copy = 0;
+		args.dst = (uintptr_t)dst + at;
+		args.src = (uintptr_t)src + at;
+		args.len = left;
+		err = call(fd, UFFDIO_COPY, &args);
+	} while (advance(err, args.copy, &at, &left));
+	return finish(err, left, bytes, done);
+}
+
+int uffd_zeropage(int fd, void *dst, size_t bytes, size_t *done)
+{
+	struct uffdio_zeropage args = {.range = {(uintptr_t)dst, bytes}};
+	uint64_t at = (uintptr_t)dst, left = bytes;
+	int err;
+
+	tsan_release(dst);
+	do {
+		args.zeropage = 0;
+		args.range.start = at;
+		args.range.len = left;
+		err = call(fd, UFFDIO_ZEROPAGE, &args);
+	} while (advance(err, args.zeropage, &at, &left));
+	return finish(err, left, bytes, done);
+}
+
+int uffd_wake(int fd, void *addr, size_t bytes)
+{
+	struct uffdio_range args = {(uintptr_t)addr, bytes};
+
+	return call(fd, UFFDIO_WAKE, &args);
+}
+
+int uffd_writeprotect(int fd, void *addr, size_t bytes, bool protect)
+{
+	struct uffdio_writeprotect args = {
+		.range = {(uintptr_t)addr, bytes},
+		.mode = protect ? UFFDIO_WRITEPROTECT_MODE_WP : 0,
+	};
+
+	return call(fd, UFFDIO_WRITEPROTECT, &args);
+}
+
+int uffd_move(int fd, void *dst, void *src, size_t bytes, bool holes, size_t *done)
+{
+	struct move_args args = {.mode = holes ? MOVE_ALLOW_HOLES : 0};
+	uint64_t at = 0, left = bytes;
+	int err;
+
+	do {
+		args.dst = (uintptr_t)dst + at;
+		args.src = (uintptr_t)src + at;
+		args.len = left;
+		args.move = 0;
+		err = call(fd, IOCTL_MOVE, &args);
+	} while (advance(err, args.move, &at, &left));
+	return finish(err, left, bytes, done);
+}
+
+int uffd_continue(int fd, void *addr, size_t bytes, size_t *done)
+{
+	struct uffdio_continue args = {0};
+	uint64_t at = (uintptr_t)addr, left = bytes;
+	int err;
+
+	do {
+		args.range.start = at;
+		args.range.len = left;
+		args.mapped = 0;
+		err = call(fd, UFFDIO_CONTINUE, &args);
+	} while (advance(err, args.mapped, &at, &left));
+	return finish(err, left, bytes, done);
+}
+
+int uffd_poison(int fd, void *addr, size_t bytes)
+{
+	struct poison_args args = {.start = (uintptr_t)addr, .len = bytes};
+
+	return call(fd, IOCTL_POISON, &args);
+}

@@ -1,0 +1,635 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "reclaim/reclaim.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <string.h>
+
+#include "base/log.h"
+
+enum job_state { IDLE, FILLING, OPEN, DROPPING };
+enum { WINDOW = 64, WRITE_GAP = 4096, TICK_NS = 50000000, FUTILE_NS = 20000000 };
+
+/* --- the clock --- */
+
+bool clock_step(struct vm *vm, struct clock_hand *hand, struct region **out, uint32_t *first,
+		uint32_t *count, unsigned *laps)
+{
+	uint32_t regions = load_relaxed(&vm->regions), skipped = 0;
+
+	while (skipped <= regions) {
+		struct region *region =
+			hand->region < regions ? load_acquire(&vm->region[hand->region]) : NULL;
+		uint32_t top = region ? load_relaxed(&region->top) : 0;
+
+		if (hand->page >= top) {
+			hand->page = 0;
+			hand->region++;
+			skipped++;
+			if (hand->region >= regions) {
+				hand->region = 0;
+				(*laps)++;
+			}
+			continue;
+		}
+		if (!load_relaxed(&region->populated[hand->page >> CHUNK_SHIFT])) {
+			hand->page =
+				ALIGN_DOWN(hand->page, 1u << CHUNK_SHIFT) + (1u << CHUNK_SHIFT);
+			continue;
+		}
+		*out = region;
+		*first = hand->page;
+		*count = MIN((uint32_t)WINDOW, top - hand->page);
+		hand->page += WINDOW;
+		return true;
+	}
+	return false;
+}
+
+/* Batches small enough that a tiny limit is not emptied by one job. */
+static unsigned batch_size(struct reclaim *r)
+{
+	uint64_t pages = load_relaxed(&r->vm->container->max) >> PAGE_SHIFT;
+
+	return (unsigned)MAX(MIN(pages / 32, (uint64_t)JOB_MAX), 8u);
+}
+
+/* Looks at one page as the clock's hand passes. True: it is a victim (and CLEANING if it was dirty). */
+static bool clock_visit(page_word_t *word)
+{
+	uint64_t w = load_relaxed(word);
+
+	for (;;) {
+		if ((w & WORD_BUSY) || !word_resident(w))
+			return false;
+		/* Of this job, or left over from an earlier one that met it busy. */
+		if (word_state(w) == PAGE_CLEANING)
+			return true;
+		if (word_credit(w)) {
+			if (cas_relaxed(word, &w, w - (1ull << CREDIT_SHIFT)))
+				return false;
+			continue;
+		}
+		if (word_state(w) == PAGE_CLEAN)
+			return true;
+		/* Pairs with nothing: the write-protect call that follows orders it before the copy. */
+		if (cas_relaxed(word, &w, word_with_state(w, PAGE_CLEANING)))
+			return true;
+	}
+}
+
+static bool chosen(const struct reclaim *r, unsigned found, const struct region *region,
+		   uint32_t page)
+{
+	for (unsigned i = 0; i < found; i++) {
+		if (r->victim[i].page == page && r->victim[i].region == region)
+			return true;
+	}
+	return false;
+}
+
+static unsigned clock_scan(struct reclaim *r, unsigned want)
+{
+	struct region *region;
+	uint32_t first, count;
+	unsigned found = 0, laps = 0, resident = 0;
+
+	/* A credit of 15 takes 15 laps to wear off; where a lap and a bit see nobody, more laps will not either. */
+	while (found < want && laps <= CREDIT_MAX + 1 && (laps < 2 || resident) &&
+	       clock_step(r->vm, &r->hand, &region, &first, &count, &laps)) {
+		for (uint32_t page = first; page < first + count && found < want; page++) {
+			page_word_t *word = &region->word[page];
+
+			resident += word_resident(load_relaxed(word));
+			if (clock_visit(word) && !(laps && chosen(r, found, region, page)))
+				r->victim[found++] = (struct victim){region, page};
+		}
+		/* The batch is full inside the window: go on from there next time. */
+		if (found == want)
+			r->hand.page = r->victim[found - 1].page + 1;
+	}
+	return found;
+}
+
+/* --- write protection --- */
+
+/* Is a page between two victims dirty and staying? Protecting it would cost its owner a fault. */
+static bool bystander_between(const struct region *region, uint32_t from, uint32_t to)
+{
+	for (uint32_t page = from + 1; page < to; page++) {
+		if (word_state(load_relaxed(&region->word[page])) == PAGE_DIRTY)
+			return true;
+	}
+	return false;
+}
+
+static int protect(struct reclaim *r, const struct victim *first, const struct victim *last)
+{
+	return uffd_writeprotect(r->vm->uffd, page_address(first->region, first->page),
+				 (size_t)(last->page - first->page + 1) << PAGE_SHIFT, true);
+}
+
+/* Protects the spans of the dirty victims, in as few calls as the bystanders allow. */
+static int protect_victims(struct reclaim *r, unsigned count)
+{
+	const struct victim *first = NULL, *last = NULL;
+
+	for (unsigned i = 0; i < count; i++) {
+		const struct victim *v = &r->victim[i];
+		int err;
+
+		if (word_state(load_relaxed(&v->region->word[v->page])) != PAGE_CLEANING)
+			continue;
+		if (first && v->region == first->region && v->page > last->page &&
+		    v->page - last->page < WRITE_GAP &&
+		    !bystander_between(v->region, last->page, v->page)) {
+			last = v;
+			continue;
+		}
+		err = first ? protect(r, first, last) : 0;
+		if (err)
+			return err;
+		first = last = v;
+	}
+	return first ? protect(r, first, last) : 0;
+}
+
+/* Gives every page back that the job had marked. */
+static void job_abandon(struct reclaim *r, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++) {
+		page_word_t *word = &r->victim[i].region->word[r->victim[i].page];
+		uint64_t w = load_relaxed(word);
+
+		while (!(w & WORD_BUSY) && word_state(w) == PAGE_CLEANING &&
+		       !cas_relaxed(word, &w, word_with_state(w, PAGE_DIRTY)))
+			;
+	}
+}
+
+/* The last write failed, and it is not yet time for the next. */
+static bool store_failing(struct reclaim *r)
+{
+	uint64_t retry = load_relaxed(&r->retry_ns);
+
+	return retry && now_ns() < retry;
+}
+
+static bool futile(struct reclaim *r)
+{
+	uint64_t until = load_relaxed(&r->futile_until_ns);
+
+	return until && now_ns() < until;
+}
+
+/* IDLE to OPEN, by whoever gets there first. False: another thread has the job, or there is nothing to do. */
+static bool job_fill(struct reclaim *r, unsigned want)
+{
+	uint32_t idle = IDLE;
+	unsigned count;
+
+	/* Pairs with the release that ends the job before. */
+	if (load_relaxed(&r->vm->hold) || futile(r) || !cas_acquire(&r->state, &idle, FILLING))
+		return false;
+	/* A fork that holds now waits for IDLE (reclaim_hold_for_fork): look again behind its fence. */
+	fence_seq_cst();
+	count = load_relaxed(&r->vm->hold) ? 0 : clock_scan(r, want);
+	if (count) {
+		int err = protect_victims(r, count);
+
+		if (err) {
+			if (err != -EAGAIN && err != -ENOENT)
+				log_once("write-protecting pages failed (%s); pages stay in memory",
+					 errno_name(err));
+			job_abandon(r, count);
+			count = 0;
+		}
+	}
+	if (!count) {
+		store_release(&r->state, IDLE);
+		return false;
+	}
+	store_relaxed(&r->done, 0);
+	r->job++;
+	/* Before the ticket: who claims the last item sets the state too, and may do so at once. */
+	store_relaxed(&r->state, OPEN);
+	/* Pairs with the acquire in job_claim: the list is complete. */
+	store_release(&r->ticket, (uint64_t)r->job << 32 | (uint64_t)count << 16);
+	return true;
+}
+
+/* --- cleaning --- */
+
+static unsigned ticket_items(uint64_t ticket)
+{
+	return ticket >> 16 & 0xffff;
+}
+
+/* The number of an item that now is the caller's, or -1. */
+static int job_claim(struct reclaim *r, uint64_t *ticket)
+{
+	*ticket = load_acquire(&r->ticket);
+	while ((*ticket & 0xffff) < ticket_items(*ticket)) {
+		/* Pairs with the release in job_fill. */
+		if (cas_acquire(&r->ticket, ticket, *ticket + 1))
+			return (int)(*ticket & 0xffff);
+	}
+	return -1;
+}
+
+/* The copy of a page: its kind and location, or COPY_NONE when there is no room for it. */
+static uint64_t copy_make(struct reclaim *r, struct pager *self, page_no_t number, const void *src)
+{
+	struct vm *vm = r->vm;
+	uint32_t location;
+	size_t size;
+
+	if (page_same_filled(src, &location)) {
+		add_relaxed(&vm->count.same_filled, 1);
+		return word_copy(COPY_FILLED, location);
+	}
+	size = object_pack(&self->packer, number, src);
+	/* A copy as large as the page wins only if the file can have it. */
+	if (size > PAGE_SIZE && store_failing(r))
+		return 0;
+	if (compressed_put(vm->memory, self->packer.out, size, &location))
+		return 0;
+	add_relaxed(&vm->count.packed_in, PAGE_SIZE);
+	add_relaxed(&vm->count.packed_out, size);
+	return word_copy(COPY_MEMORY, location);
+}
+
+static void job_clean(struct reclaim *r, struct pager *self, const struct victim *v)
+{
+	page_word_t *word = &v->region->word[v->page];
+	uint64_t w = load_relaxed(word), copy;
+
+	do {
+		/* Busy: a write is making it dirty again, or it is being discarded. */
+		if ((w & WORD_BUSY) || word_state(w) != PAGE_CLEANING)
+			return;
+	} while (!page_lock(word, &w));
+	tsan_acquire(page_address(v->region, v->page));
+	copy = copy_make(r, self, page_number(v->region, v->page),
+			 page_address(v->region, v->page));
+	if (copy)
+		w = word_history(w) | PAGE_CLEAN | copy;
+	else
+		w = word_with_state(w, PAGE_DIRTY);
+	page_unlock(r->vm, v->region, v->page, w, true);
+}
+
+/* --- dropping --- */
+
+/* Locks what is clean; list[] gets the victims and w[] their words. */
+static unsigned drop_lock(struct reclaim *r, unsigned count, const struct victim **list,
+			  uint64_t *w)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < count; i++) {
+		const struct victim *v = &r->victim[i];
+		page_word_t *word = &v->region->word[v->page];
+
+		w[n] = load_relaxed(word);
+		if (!(w[n] & WORD_BUSY) && word_state(w[n]) == PAGE_CLEAN && page_lock(word, &w[n]))
+			list[n++] = v;
+	}
+	return n;
+}
+
+static unsigned drop_runs(const struct victim **list, unsigned n, struct iovec *runs)
+{
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < n; i++) {
+		char *at = page_address(list[i]->region, list[i]->page);
+
+		if (count && (char *)runs[count - 1].iov_base + runs[count - 1].iov_len == at)
+			runs[count - 1].iov_len += PAGE_SIZE;
+		else
+			runs[count++] = (struct iovec){at, PAGE_SIZE};
+	}
+	return count;
+}
+
+static unsigned job_drop(struct reclaim *r, unsigned count)
+{
+	const struct victim *list[JOB_MAX];
+	struct iovec runs[JOB_MAX];
+	uint64_t w[JOB_MAX];
+	struct vm *vm = r->vm;
+	unsigned n = drop_lock(r, count, list, w);
+	uint64_t stamp = (uint64_t)vm_clock(vm) << STAMP_SHIFT;
+	int err = n ? mem_drop(&vm->dropper, runs, drop_runs(list, n, runs)) : 0;
+	unsigned dropped = 0;
+
+	if (err)
+		log_once("dropping pages failed (%s); they stay in memory", errno_name(err));
+	for (unsigned i = 0; i < n; i++) {
+		/* A call that failed (mlock) has dropped some of them, and does not tell which: a word that calls
+		 * such a page clean would make it read as zeroes. Dropping each again tells, page by page. */
+		if (!err || !mem_discard(page_address(list[i]->region, list[i]->page), PAGE_SIZE)) {
+			w[i] = word_history(w[i]) | word_copy_of(w[i]) | (w[i] & WORD_WRITEBACK) |
+			       PAGE_ABSENT | stamp;
+			dropped++;
+		}
+		page_unlock(vm, list[i]->region, list[i]->page, w[i], true);
+	}
+	if (!dropped)
+		return 0;
+	container_uncharge(vm->container, CHARGE_RESIDENT, (uint64_t)dropped << PAGE_SHIFT);
+	add_relaxed(&vm->evictions, dropped);
+	add_relaxed(&vm->count.moved_out, dropped);
+	return dropped;
+}
+
+/* Works on at most `most` items of the job that is open; drops when it did the last one. Returns items done. */
+static unsigned job_work(struct reclaim *r, struct pager *self, unsigned most, unsigned *dropped)
+{
+	unsigned worked = 0;
+
+	while (worked < most) {
+		uint64_t ticket;
+		int item = job_claim(r, &ticket);
+
+		if (item < 0)
+			break;
+		job_clean(r, self, &r->victim[item]);
+		worked++;
+		/* Acquire and release: the last one sees what the others did to the pages. */
+		if (add_acq_rel(&r->done, 1) + 1 == ticket_items(ticket)) {
+			store_relaxed(&r->state, DROPPING);
+			*dropped += job_drop(r, ticket_items(ticket));
+			if (store_failing(r) && container_above_max(r->vm->container))
+				store_relaxed(&r->futile_until_ns, now_ns() + FUTILE_NS);
+			/* Pairs with the acquire in job_fill. */
+			store_release(&r->state, IDLE);
+			vm_attention(r->vm);
+		}
+	}
+	return worked;
+}
+
+enum { FREE_FRAMES = 512 };
+#define SLACK_ALLOWED MIB(6)
+
+uint64_t reclaim_slack(struct reclaim *r)
+{
+	struct compressed *memory = r->vm->memory;
+	uint64_t unused = compressed_slack(memory) +
+			  ((uint64_t)load_relaxed(&memory->pool->free_backed) << PAGE_SHIFT);
+
+	return unused > SLACK_ALLOWED ? unused - SLACK_ALLOWED : 0;
+}
+
+static bool reclaim_over_share(struct reclaim *r)
+{
+	return container_usage(r->vm->container, CHARGE_COMPRESSED) >
+	       load_relaxed(&r->vm->memory_share);
+}
+
+/* --- the fault path --- */
+
+void reclaim_after_fault(struct reclaim *r, struct pager *self)
+{
+	struct container *c = r->vm->container;
+	unsigned dropped = 0;
+
+	if (likely(!container_above_high(c)))
+		return;
+	/* While the background thread sleeps, protecting from here costs no shootdown. */
+	if (load_relaxed(&r->state) == IDLE)
+		(void)job_fill(r, batch_size(r));
+	vm_attention(r->vm);
+	if (container_held(c) > (load_relaxed(&c->high) + load_relaxed(&c->max)) / 2)
+		(void)job_work(r, self, 2, &dropped);
+}
+
+static bool fits(struct container *c, uint64_t bytes)
+{
+	return container_held(c) + bytes <= load_relaxed(&c->max);
+}
+
+bool reclaim_make_room(struct reclaim *r, struct pager *self, uint64_t bytes)
+{
+	enum { PATIENCE = 4096 };
+	struct container *c = r->vm->container;
+	unsigned dropped = 0, idle = 0;
+
+	for (unsigned i = 0; i < PATIENCE && !fits(c, bytes); i++) {
+		if (load_relaxed(&r->vm->hold) || futile(r))
+			return false;
+		if (load_relaxed(&r->vm->memory->pool->free_backed) > FREE_FRAMES &&
+		    pool_trim(r->vm->memory->pool, FREE_FRAMES / 2))
+			continue;
+		/* Copies hold nearly everything: what helps is writing them out, which the background does. */
+		if (container_usage(c, CHARGE_RESIDENT) < load_relaxed(&c->max) / 16 &&
+		    reclaim_over_share(r) && !store_failing(r)) {
+			vm_attention(r->vm);
+			sched_yield();
+			continue;
+		}
+		if (job_work(r, self, 4, &dropped))
+			continue;
+		if (job_fill(r, batch_size(r))) {
+			vm_attention(r->vm);
+			continue;
+		}
+		/* Nothing resident is left to choose: what presses is the copies, and they go to the file in
+		 * the background. */
+		if (load_relaxed(&r->state) == IDLE && ++idle > 2)
+			break;
+		sched_yield();
+	}
+	return fits(c, bytes);
+}
+
+unsigned reclaim_once(struct reclaim *r, struct pager *self)
+{
+	unsigned dropped = 0;
+
+	(void)job_fill(r, batch_size(r));
+	while (job_work(r, self, JOB_MAX, &dropped))
+		;
+	return dropped;
+}
+
+/* --- errands and forks --- */
+
+int reclaim_errand(struct reclaim *r, int (*fn)(void *data), void *data)
+{
+	struct errand errand = {.fn = fn, .data = data};
+	struct waiter me;
+
+	lock_acquire(&r->errand_lock);
+	/* Pairs with the acquire in errand_run. */
+	store_release(&r->errand, &errand);
+	for (;;) {
+		waitq_prepare(&r->errand_done, &me, WAIT_SHARED);
+		/* Pairs with the release in errand_run. */
+		if (!load_acquire(&r->errand))
+			break;
+		vm_attention(r->vm);
+		(void)waitq_sleep(&me, 0);
+		(void)waitq_finish(&r->errand_done, &me);
+	}
+	(void)waitq_finish(&r->errand_done, &me);
+	lock_release(&r->errand_lock);
+	return errand.result;
+}
+
+static bool errand_run(struct reclaim *r)
+{
+	struct errand *errand = load_acquire(&r->errand);
+
+	if (!errand)
+		return false;
+	errand->result = errand->fn(errand->data);
+	store_release(&r->errand, NULL);
+	waitq_wake_all(&r->errand_done);
+	return true;
+}
+
+void reclaim_quiesce(struct reclaim *r)
+{
+	unsigned dropped = 0;
+
+	while (load_acquire(&r->state) != IDLE) {
+		if (!job_work(r, r->pager, JOB_MAX, &dropped))
+			sched_yield();
+	}
+}
+
+/* By the background thread: the job that was under way ends first, then every page comes in. */
+static int bring_in(void *data)
+{
+	struct reclaim *r = data;
+
+	reclaim_quiesce(r);
+	return vm_bring_in(r->vm, r->pager);
+}
+
+int reclaim_hold_for_fork(struct reclaim *r)
+{
+	add_relaxed(&r->vm->hold, 1);
+	/* Pairs with the fence in job_fill: either it sees the hold, or reclaim_quiesce sees its state. */
+	fence_seq_cst();
+	return reclaim_errand(r, bring_in, r);
+}
+
+void reclaim_release_fork(struct reclaim *r)
+{
+	sub_relaxed(&r->vm->hold, 1);
+	vm_attention(r->vm);
+}
+
+/* --- the background thread --- */
+
+/* Frames without use go back to the system; sparse spans are emptied when they hold too much. */
+static void slack_reduce(struct reclaim *r)
+{
+	struct compressed *memory = r->vm->memory;
+
+	if (compressed_slack(memory) > SLACK_ALLOWED / 2)
+		(void)compressed_compact(memory, SLACK_ALLOWED / 4, relocate_object, r);
+	if (load_relaxed(&memory->pool->free_backed) > FREE_FRAMES)
+		(void)pool_trim(memory->pool, FREE_FRAMES / 2);
+}
+
+/* A thread without the descriptor has freed a page that a fault was parked on. Waking too many is harmless. */
+static void wake_parked(struct vm *vm)
+{
+	/* Pairs with the release in page_unlock. */
+	if (!load_relaxed(&vm->wake_all) || !exchange_acquire(&vm->wake_all, false))
+		return;
+	for (uint32_t i = 0; i < load_relaxed(&vm->regions); i++) {
+		struct region *region = load_acquire(&vm->region[i]);
+
+		if (region)
+			(void)uffd_wake(vm->uffd, region->base,
+					(size_t)region->pages << PAGE_SHIFT);
+	}
+}
+
+static bool work_to_do(struct reclaim *r)
+{
+	if (load_relaxed(&r->stop) || load_relaxed(&r->errand) || load_relaxed(&r->vm->wake_all))
+		return true;
+	if (load_relaxed(&r->vm->hold))
+		return false;
+	return load_relaxed(&r->state) == OPEN || container_above_high(r->vm->container) ||
+	       (reclaim_over_share(r) && !store_failing(r));
+}
+
+/* idle: the last turn achieved nothing although there was work (everything busy, a full disk): wait a little then. */
+static void sleep_until_needed(struct reclaim *r, bool idle)
+{
+	struct waiter me;
+
+	waitq_prepare(&r->vm->attention, &me, WAIT_SHARED);
+	if (!work_to_do(r))
+		(void)waitq_sleep(&me, TICK_NS);
+	else if (idle)
+		(void)waitq_sleep(&me, 1000000);
+	(void)waitq_finish(&r->vm->attention, &me);
+}
+
+/* One turn of what there is to do. False: nothing was achieved. */
+static bool background_turn(struct reclaim *r)
+{
+	unsigned dropped = 0, worked;
+
+	if (errand_run(r))
+		return true;
+	if (load_relaxed(&r->vm->hold))
+		return false;
+	if (container_above_high(r->vm->container) && load_relaxed(&r->state) == IDLE)
+		(void)job_fill(r, batch_size(r));
+	worked = job_work(r, r->pager, JOB_MAX, &dropped);
+	slack_reduce(r);
+	if (reclaim_over_share(r) && !store_failing(r))
+		worked += writeback_once(r) > 0;
+	return worked;
+}
+
+void reclaim_run(struct reclaim *r)
+{
+	uint64_t ticked = now_ns();
+
+	while (!load_relaxed(&r->stop)) {
+		bool achieved;
+
+		wake_parked(r->vm);
+		achieved = background_turn(r);
+		if (now_ns() - ticked >= TICK_NS) {
+			if (r->tick)
+				r->tick(r->tick_data);
+			ticked = now_ns();
+		}
+		sleep_until_needed(r, !achieved);
+	}
+}
+
+void reclaim_stop(struct reclaim *r)
+{
+	store_relaxed(&r->stop, true);
+	vm_attention(r->vm);
+}
+
+int reclaim_init(struct reclaim *r, struct vm *vm, struct pager *pager)
+{
+	memset(r, 0, sizeof(*r));
+	r->vm = vm;
+	r->pager = pager;
+	lock_init(&r->errand_lock, RANK_ERRAND, "errand");
+	waitq_init(&r->errand_done);
+	r->batch.buffer = mem_alloc(FILE_BATCH_BYTES);
+	return r->batch.buffer ? 0 : -ENOMEM;
+}
+
+void reclaim_destroy(struct reclaim *r)
+{
+	mem_release(r->batch.buffer, FILE_BATCH_BYTES);
+	r->batch.buffer = NULL;
+}

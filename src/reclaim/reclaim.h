@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Reclaim: choose pages, copy them, drop them.
+ *
+ * There is one *job* at a time: a batch of victims that the clock chose. Any thread may work on it: the background
+ * thread, and handlers whose fault found the container near its limit.
+ *
+ *               job_fill                    last item done                dropped
+ *      IDLE ───────────────▶ FILLING ─▶ OPEN ───────────────▶ DROPPING ─────────────▶ IDLE
+ *        ▲  compare-and-swap    │ nothing found
+ *        └──────────────────────┘
+ *
+ *   FILLING   one thread scans and write-protects; it alone touches the clock's hand and the list of victims
+ *   OPEN      the list is constant; items are claimed by a compare-and-swap on the ticket, which names the job, so a
+ *             thread that slept cannot claim from a later job; each claimed item is counted in done
+ *   DROPPING  the thread that completed the last item drops what is clean, in one call
+ *
+ * Cleaning: a dirty victim is write-protected in a range with its neighbours, compressed where it stands (readable
+ * all the while), and clean once the copy is in the store. Dropping: clean victims leave together by one
+ * process_madvise under their busy bits. Pages that were written meanwhile simply are no longer CLEANING or CLEAN.
+ *
+ * The second job of the background thread is *writeback*: when compressed objects outgrow their share, the ones
+ * longest away go to the file, copied under the busy bit and written without it.
+ *
+ * Locks: none is held over a job. Letters: (F) only the thread in FILLING, (O) constant while OPEN and DROPPING,
+ * (T) only the background thread.
+ */
+#ifndef WEIR_RECLAIM_RECLAIM_H
+#define WEIR_RECLAIM_RECLAIM_H
+
+#include <pthread.h>
+
+#include "vm/vm.h"
+
+enum {
+	JOB_MAX = 256
+}; /* 256 pages share one shootdown; more won nothing (measured: 64 / 256 = 125 / 141) */
+
+struct victim {
+	struct region *region;
+	uint32_t page;
+};
+
+struct clock_hand {
+	uint32_t region, page;
+};
+
+/* Work that needs weir's descriptor table, done by the background thread for another. */
+struct errand {
+	int (*fn)(void *data);
+	void *data;
+	int result;
+};
+
+struct reclaim {
+	struct vm *vm;			  /* (C) */
+	_Atomic uint32_t state;		  /* (A) IDLE, FILLING, OPEN, DROPPING */
+	_Atomic uint64_t ticket;	  /* (A) job << 32 | items << 16 | next */
+	_Atomic uint32_t done;		  /* (A) items of the current job */
+	uint32_t job;			  /* (F) */
+	struct clock_hand hand;		  /* (F) */
+	struct victim victim[JOB_MAX];	  /* (F) (O) */
+	struct clock_hand writeback_hand; /* (T) */
+	struct file_batch batch;	  /* (T) */
+	struct pager *pager;		  /* (T) */
+	_Atomic uint64_t
+		retry_ns; /* (A) after a failed write: not before; written by the background thread */
+	unsigned retry_step_ns; /* (T) */
+	/* Nothing can be written and a job has not got below the limit: no other job before this. (A) */
+	_Atomic uint64_t futile_until_ns;
+	_Atomic bool stop;	       /* (A) */
+	struct lock errand_lock;       /* one errand at a time; held by the caller while it waits */
+	struct errand *_Atomic errand; /* (A) set by the caller, NULL again when done */
+	struct waitq errand_done;
+	void (*tick)(
+		void *data); /* (C) called by the background thread now and then; may be NULL */
+	void *tick_data;     /* (C) */
+};
+
+int reclaim_init(struct reclaim *reclaim, struct vm *vm, struct pager *pager);
+void reclaim_destroy(struct reclaim *reclaim);
+/* Body of the background thread; ends after reclaim_stop. */
+void reclaim_run(struct reclaim *reclaim);
+void reclaim_stop(struct reclaim *reclaim);
+
+/* For the fault path, after a load: starts a job above `high`, helps with it near `max`. Cheap below `high`. */
+void reclaim_after_fault(struct reclaim *reclaim, struct pager *self);
+/* Makes room for bytes; the container's make_room. False: nothing can be freed now. */
+bool reclaim_make_room(struct reclaim *reclaim, struct pager *self, uint64_t bytes);
+/* Bytes that the store and the pool hold without use, beyond what is allowed; the container's slack. */
+uint64_t reclaim_slack(struct reclaim *reclaim);
+/* One whole job by the calling thread: choose, clean, drop. Returns pages dropped. For tests and proactive use. */
+unsigned reclaim_once(struct reclaim *reclaim, struct pager *self);
+
+/* Runs fn(data) on the background thread and returns its result. */
+int reclaim_errand(struct reclaim *reclaim, int (*fn)(void *data), void *data);
+/* On the background thread: returns when no job that was under way at the call is. */
+void reclaim_quiesce(struct reclaim *reclaim);
+
+/* A fork: holds dropping, then loads every absent page; release undoes the hold. Called by a program's thread. */
+int reclaim_hold_for_fork(struct reclaim *reclaim);
+void reclaim_release_fork(struct reclaim *reclaim);
+
+/* One batch of compressed pages to the file. Returns pages written, 0: nothing old enough, or -errno. */
+int writeback_once(struct reclaim *reclaim);
+/* Moves the object of a page to another slot; for compaction. data is the struct reclaim. */
+void relocate_object(void *data, page_no_t page, slot_t slot);
+
+/* Steps a clock's hand over windows of populated pages. False: no page is populated. *laps counts wrap-arounds. */
+bool clock_step(struct vm *vm, struct clock_hand *hand, struct region **region, uint32_t *first,
+		uint32_t *count, unsigned *laps);
+
+#endif

@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Compressed pages to the file, when they outgrow their share of the limit.
+ *
+ *    ABSENT or CLEAN,        copied under BUSY          WB still set when the
+ *    copy in memory   ──────────────────────────▶ WB ─────────────────────────▶ copy in the file
+ *                                                  │    write has succeeded
+ *                                                  └──▶ the page was loaded for writing, discarded or its object
+ *                                                       moved: WB is gone, and the slot in the file is freed
+ *
+ * No busy bit is held while the file is written: the page can be read all the while.
+ *
+ * Kept copies of resident pages stay: there are never more of them than resident pages, and giving them up first, as the
+ * design had it, made every page that came back dirty as soon as the compressed ones filled their share (a sort
+ * compressed twice as many pages). They are given up only when nothing can be written.
+ */
+#include <errno.h>
+
+#include "base/log.h"
+#include "reclaim/reclaim.h"
+
+static bool header_right(const struct vm *vm, const struct object *obj, page_no_t number,
+			 uint64_t w)
+{
+	return obj->page == number &&
+	       object_size(obj) <= compressed_room(vm->memory, word_location(w));
+}
+
+/* False: the batch is full. */
+static bool batch_add(struct reclaim *r, struct region *region, uint32_t page, uint64_t w)
+{
+	const struct object *obj;
+	bool added;
+
+	if (!page_lock(&region->word[page], &w))
+		return true;
+	obj = compressed_object(r->vm->memory, word_location(w));
+	/* A header that rotted would go wrong here; whoever loads the page will find out and say so. */
+	if (!header_right(r->vm, obj, page_number(region, page), w)) {
+		page_unlock(r->vm, region, page, w, true);
+		return true;
+	}
+	added = file_batch_add(r->vm->file, &r->batch, obj, (uint64_t)(uintptr_t)region);
+	page_unlock(r->vm, region, page, added ? w | WORD_WRITEBACK : w, true);
+	return added;
+}
+
+static bool wanted(uint64_t w)
+{
+	return !(w & WORD_BUSY) && word_kind(w) == COPY_MEMORY &&
+	       (word_state(w) == PAGE_ABSENT || word_state(w) == PAGE_CLEAN);
+}
+
+/* Gathers the pages longest away: at least `age` of the eviction clock. One lap at the most. */
+static void batch_gather(struct reclaim *r, unsigned age)
+{
+	struct vm *vm = r->vm;
+	struct region *region;
+	uint32_t first, count;
+	unsigned laps = 0, now = vm_clock(vm);
+
+	while (r->batch.count < FILE_BATCH && laps < 2 &&
+	       clock_step(vm, &r->writeback_hand, &region, &first, &count, &laps)) {
+		for (uint32_t page = first; page < first + count; page++) {
+			uint64_t w = load_relaxed(&region->word[page]);
+
+			if (!wanted(w) || (w & WORD_WRITEBACK))
+				continue;
+			if (word_state(w) == PAGE_CLEAN)
+				continue;
+			if (((now - word_stamp(w)) & STAMP_MASK) < age)
+				continue;
+			if (!batch_add(r, region, page, w)) {
+				r->writeback_hand.page = page;
+				return;
+			}
+		}
+	}
+}
+
+/* Turns the copy of a page over to the file, if it is still the one that was written. */
+static bool copy_turn_over(struct vm *vm, struct region *region, uint32_t page, file_slot_t slot)
+{
+	/* Whoever has it busy loads or drops it: both keep WB where the copy stays the same. */
+	uint64_t w = page_lock_wait(&region->word[page]);
+
+	if (!(w & WORD_WRITEBACK)) {
+		page_unlock(vm, region, page, w, true);
+		return false;
+	}
+	compressed_free(vm->memory, word_location(w));
+	w &= ~(WORD_WRITEBACK | word_copy(3, UINT32_MAX));
+	page_unlock(vm, region, page, w | word_copy(COPY_FILE, slot), true);
+	return true;
+}
+
+/* Takes the mark off again; the copies stay in memory. */
+static void batch_forget(struct reclaim *r)
+{
+	for (unsigned i = 0; i < r->batch.count; i++) {
+		struct region *region = (struct region *)(uintptr_t)r->batch.tag[i];
+		uint32_t page = (uint32_t)(r->batch.page[i] - page_number(region, 0));
+		uint64_t w = page_lock_wait(&region->word[page]);
+
+		page_unlock(r->vm, region, page, w & ~WORD_WRITEBACK, true);
+	}
+	add_relaxed(&r->vm->count.write_failed, r->batch.count);
+}
+
+/* Gives up the copy of a resident page: it is dirty from now on, and still write-protected, which is harmless. */
+static void copy_give_up(struct vm *vm, struct region *region, uint32_t page, uint64_t w)
+{
+	if (!page_lock(&region->word[page], &w))
+		return;
+	page_copy_free(vm, w);
+	page_unlock(vm, region, page,
+		    word_history(w) | (uint64_t)word_credit(w) << CREDIT_SHIFT | PAGE_DIRTY, true);
+}
+
+/* While nothing can be written, copies of pages that are resident anyhow are the only memory to be had. */
+static void copies_give_up(struct reclaim *r)
+{
+	struct clock_hand hand = {0};
+	struct region *region;
+	uint32_t first, count;
+	unsigned laps = 0;
+
+	while (!laps && clock_step(r->vm, &hand, &region, &first, &count, &laps)) {
+		for (uint32_t page = first; page < first + count; page++) {
+			uint64_t w = load_relaxed(&region->word[page]);
+
+			if (wanted(w) && word_state(w) == PAGE_CLEAN)
+				copy_give_up(r->vm, region, page, w);
+		}
+	}
+}
+
+/* Waits longer after each failure in a row, up to a second. */
+static int write_failed(struct reclaim *r, int err)
+{
+	r->retry_step_ns = MAX(MIN(r->retry_step_ns * 2, 1000000000u), 10000000u);
+	store_relaxed(&r->retry_ns, now_ns() + r->retry_step_ns);
+	copies_give_up(r);
+	log_once("writing cold pages to the file failed (%s): they stay compressed in memory, over "
+		 "the limit. "
+		 "Make room on the disk, or point TMPDIR to another one",
+		 errno_name(err));
+	return err;
+}
+
+int writeback_once(struct reclaim *r)
+{
+	struct vm *vm = r->vm;
+	unsigned written = 0;
+	int err = filestore_open(vm->file);
+
+	if (err)
+		return write_failed(r, err);
+	r->batch.count = 0;
+	r->batch.fill = 0;
+	/* First those that were away for half a limit's worth of evictions, then any. */
+	batch_gather(r, 256);
+	if (r->batch.count < FILE_BATCH / 4 &&
+	    container_usage(vm->container, CHARGE_COMPRESSED) > load_relaxed(&vm->memory_share))
+		batch_gather(r, 0);
+	if (!r->batch.count)
+		return 0;
+	err = filestore_write(vm->file, &r->batch);
+	if (err) {
+		batch_forget(r);
+		return write_failed(r, err);
+	}
+	r->retry_step_ns = 0;
+	for (unsigned i = 0; i < r->batch.count; i++) {
+		struct region *region = (struct region *)(uintptr_t)r->batch.tag[i];
+		uint32_t page = (uint32_t)(r->batch.page[i] - page_number(region, 0));
+
+		if (copy_turn_over(vm, region, page, r->batch.slot[i]))
+			written++;
+		else
+			filestore_free(vm->file, r->batch.slot[i]);
+	}
+	add_relaxed(&vm->count.written, written);
+	return (int)r->batch.count;
+}
+
+void relocate_object(void *data, page_no_t number, slot_t slot)
+{
+	struct vm *vm = ((struct reclaim *)data)->vm;
+	struct region *region = vm_find(vm, (uintptr_t)number << PAGE_SHIFT);
+	const struct object *obj;
+	uint32_t page;
+	uint64_t w;
+	slot_t to;
+
+	if (!region)
+		return;
+	page = (uint32_t)(number - page_number(region, 0));
+	w = load_relaxed(&region->word[page]);
+	if (!wanted(w) || word_location(w) != slot || !page_lock(&region->word[page], &w))
+		return;
+	obj = compressed_object(vm->memory, slot);
+	if (header_right(vm, obj, number, w) &&
+	    compressed_put(vm->memory, obj, object_size(obj), &to) == 0) {
+		compressed_free(vm->memory, slot);
+		w &= ~(WORD_WRITEBACK | word_copy(3, UINT32_MAX));
+		w |= word_copy(COPY_MEMORY, to);
+	}
+	page_unlock(vm, region, page, w, true);
+}

@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "store/compressed.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "os/mem.h"
+
+static size_t class_size(unsigned class)
+{
+	return (size_t)(class + 1) << SLOT_SHIFT;
+}
+
+/* The order that wastes least at the end of a span; of equals the smallest. */
+static void class_init(struct size_class *class, unsigned index)
+{
+	size_t size = class_size(index);
+	size_t best_waste = SIZE_MAX;
+
+	lock_init(&class->lock, RANK_CLASS, "size class");
+	for (unsigned order = 0; order <= SPAN_ORDER_MAX; order++) {
+		size_t bytes = PAGE_SIZE << order;
+		size_t slots = bytes / size;
+		/* per mille of the span */
+		size_t waste;
+
+		if (slots < 1 || slots > SPAN_SLOTS_MAX)
+			continue;
+		waste = (bytes - slots * size) * 1000 / bytes;
+		if (waste < best_waste) {
+			best_waste = waste;
+			class->order = (uint8_t)order;
+			class->per_span = (uint8_t)slots;
+		}
+	}
+	assert_always(class->per_span);
+}
+
+int compressed_init(struct compressed *store, struct pool *pool, struct container *container)
+{
+	memset(store, 0, sizeof(*store));
+	store->pool = pool;
+	store->container = container;
+	for (unsigned i = 0; i < CLASSES; i++)
+		class_init(&store->class[i], i);
+	store->span = mem_alloc(ALIGN_UP((size_t)pool->frames * sizeof(*store->span), PAGE_SIZE));
+	return store->span ? 0 : -ENOMEM;
+}
+
+void compressed_destroy(struct compressed *store)
+{
+	if (store->span)
+		mem_release(
+			store->span,
+			ALIGN_UP((size_t)store->pool->frames * sizeof(*store->span), PAGE_SIZE));
+	memset(store, 0, sizeof(*store));
+}
+
+static void list_add(struct compressed *store, struct size_class *class, struct span *span)
+{
+	span->listed = true;
+	span->prev = 0;
+	span->next = class->partial;
+	if (span->next)
+		store->span[span->next - 1].prev = span->head + 1;
+	class->partial = span->head + 1;
+}
+
+static void list_remove(struct compressed *store, struct size_class *class, struct span *span)
+{
+	span->listed = false;
+	if (span->prev)
+		store->span[span->prev - 1].next = span->next;
+	else
+		class->partial = span->next;
+	if (span->next)
+		store->span[span->next - 1].prev = span->prev;
+}
+
+static uint64_t all_slots(unsigned count)
+{
+	return count == 64 ? ~0ull : (1ull << count) - 1;
+}
+
+/* A new span with the class locked; RANK_CLASS < RANK_POOL. */
+static int span_new(struct compressed *store, unsigned index)
+{
+	struct size_class *class = &store->class[index];
+	int64_t pfn = pool_get(store->pool, class->order);
+	struct span *span;
+
+	if (pfn < 0)
+		return (int)pfn;
+	for (pfn_t i = 0; i < 1u << class->order; i++)
+		store->span[pfn + i].head = (pfn_t)pfn;
+	span = &store->span[pfn];
+	span->class = (uint8_t)index;
+	span->used = 0;
+	span->free = all_slots(class->per_span);
+	list_add(store, class, span);
+	class->spans++;
+	add_relaxed(&store->span_bytes, PAGE_SIZE << class->order);
+	return 0;
+}
+
+static void span_release(struct compressed *store, struct size_class *class, struct span *span)
+{
+	if (span->listed)
+		list_remove(store, class, span);
+	if (load_relaxed(&store->draining) == span->head + 1)
+		store_relaxed(&store->draining, 0);
+	class->spans--;
+	sub_relaxed(&store->span_bytes, PAGE_SIZE << class->order);
+	pool_put(store->pool, span->head, class->order);
+}
+
+int compressed_put(struct compressed *store, const void *object, size_t size, slot_t *slot)
+{
+	unsigned index = (unsigned)((size - 1) >> SLOT_SHIFT);
+	struct size_class *class = &store->class[index];
+	struct span *span;
+	unsigned at;
+	int err = 0;
+
+	assert_always(size && index < CLASSES);
+	lock_acquire(&class->lock);
+	if (!class->partial)
+		err = span_new(store, index);
+	if (err) {
+		lock_release(&class->lock);
+		return err;
+	}
+	span = &store->span[class->partial - 1];
+	at = (unsigned)__builtin_ctzll(span->free);
+	span->free &= span->free - 1;
+	span->used++;
+	class->used++;
+	if (!span->free)
+		list_remove(store, class, span);
+	*slot = (slot_t)(((size_t)span->head << (PAGE_SHIFT - SLOT_SHIFT)) + at * (index + 1));
+	/* Under the lock, so that compaction never sees a slot that is taken and not yet filled. */
+	memcpy(compressed_object(store, *slot), object, size);
+	lock_release(&class->lock);
+	add_relaxed(&store->objects, 1);
+	add_relaxed(&store->class_bytes, class_size(index));
+	container_force(store->container, CHARGE_COMPRESSED, class_size(index));
+	return 0;
+}
+
+static struct span *span_of(const struct compressed *store, slot_t slot)
+{
+	pfn_t pfn = slot >> (PAGE_SHIFT - SLOT_SHIFT);
+
+	return &store->span[store->span[pfn].head];
+}
+
+void compressed_free(struct compressed *store, slot_t slot)
+{
+	struct span *span = span_of(store, slot);
+	unsigned index = span->class;
+	struct size_class *class = &store->class[index];
+	unsigned at = (slot - (span->head << (PAGE_SHIFT - SLOT_SHIFT))) / (index + 1);
+
+	lock_acquire(&class->lock);
+	if (at >= class->per_span || (span->free >> at & 1))
+		panic("compressed store: slot %u is freed twice", slot);
+	span->free |= 1ull << at;
+	span->used--;
+	class->used--;
+	if (!span->used)
+		span_release(store, class, span);
+	else if (!span->listed && load_relaxed(&store->draining) != span->head + 1)
+		list_add(store, class, span);
+	lock_release(&class->lock);
+	sub_relaxed(&store->objects, 1);
+	sub_relaxed(&store->class_bytes, class_size(index));
+	container_uncharge(store->container, CHARGE_COMPRESSED, class_size(index));
+}
+
+struct object *compressed_object(const struct compressed *store, slot_t slot)
+{
+	return (struct object *)(store->pool->base + ((size_t)slot << SLOT_SHIFT));
+}
+
+size_t compressed_room(const struct compressed *store, slot_t slot)
+{
+	return class_size(span_of(store, slot)->class);
+}
+
+uint64_t compressed_slack(struct compressed *store)
+{
+	uint64_t spans = load_relaxed(&store->span_bytes), used = load_relaxed(&store->class_bytes);
+
+	return spans > used ? spans - used : 0;
+}
+
+/* The sparsest span of the class, taken out of use so that nothing new goes in. NULL: moving would free nothing. */
+static struct span *span_pick(struct compressed *store, struct size_class *class)
+{
+	struct span *best = NULL;
+
+	lock_acquire(&class->lock);
+	if ((uint64_t)class->spans * class->per_span - class->used >= class->per_span) {
+		unsigned looked = 0;
+
+		for (pfn_t at = class->partial; at && looked < 64; looked++) {
+			struct span *span = &store->span[at - 1];
+
+			if (!best || span->used < best->used)
+				best = span;
+			at = span->next;
+		}
+	}
+	if (best) {
+		list_remove(store, class, best);
+		store_relaxed(&store->draining, best->head + 1);
+	}
+	lock_release(&class->lock);
+	return best;
+}
+
+/* Has every object of the span moved? Returns frames freed. */
+static unsigned span_drain(struct compressed *store, struct size_class *class, struct span *span,
+			   relocate_fn relocate, void *data)
+{
+	const unsigned units = span->class + 1u;
+	const slot_t base = span->head << (PAGE_SHIFT - SLOT_SHIFT);
+	bool emptied;
+
+	lock_acquire(&class->lock);
+	for (unsigned at = 0; at < class->per_span && load_relaxed(&store->draining); at++) {
+		page_no_t page;
+
+		if (span->free >> at & 1)
+			continue;
+		/* Once the lock is let go the slot may be freed: relocate compares with the page's word under
+		 * its busy bit and decides. */
+		page = compressed_object(store, base + at * units)->page;
+		lock_release(&class->lock);
+		relocate(data, page, base + at * units);
+		lock_acquire(&class->lock);
+	}
+	emptied = !load_relaxed(&store->draining);
+	if (!emptied) {
+		store_relaxed(&store->draining, 0);
+		if (span->free)
+			list_add(store, class, span);
+	}
+	lock_release(&class->lock);
+	return emptied ? 1u << class->order : 0;
+}
+
+unsigned compressed_compact(struct compressed *store, uint64_t slack, relocate_fn relocate,
+			    void *data)
+{
+	unsigned frames = 0;
+
+	for (unsigned index = 0; index < CLASSES; index++) {
+		struct size_class *class = &store->class[index];
+
+		while (compressed_slack(store) > slack) {
+			struct span *span = span_pick(store, class);
+			unsigned won = span ? span_drain(store, class, span, relocate, data) : 0;
+
+			if (!won)
+				break;
+			frames += won;
+		}
+	}
+	return frames;
+}
+
+int compressed_validate(struct compressed *store)
+{
+	uint64_t objects = 0, bytes = 0, spans = 0;
+	int err = 0;
+
+	for (unsigned index = 0; index < CLASSES; index++) {
+		struct size_class *class = &store->class[index];
+		pfn_t prev = 0;
+
+		lock_acquire(&class->lock);
+		objects += class->used;
+		bytes += class->used * class_size(index);
+		spans += (uint64_t)class->spans * (PAGE_SIZE << class->order);
+		for (pfn_t at = class->partial; at; at = store->span[at - 1].next) {
+			struct span *span = &store->span[at - 1];
+
+			if (!span->free || !span->listed || span->prev != prev ||
+			    span->class != index ||
+			    span->used + (unsigned)__builtin_popcountll(span->free) !=
+				    class->per_span)
+				err = -EINVAL;
+			prev = at;
+		}
+		lock_release(&class->lock);
+	}
+	if (objects != load_relaxed(&store->objects) ||
+	    bytes != load_relaxed(&store->class_bytes) || spans != load_relaxed(&store->span_bytes))
+		err = -EINVAL;
+	return err;
+}

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The compressed store: objects in size classes over frames of the pool.
+ *
+ * A class is a size in steps of 64 bytes. A *span* is a run of 1 to 16 frames cut into slots of one class, at most 64
+ * of them; each class keeps a list of its spans that have room, fullest use first come. A location is the slot's
+ * offset in the pool in units of 64 bytes: pointer and span are one addition and one table look-up away.
+ *
+ * Who may touch what: the holder of a page's busy bit owns the object of that page: it may read and free it. The
+ * store's locks (RANK_CLASS, one a class) protect the spans' maps and lists only.
+ *
+ * Charged to the container: the size class of every object, always by force: a copy is made to free a page, and
+ * must not need room itself.
+ */
+#ifndef WEIR_STORE_COMPRESSED_H
+#define WEIR_STORE_COMPRESSED_H
+
+#include "base/lock.h"
+#include "control/container.h"
+#include "pool/pool.h"
+#include "store/object.h"
+
+enum {
+	SLOT_SHIFT = 6,
+	CLASSES = (OBJECT_MAX + (1 << SLOT_SHIFT) - 1) >>
+		  SLOT_SHIFT, /* class c holds up to (c + 1) * 64 bytes */
+	SPAN_SLOTS_MAX = 64,
+	SPAN_ORDER_MAX = 4,
+};
+
+typedef uint32_t slot_t; /* location of an object: offset in the pool >> SLOT_SHIFT */
+
+/* One a frame, in a table by pfn; the span's state stands at its first frame. */
+struct span {
+	uint64_t free;	     /* (L: class) slots that are free */
+	pfn_t head;	     /* (L: class) first frame of the span */
+	pfn_t next, prev;    /* (L: class) in the list of spans with room; pfn + 1, 0 is none */
+	uint8_t class, used; /* (L: class) */
+	bool listed;	     /* (L: class) */
+};
+_Static_assert(sizeof(struct span) <= 32, "tables stay below 1 % of memory");
+
+struct size_class {
+	struct lock lock;
+	pfn_t partial;		 /* (L) list of spans with room */
+	uint32_t spans, used;	 /* (L) used: objects */
+	uint8_t order, per_span; /* (C) */
+} __attribute__((aligned(CACHE_LINE)));
+
+struct compressed {
+	struct pool *pool;	     /* (C) */
+	struct container *container; /* (C) */
+	struct span *span;	     /* (C) table by pfn */
+	struct size_class class[CLASSES];
+	_Atomic uint64_t objects;     /* (A) */
+	_Atomic uint64_t class_bytes; /* (A) what is charged */
+	_Atomic uint64_t span_bytes;  /* (A) frames in spans */
+	/* The span that compaction empties, pfn + 1; takes no new objects. Set to 0 under its class's lock when the
+	 * last object is gone and the frames are back in the pool. (A) written under that lock */
+	_Atomic pfn_t draining;
+};
+
+int compressed_init(struct compressed *store, struct pool *pool, struct container *container);
+void compressed_destroy(struct compressed *store);
+/* Copies the object in. 0, or -ENOMEM: no frames to be had; then the page stays where it is. */
+int compressed_put(struct compressed *store, const void *object, size_t size,
+		   slot_t *slot) MUST_CHECK;
+void compressed_free(struct compressed *store, slot_t slot);
+/* Valid while the caller holds the busy bit of the object's page. */
+struct object *compressed_object(const struct compressed *store, slot_t slot);
+/* How many bytes may be read there. */
+size_t compressed_room(const struct compressed *store, slot_t slot);
+
+/*
+ * Compaction. Asks for each object of the sparsest spans to be moved; relocate is called without locks, decides
+ * whether the object is still that page's, and moves it by put and free. One caller at a time.
+ */
+typedef void (*relocate_fn)(void *data, page_no_t page, slot_t slot);
+/* Empties spans until at most slack bytes of the spans are unused, or nothing more can be won. Returns frames freed. */
+unsigned compressed_compact(struct compressed *store, uint64_t slack, relocate_fn relocate,
+			    void *data);
+/* Unused room in spans. */
+uint64_t compressed_slack(struct compressed *store);
+int compressed_validate(struct compressed *store);
+
+#endif

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "store/object.h"
+
+#include <errno.h>
+#include <lz4.h>
+#include <string.h>
+#include <xxhash.h>
+
+#include "base/atomic.h"
+
+/* Above this a page is kept whole: unpacking would cost more than the few bytes are worth. */
+enum { WORTH_IT = 3840 };
+
+_Static_assert(sizeof(LZ4_stream_t) <= sizeof(((struct packer *)0)->lz4),
+	       "room for the state of LZ4");
+
+/* The program wrote the page; the kernel's write protection orders that before these reads, which ThreadSanitizer
+ * cannot see. */
+NO_TSAN static void page_copy(void *dst, const void *src)
+{
+#ifdef WEIR_TSAN
+	for (size_t i = 0; i < PAGE_SIZE / sizeof(uint64_t); i++)
+		((uint64_t *)dst)[i] = ((const volatile uint64_t *)src)[i];
+#else
+	memcpy(dst, src, PAGE_SIZE);
+#endif
+}
+
+NO_TSAN bool page_same_filled(const void *src, uint32_t *word)
+{
+	const uint64_t *q = src;
+	const size_t last = PAGE_SIZE / sizeof(*q) - 1;
+	uint64_t first = q[0];
+
+	/* The last word first: most pages that begin alike end otherwise. */
+	if ((uint32_t)first != (uint32_t)(first >> 32) || q[last] != first)
+		return false;
+	for (size_t i = 1; i < last; i++) {
+		if (q[i] != first)
+			return false;
+	}
+	*word = (uint32_t)first;
+	return true;
+}
+
+void page_fill(void *dst, uint32_t word)
+{
+	uint32_t *w = dst;
+
+	for (size_t i = 0; i < PAGE_SIZE / sizeof(*w); i++)
+		w[i] = word;
+}
+
+static uint32_t checksum(const struct object *obj, page_no_t page)
+{
+	uint64_t seed = page ^ (uint64_t)obj->bytes << 48 ^ (uint64_t)obj->codec << 40;
+
+	return (uint32_t)XXH3_64bits_withSeed(obj->packed, obj->bytes, seed);
+}
+
+size_t object_pack(struct packer *packer, page_no_t page, const void *src)
+{
+	struct object *obj = (struct object *)packer->out;
+	int packed = LZ4_compress_fast_extState(packer->lz4, src, (char *)obj->packed,
+						(int)PAGE_SIZE, WORTH_IT, 1);
+
+	obj->page = page;
+	obj->codec = packed > 0 ? CODEC_LZ4 : CODEC_RAW;
+	obj->bytes = packed > 0 ? (uint16_t)packed : (uint16_t)PAGE_SIZE;
+	if (packed <= 0)
+		page_copy(obj->packed, src);
+	obj->check = checksum(obj, page);
+	return object_size(obj);
+}
+
+int object_unpack(const struct object *obj, size_t room, page_no_t page, void *dst)
+{
+	if (room < sizeof(*obj) || obj->page != page || object_size(obj) > room ||
+	    obj->bytes > PAGE_SIZE || obj->check != checksum(obj, page))
+		return -EBADMSG;
+	if (obj->codec == CODEC_RAW && obj->bytes == PAGE_SIZE) {
+		memcpy(dst, obj->packed, PAGE_SIZE);
+		return 0;
+	}
+	if (obj->codec == CODEC_LZ4 &&
+	    LZ4_decompress_safe((const char *)obj->packed, dst, obj->bytes, (int)PAGE_SIZE) ==
+		    (int)PAGE_SIZE)
+		return 0;
+	return -EBADMSG;
+}

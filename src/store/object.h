@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A page as the stores keep it: a header and the packed bytes, the same in memory and in a file.
+ *
+ * The checksum covers the header's other fields and the packed bytes, and is seeded with the number of the page:
+ * bytes that rotted, were cut short, or belong to another page are all refused, before the decompressor sees them.
+ */
+#ifndef WEIR_STORE_OBJECT_H
+#define WEIR_STORE_OBJECT_H
+
+#include "base/base.h"
+
+/* Address of the page divided by the page size: unique in the process. */
+typedef uint64_t page_no_t;
+
+enum object_codec { CODEC_RAW = 1, CODEC_LZ4 = 2 };
+
+struct object {
+	page_no_t page;
+	uint32_t check; /* low half of XXH3-64 */
+	uint16_t bytes; /* of packed[] */
+	uint16_t codec;
+	uint8_t packed[];
+};
+
+enum { OBJECT_MAX = sizeof(struct object) + (1 << PAGE_SHIFT) };
+
+/* Memory for one thread that packs: no allocation happens later. */
+struct packer {
+	_Alignas(64) char lz4[16 * 1024 + 64];
+	_Alignas(64) char out[OBJECT_MAX + 64];
+};
+
+/* Is the page one 32-bit word repeated? */
+bool page_same_filled(const void *src, uint32_t *word);
+void page_fill(void *dst, uint32_t word);
+/* Packs a page into packer->out. Returns the size of the object, header included. The page may be written
+ * meanwhile only where the caller throws the result away. */
+size_t object_pack(struct packer *packer, page_no_t page, const void *src);
+/* Checks and unpacks into a page. room: bytes that may be read at obj. 0; -EBADMSG: not the page it should be,
+ * or not as it was stored. */
+int object_unpack(const struct object *obj, size_t room, page_no_t page, void *dst) MUST_CHECK;
+
+static inline size_t object_size(const struct object *obj)
+{
+	return sizeof(*obj) + obj->bytes;
+}
+
+#endif

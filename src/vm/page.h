@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The page word: where a page of a region is. One 64-bit atomic a page.
+ *
+ *    63        32 31  30      16 15   12 11    9 8   7 6       5    4     3   2    0
+ *   ┌────────────┬────┬──────────┬────────┬───────┬─────┬─────────┬──────┬────┬───────┐
+ *   │  location  │ WB │  stamp   │ credit │ grade │kind │rewritten│PARKED│BUSY│ state │
+ *   └────────────┴────┴──────────┴────────┴───────┴─────┴─────────┴──────┴────┴───────┘
+ *
+ *   state     below
+ *   BUSY      the page lock. Who holds it alone may change the word, but for PARKED; it is never held over anything
+ *             that waits for another page, and never by a thread that sleeps on a limit.
+ *   PARKED    a fault waits for the busy bit to be cleared; whoever clears it wakes the page (page_unlock)
+ *   rewritten 0 to 3: how sure we are that a read of this page is followed by a write; set to 3 by a write
+ *             fault on a clean page, one less with each load that believed it
+ *   kind      what location is: COPY_NONE, COPY_FILLED (the 32-bit word the page is full of), COPY_MEMORY (a slot of
+ *             the compressed store), COPY_FILE (a slot of the file store)
+ *   grade     0 to 5: how often the page came back within one limit's worth of evictions
+ *   credit    resident pages: how many times the clock passes over
+ *   stamp     absent pages: the eviction clock when it left
+ *   WB        the copy in memory is on its way to the file; anything that changes location clears it
+ *
+ * States, and the function that performs each transition. A page moves only under its busy bit, except that the
+ * filler of a reclaim job turns DIRTY into CLEANING by one compare-and-swap from a word without BUSY.
+ *
+ *                 load (first touch)              job_fill: chosen
+ *      NONE ────────────────────────▶ DIRTY ─────────────────────────▶ CLEANING
+ *       ▲                             ▲ ▲ ▲     make_writable (write)    │ │ ▲
+ *       │                             │ │ └──────────────────────────────┘ │ │
+ *       │ discard                     │ │   job_abandon, no room for copy  │
+ *       │ (from every state)          │ └───────────┐                      │ job_clean: copy confirmed
+ *       │                             │             │ make_writable        ▼
+ *    any state           load (write, │             └──────────────────── CLEAN ◀────────┐
+ *                        or believed) │                                    │             │ load (read)
+ *                                     │                          job_drop  │             │
+ *                                   ABSENT ◀───────────────────────────────┘             │
+ *                                     │ ╰────────────────────────────────────────────────┘
+ *                                     │ load: the copy cannot be read back
+ *                                     └──────────────────────────────────▶ POISONED
+ *
+ *   NONE      never touched, or discarded: reads as zeroes. No page, no copy.
+ *   DIRTY     present, no copy. The kernel may still write-protect it (harmless: one more fault).
+ *   CLEANING  present; the current job write-protects it, then copies it. No copy yet.
+ *   CLEAN     present, write-protected, and location holds a copy of it.
+ *   ABSENT    not present; location holds the only copy. "compressed" with COPY_MEMORY or COPY_FILLED, "stored" with
+ *             COPY_FILE.
+ *   POISONED  its copy was lost; touching it is SIGBUS until it is discarded.
+ *
+ * Why CLEAN can be trusted: protection is taken away only by make_writable, under the busy bit, together with the
+ * state. A page is compressed only in CLEANING, by the one job that chose it, after that job's write-protect
+ * call has returned; there is only one job at a time. Protecting too much costs a fault and is never wrong.
+ */
+#ifndef WEIR_VM_PAGE_H
+#define WEIR_VM_PAGE_H
+
+#include "base/atomic.h"
+#include "base/base.h"
+
+typedef _Atomic uint64_t page_word_t;
+
+enum page_state { PAGE_NONE, PAGE_DIRTY, PAGE_CLEANING, PAGE_CLEAN, PAGE_ABSENT, PAGE_POISONED };
+enum copy_kind { COPY_NONE, COPY_FILLED, COPY_MEMORY, COPY_FILE };
+
+#define WORD_STATE 0x7ull
+#define WORD_BUSY (1ull << 3)
+#define WORD_PARKED (1ull << 4)
+#define WORD_WRITEBACK (1ull << 31)
+
+enum {
+	REWRITTEN_SHIFT = 5,
+	KIND_SHIFT = 7,
+	GRADE_SHIFT = 9,
+	CREDIT_SHIFT = 12,
+	STAMP_SHIFT = 16,
+	LOCATION_SHIFT = 32,
+	REWRITTEN_MAX = 3,
+	GRADE_MAX = 5,
+	CREDIT_MAX = 15,
+	STAMP_MASK = 0x7fff,
+};
+
+static inline enum page_state word_state(uint64_t w)
+{
+	return (enum page_state)(w & WORD_STATE);
+}
+static inline unsigned word_rewritten(uint64_t w)
+{
+	return w >> REWRITTEN_SHIFT & 3;
+}
+static inline enum copy_kind word_kind(uint64_t w)
+{
+	return (enum copy_kind)(w >> KIND_SHIFT & 3);
+}
+static inline unsigned word_grade(uint64_t w)
+{
+	return w >> GRADE_SHIFT & 7;
+}
+static inline unsigned word_credit(uint64_t w)
+{
+	return w >> CREDIT_SHIFT & 15;
+}
+static inline unsigned word_stamp(uint64_t w)
+{
+	return w >> STAMP_SHIFT & STAMP_MASK;
+}
+static inline uint32_t word_location(uint64_t w)
+{
+	return (uint32_t)(w >> LOCATION_SHIFT);
+}
+static inline bool word_resident(uint64_t w)
+{
+	return word_state(w) == PAGE_DIRTY || word_state(w) == PAGE_CLEAN ||
+	       word_state(w) == PAGE_CLEANING;
+}
+
+/* What a state keeps of the page's history: rewritten and grade. */
+static inline uint64_t word_history(uint64_t w)
+{
+	return w & (3ull << REWRITTEN_SHIFT | 7ull << GRADE_SHIFT);
+}
+static inline uint64_t word_copy(enum copy_kind kind, uint32_t location)
+{
+	return (uint64_t)kind << KIND_SHIFT | (uint64_t)location << LOCATION_SHIFT;
+}
+static inline uint64_t word_copy_of(uint64_t w)
+{
+	return word_copy(word_kind(w), word_location(w));
+}
+static inline uint64_t word_with_state(uint64_t w, enum page_state state)
+{
+	return (w & ~WORD_STATE) | state;
+}
+
+/* Takes the busy bit if the word is still *w, which must be without it. Else *w is what stands there. */
+static inline bool page_lock(page_word_t *word, uint64_t *w)
+{
+	/* Pairs with the release in page_unlock. */
+	return cas_acquire(word, w, *w | WORD_BUSY);
+}
+
+#endif

@@ -1,0 +1,295 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include <errno.h>
+#include <sched.h>
+#include <string.h>
+
+#include "vm/vm.h"
+
+int vm_init(struct vm *vm, struct container *container, struct compressed *memory,
+	    struct filestore *file)
+{
+	memset(vm, 0, sizeof(*vm));
+	vm->uffd = -1;
+	vm->dropper.pidfd = -1;
+	vm->container = container;
+	vm->memory = memory;
+	vm->file = file;
+	store_relaxed(&vm->memory_share, UINT64_MAX);
+	waitq_init(&vm->attention);
+	return 0;
+}
+
+struct region *vm_find(struct vm *vm, uintptr_t address)
+{
+	uint32_t count = load_relaxed(&vm->regions);
+
+	for (uint32_t i = 0; i < count; i++) {
+		/* Pairs with the release in region_create. */
+		struct region *region = load_acquire(&vm->region[i]);
+
+		if (region && address - (uintptr_t)region->base < (size_t)region->pages
+									  << PAGE_SHIFT)
+			return region;
+	}
+	return NULL;
+}
+
+void vm_attention(struct vm *vm)
+{
+	if (waitq_active(&vm->attention))
+		waitq_wake_all(&vm->attention);
+}
+
+unsigned vm_clock(struct vm *vm)
+{
+	uint64_t unit = MAX(load_relaxed(&vm->container->max) >> (PAGE_SHIFT + 9), 1);
+
+	return (unsigned)(load_relaxed(&vm->evictions) / unit) & STAMP_MASK;
+}
+
+static size_t words_bytes(uint32_t pages)
+{
+	return ALIGN_UP((size_t)pages * sizeof(page_word_t), PAGE_SIZE);
+}
+
+static size_t populated_bytes(uint32_t pages)
+{
+	return ALIGN_UP(((size_t)(pages >> CHUNK_SHIFT) + 1) * sizeof(uint32_t), PAGE_SIZE);
+}
+
+static int slot_find(struct vm *vm)
+{
+	uint32_t count = load_relaxed(&vm->regions);
+
+	for (uint32_t i = 0; i < count; i++) {
+		if (!load_relaxed(&vm->region[i]))
+			return (int)i;
+	}
+	return count < REGIONS_MAX ? (int)count : -ENOSPC;
+}
+
+static bool overlaps(const struct vm *vm, const char *addr, size_t bytes)
+{
+	for (uint32_t i = 0; i < load_relaxed(&vm->regions); i++) {
+		const struct region *region = load_relaxed(&vm->region[i]);
+
+		if (region && addr < region->base + ((size_t)region->pages << PAGE_SHIFT) &&
+		    region->base < addr + bytes)
+			return true;
+	}
+	return false;
+}
+
+int region_create(struct vm *vm, void *addr, size_t bytes, struct region **out)
+{
+	const size_t align = MIB(2);
+	struct region *region;
+	int slot = slot_find(vm);
+
+	if (!bytes || (bytes | (uintptr_t)addr) & PAGE_MASK || bytes >> PAGE_SHIFT >= UINT32_MAX ||
+	    (addr && overlaps(vm, addr, bytes)))
+		return -EINVAL;
+	if (slot < 0)
+		return slot;
+	region = mem_alloc(ALIGN_UP(sizeof(*region), PAGE_SIZE));
+	if (!region)
+		return -ENOMEM;
+	region->pages = (uint32_t)(bytes >> PAGE_SHIFT);
+	region->mapped_here = !addr;
+	region->base = addr ? addr : mem_region_map(bytes, align);
+	region->word = mem_alloc(words_bytes(region->pages));
+	region->populated = mem_alloc(populated_bytes(region->pages));
+	if (!region->base || !region->word || !region->populated)
+		goto fail;
+	/* Pairs with the acquire in vm_find. */
+	store_release(&vm->region[slot], region);
+	if ((uint32_t)slot == load_relaxed(&vm->regions))
+		store_release(&vm->regions, (uint32_t)slot + 1);
+	*out = region;
+	return 0;
+fail:
+	if (region->mapped_here)
+		mem_release(region->base, bytes);
+	mem_release(region->word, words_bytes(region->pages));
+	mem_release(region->populated, populated_bytes(region->pages));
+	mem_release(region, ALIGN_UP(sizeof(*region), PAGE_SIZE));
+	return -ENOMEM;
+}
+
+void region_populate(struct region *region, uint32_t page, uint32_t count)
+{
+	uint32_t top = load_relaxed(&region->top), end = page + count;
+
+	while (end > top && !cas_relaxed(&region->top, &top, end))
+		;
+	for (; page < end; page++)
+		add_relaxed(&region->populated[page >> CHUNK_SHIFT], 1);
+}
+
+/* Memory that was touched before there was anybody to fault to. Runs after registration, beside faults: a page that
+ * a handler installs meanwhile has left NONE, and is passed over. */
+static int adopt(struct vm *vm, struct region *region)
+{
+	enum { STEP = 32768 };
+	uint8_t resident[STEP / 8];
+
+	for (uint32_t page = 0; page < region->pages; page += STEP) {
+		uint32_t n = MIN((uint32_t)STEP, region->pages - page);
+		bool any = false;
+		int err =
+			mem_resident(page_address(region, page), (size_t)n << PAGE_SHIFT, resident);
+
+		if (err)
+			return err;
+		for (uint32_t i = 0; i < n; i++) {
+			uint64_t none = PAGE_NONE;
+
+			if (!(resident[i / 8] >> (i % 8) & 1))
+				continue;
+			any = true;
+			if (!cas_relaxed(&region->word[page + i], &none, PAGE_DIRTY))
+				continue;
+			region_populate(region, page + i, 1);
+			container_force(vm->container, CHARGE_RESIDENT, PAGE_SIZE);
+		}
+		/* An allocator starts at the bottom: the first 128 MiB without a page are the end of it. */
+		if (!any)
+			break;
+	}
+	return 0;
+}
+
+int region_register(struct vm *vm, struct region *region)
+{
+	int err = uffd_register(vm->uffd, region->base, (size_t)region->pages << PAGE_SHIFT,
+				UFFD_MISSING | UFFD_WP);
+
+	return err || region->mapped_here ? err : adopt(vm, region);
+}
+
+void region_unregister(struct vm *vm, struct region *region)
+{
+	const size_t bytes = (size_t)region->pages << PAGE_SHIFT;
+
+	/* What is ours goes at once: unregistered and still mapped it would read as zeroes. */
+	if (region->mapped_here)
+		mem_release(region->base, bytes);
+	else
+		(void)uffd_unregister(vm->uffd, region->base, bytes);
+	region->mapped_here = false;
+	/* Nobody goes to sleep there any more. The kernel wakes who does before it ends the registration, and misses one
+	 * that comes between (seen on 6.18, stress_region --case churn). */
+	(void)uffd_wake(vm->uffd, region->base, bytes);
+}
+
+void region_hide(struct vm *vm, struct region *region)
+{
+	for (uint32_t i = 0; i < load_relaxed(&vm->regions); i++) {
+		if (load_relaxed(&vm->region[i]) == region)
+			store_relaxed(&vm->region[i], NULL);
+	}
+}
+
+void region_destroy(struct vm *vm, struct region *region)
+{
+	uint32_t pages = region->pages;
+
+	for (uint32_t page = 0; page < load_relaxed(&region->top); page++) {
+		uint64_t w = load_relaxed(&region->word[page]);
+
+		page_copy_free(vm, w);
+		if (word_resident(w))
+			container_uncharge(vm->container, CHARGE_RESIDENT, PAGE_SIZE);
+	}
+	if (region->mapped_here)
+		mem_release(region->base, (size_t)pages << PAGE_SHIFT);
+	mem_release(region->word, words_bytes(pages));
+	mem_release(region->populated, populated_bytes(pages));
+	mem_release(region, ALIGN_UP(sizeof(*region), PAGE_SIZE));
+}
+
+void page_unlock(struct vm *vm, struct region *region, uint32_t page, uint64_t w, bool have_uffd)
+{
+	/* Pairs with the acquire in page_lock. An exchange, since a handler may set PARKED at any moment. */
+	uint64_t before = exchange_release(&region->word[page], w & ~(WORD_BUSY | WORD_PARKED));
+
+	assert_debug(before & WORD_BUSY);
+	if (unlikely(before & WORD_PARKED)) {
+		if (have_uffd) {
+			(void)uffd_wake(vm->uffd, page_address(region, page), PAGE_SIZE);
+		} else {
+			/* Pairs with the exchange in reclaim's background thread. */
+			store_release(&vm->wake_all, true);
+			vm_attention(vm);
+		}
+	}
+}
+
+void page_copy_free(struct vm *vm, uint64_t w)
+{
+	if (word_kind(w) == COPY_MEMORY)
+		compressed_free(vm->memory, word_location(w));
+	else if (word_kind(w) == COPY_FILE)
+		filestore_free(vm->file, word_location(w));
+}
+
+uint64_t page_lock_wait(page_word_t *word)
+{
+	uint64_t w = load_relaxed(word);
+
+	for (unsigned spin = 0; (w & WORD_BUSY) || !page_lock(word, &w); spin++) {
+		if (spin < 100)
+			cpu_relax();
+		else
+			sched_yield();
+		w = load_relaxed(word);
+	}
+	return w;
+}
+
+static int discard_window(struct vm *vm, struct region *region, uint32_t page, uint32_t count,
+			  bool have_uffd)
+{
+	uint64_t w[1 << CHUNK_SHIFT];
+	uint32_t populated = 0, resident = 0;
+	int err;
+
+	/* Absent pages are locked too: one that is loaded meanwhile must not be caught in the drop. */
+	for (uint32_t i = 0; i < count; i++)
+		w[i] = page_lock_wait(&region->word[page + i]);
+	err = mem_discard(page_address(region, page), (size_t)count << PAGE_SHIFT);
+	for (uint32_t i = 0; i < count; i++) {
+		/* A call that failed (mlock) has dropped a part. A word that calls such a page resident would let a
+		 * job read it, which is a fault of our own; so each page is asked again, as in reclaim's job_drop. */
+		if (!err || !mem_discard(page_address(region, page + i), PAGE_SIZE)) {
+			populated += word_state(w[i]) != PAGE_NONE;
+			resident += word_resident(w[i]);
+			page_copy_free(vm, w[i]);
+			w[i] = PAGE_NONE;
+		}
+		page_unlock(vm, region, page + i, w[i], have_uffd);
+	}
+	if (populated)
+		sub_relaxed(&region->populated[page >> CHUNK_SHIFT], populated);
+	if (resident)
+		container_uncharge(vm->container, CHARGE_RESIDENT, resident * PAGE_SIZE);
+	return err;
+}
+
+int region_discard(struct vm *vm, struct pager *self, struct region *region, uint32_t page,
+		   uint32_t count)
+{
+	const uint32_t chunk = 1u << CHUNK_SHIFT;
+	uint32_t end = MIN(page + count, load_relaxed(&region->top));
+	int err = 0;
+
+	/* Pages above top were never populated; a fault on one that runs beside this call comes after it. */
+	while (page < end && !err) {
+		uint32_t n = MIN(chunk - page % chunk, end - page);
+
+		if (load_relaxed(&region->populated[page >> CHUNK_SHIFT]))
+			err = discard_window(vm, region, page, n, self != NULL);
+		page += n;
+	}
+	return err;
+}

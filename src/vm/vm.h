@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Regions, and the life of a page.
+ *
+ * A region is a range of addresses with one page word a page (vm/page.h). pagein() loads one page, and is where
+ * faults end; region_discard() forgets pages. reclaim/ moves pages out through page_lock and page_unlock.
+ *
+ * Letters: (A) atomic, (C) constant after creation, (B) the page's busy bit, (I) the instance's lock.
+ */
+#ifndef WEIR_VM_VM_H
+#define WEIR_VM_VM_H
+
+#include "base/hist.h"
+#include "base/waitq.h"
+#include "control/container.h"
+#include "os/mem.h"
+#include "os/uffd.h"
+#include "store/compressed.h"
+#include "store/filestore.h"
+#include "vm/page.h"
+
+enum {
+	REGIONS_MAX = 1024,
+	CHUNK_SHIFT = 9, /* pages that share one count of populated pages */
+	RUN_MAX = 64,	 /* pages that one fault may load or release */
+	RUN_MEMORY =
+		16, /* from memory: 4 pages get most of it, 64 little more than 16 (measured) */
+	STREAMS = 32,
+};
+
+struct region {
+	char *base;		     /* (C) */
+	uint32_t pages;		     /* (C) */
+	page_word_t *word;	     /* (A) */
+	_Atomic uint32_t *populated; /* (A) per chunk: pages that are not NONE */
+	_Atomic uint32_t top;	     /* (A) no page from here on was ever populated */
+	bool mapped_here;	     /* (C) until region_unregister: the range is ours to unmap */
+};
+
+/* Counted with relaxed adds; read at any time. */
+struct vm_counters {
+	_Atomic uint64_t faults; /* messages served */
+	_Atomic uint64_t
+		soft; /* no load: a write to a clean page, or somebody else had loaded it */
+	_Atomic uint64_t first;	      /* first touches */
+	_Atomic uint64_t compressed;  /* loads from the compressed store, same-filled pages too */
+	_Atomic uint64_t stored;      /* loads from the file */
+	_Atomic uint64_t parked;      /* met a busy page */
+	_Atomic uint64_t ahead;	      /* pages that came with a neighbour's fault */
+	_Atomic uint64_t refaults;    /* loads within one limit's worth of evictions */
+	_Atomic uint64_t same_filled; /* pages kept as a word */
+	_Atomic uint64_t packed_in, packed_out; /* bytes before and after compression */
+	_Atomic uint64_t moved_out;		/* pages dropped */
+	_Atomic uint64_t written;		/* pages written to the file */
+	_Atomic uint64_t write_failed;		/* pages that a failed write left in memory */
+	_Atomic uint64_t poisoned;
+	_Atomic uint64_t vanished;    /* pages that somebody dropped behind weir's back */
+	_Atomic uint64_t fork_loaded; /* pages brought in for a fork */
+};
+
+/* Are refaults concentrated on pages that had refaulted before? Then credits pay; under uniform access they only
+ * scatter the victims. Counted over windows of loads; races lose a count and nothing else. */
+struct credit_control {
+	_Atomic uint32_t loads, quick, graded, graded_quick; /* (A) */
+	_Atomic bool on;				     /* (A) */
+};
+
+/* A reader that goes up or down page by page. Racy on purpose: a lost update costs one readahead. */
+struct stream {
+	_Atomic uint64_t next; /* (A) page number expected, 0 none */
+	_Atomic int32_t step;  /* (A) +window, -window, or 0: direction not known yet */
+};
+
+struct vm {
+	int uffd;				      /* (C) in weir's own descriptor table */
+	bool can_poison;			      /* (C) */
+	struct mem_dropper dropper;		      /* (C) */
+	struct container *container;		      /* (C) */
+	struct compressed *memory;		      /* (C) */
+	struct filestore *file;			      /* (C) */
+	_Atomic(struct region *) region[REGIONS_MAX]; /* (I) to write, (A) to read */
+	_Atomic uint32_t regions;		      /* (A) slots in use, holes included */
+	_Atomic uint64_t evictions;		      /* (A) pages dropped: the clock of stamps */
+	_Atomic uint64_t memory_share; /* (A) bytes that compressed objects may take */
+	_Atomic uint32_t hold;	       /* (A) forks under way: nothing is dropped */
+	_Atomic bool wake_all;	       /* (A) a thread without the descriptor freed a parked page */
+	struct waitq attention;	       /* the background thread of reclaim/ sleeps here */
+	struct credit_control credit;
+	struct stream stream[STREAMS];
+	_Atomic uint32_t stream_hand, proved_hand; /* (A) */
+	struct vm_counters count;
+};
+
+/* What a thread needs to load pages; one a thread, allocated before it starts. */
+struct pager {
+	_Alignas(4096) char run[RUN_MAX][4096];	   /* contents on their way in */
+	_Alignas(4096) char file[FILE_READ_BYTES]; /* objects as they come from the file */
+	struct packer packer;
+	/* Called before a load that may block: another handler takes over reading. May be NULL. */
+	void (*before_block)(void *data);
+	void *data;
+};
+
+enum fault_access { ACCESS_READ = 0, ACCESS_WRITE = 1, ACCESS_WP = 2 };
+enum pagein_result {
+	PAGEIN_DONE,
+	PAGEIN_PARKED, /* the page is busy; whoever clears the bit wakes the page */
+	PAGEIN_RETRY,  /* no memory: woken to try again */
+	PAGEIN_GONE,   /* the range is going away */
+};
+
+int vm_init(struct vm *vm, struct container *container, struct compressed *memory,
+	    struct filestore *file);
+/* The region at an address, or NULL. */
+struct region *vm_find(struct vm *vm, uintptr_t address);
+/* Tells the background thread to look. */
+void vm_attention(struct vm *vm);
+/* The stamp of now: evictions in units of a 512th of the limit. */
+unsigned vm_clock(struct vm *vm);
+
+/* Loads one page and wakes who waits for it. Never sleeps on a busy page. */
+enum pagein_result pagein(struct vm *vm, struct pager *self, struct region *region, uint32_t page,
+			  enum fault_access access);
+/* Loads every absent page of every region, over the limit. 0 or -EIO: a page is lost (poisoned). */
+int vm_bring_in(struct vm *vm, struct pager *self);
+
+/* Creates a region over fresh address space (addr NULL) or over memory that is there. 0, -EINVAL, -ENOMEM, -ENOSPC
+ * (REGIONS_MAX). The caller holds the instance's lock. */
+int region_create(struct vm *vm, void *addr, size_t bytes, struct region **region);
+/* From a thread that has the userfaultfd: from now on the region faults. Pages that are in memory are adopted. */
+int region_register(struct vm *vm, struct region *region);
+/* Destroying: hide it, wait until no handler and no job has it any more, unregister, then destroy. */
+void region_hide(struct vm *vm, struct region *region);
+/* Ends faults on it, and wakes who waits for one: a created region is gone from then on, an adopted one plain memory. */
+void region_unregister(struct vm *vm, struct region *region);
+void region_destroy(struct vm *vm, struct region *region);
+/* Counts pages as populated, before they are. */
+void region_populate(struct region *region, uint32_t page, uint32_t count);
+/* Contents gone: reads as zeroes, memory and copies are free at once. Any thread of the process, also while others
+ * fault on the range. self NULL: a thread without the userfaultfd. */
+int region_discard(struct vm *vm, struct pager *self, struct region *region, uint32_t page,
+		   uint32_t count);
+
+/* Ends a hold of the busy bit with a new word (its BUSY and PARKED are ignored), and wakes parked faults. */
+void page_unlock(struct vm *vm, struct region *region, uint32_t page, uint64_t w, bool have_uffd);
+/* Waits for the busy bit, spinning and yielding. Not for handlers, and only for callers whose own busy bits, if any,
+ * are those of lower pages: holders of a bit never wait for another, so it comes. */
+uint64_t page_lock_wait(page_word_t *word);
+/* Lets the copy that a word names go. The caller holds the busy bit. */
+void page_copy_free(struct vm *vm, uint64_t w);
+
+static inline char *page_address(const struct region *region, uint32_t page)
+{
+	return region->base + ((size_t)page << PAGE_SHIFT);
+}
+static inline page_no_t page_number(const struct region *region, uint32_t page)
+{
+	return ((uintptr_t)region->base >> PAGE_SHIFT) + page;
+}
+
+#endif

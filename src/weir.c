@@ -1,0 +1,481 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * An instance and its parts: wiring, start and stop. The layers below know nothing of each other but what points down;
+ * where one must ask a higher one, it does so through an operation that is registered here.
+ *
+ * Start:  weir_open ──▶ background thread: own descriptor table, userfaultfd, pidfd ──▶ handlers ──▶ ready
+ * Stop:   handlers (doorbell), then the background thread, then the memory.
+ */
+#include "weir/weir.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "fault/service.h"
+#include "os/thread.h"
+
+enum start_state { STARTING, RUNNING, FAILED };
+
+struct weir {
+	struct lock lock; /* (I) RANK_INSTANCE: the list of regions */
+	struct pool pool;
+	struct container container;
+	struct compressed memory;
+	struct filestore file;
+	struct vm vm;
+	struct reclaim reclaim;
+	struct service service;
+	struct pager *pager;		    /* (C) of the background thread */
+	pthread_t background;		    /* (C) */
+	_Atomic uint32_t started;	    /* (A) enum start_state, slept on as a futex */
+	_Atomic uint32_t visitors[2], turn; /* (A) see visit */
+	int start_error;		    /* written before started */
+};
+
+#define WEIR_BYTES ALIGN_UP(sizeof(struct weir), PAGE_SIZE)
+#define PAGER_BYTES ALIGN_UP(sizeof(struct pager), PAGE_SIZE)
+
+/* control's make_room: only handlers charge without force. */
+static bool make_room(void *data, uint64_t bytes)
+{
+	struct weir *weir = data;
+	struct pager *self = service_self();
+
+	return self && reclaim_make_room(&weir->reclaim, self, bytes);
+}
+
+static uint64_t slack(void *data)
+{
+	return reclaim_slack(&((struct weir *)data)->reclaim);
+}
+
+static void tick(void *data)
+{
+	placement_tick(&((struct weir *)data)->service.placement);
+}
+
+/* --- the background thread --- */
+
+static int descriptors_open(struct weir *weir)
+{
+	const uint64_t wanted = UFFD_HAS_WRITEPROTECT | UFFD_HAS_THREAD_ID;
+	uint64_t has;
+	int err = thread_own_table();
+
+	if (err)
+		return err;
+	err = uffd_probe(&has);
+	if (err)
+		return err;
+	if ((has & wanted) != wanted)
+		return -ENOSYS;
+	weir->vm.can_poison = has & UFFD_HAS_POISON;
+	weir->vm.uffd = uffd_open(wanted | (has & UFFD_HAS_POISON));
+	if (weir->vm.uffd < 0)
+		return weir->vm.uffd;
+	mem_dropper_init(&weir->vm.dropper);
+	thread_log_to_program(weir->vm.dropper.pidfd);
+	return 0;
+}
+
+static void start_tell(struct weir *weir, int err)
+{
+	weir->start_error = err;
+	/* Pairs with the acquire in start_wait. */
+	store_release(&weir->started, err ? FAILED : RUNNING);
+	(void)futex_wake(&weir->started, 1);
+}
+
+static int start_wait(struct weir *weir)
+{
+	while (load_acquire(&weir->started) == STARTING)
+		(void)futex_wait(&weir->started, STARTING, 0);
+	return weir->start_error;
+}
+
+static void *background_main(void *data)
+{
+	struct weir *weir = data;
+	int err = descriptors_open(weir);
+
+	if (!err)
+		err = service_start(&weir->service);
+	start_tell(weir, err);
+	if (!err || weir->service.started)
+		reclaim_run(&weir->reclaim);
+	return NULL;
+}
+
+/* --- open and close --- */
+
+static int options_check(const struct weir_options *in, struct weir_options *out)
+{
+	if (!in || in->size < offsetof(struct weir_options, compressed_share))
+		return -EINVAL;
+	memset(out, 0, sizeof(*out));
+	memcpy(out, in, MIN(in->size, sizeof(*out)));
+	if (out->limit < WEIR_LIMIT_MIN || out->limit > INT64_MAX || out->handlers > HANDLERS_MAX ||
+	    (unsigned)out->placement > WEIR_PLACEMENT_NONE)
+		return -EINVAL;
+	return 0;
+}
+
+static void share_set(struct weir *weir, uint64_t limit, uint64_t share)
+{
+	/* An eighth at least stays for resident pages: with nothing to choose, reclaim would only search. */
+	store_relaxed(&weir->vm.memory_share,
+		      share ? MIN(share, limit - limit / 8) : limit / 4 * 3);
+}
+
+static int parts_init(struct weir *weir, const struct weir_options *options)
+{
+	int err;
+
+	lock_init(&weir->lock, RANK_INSTANCE, "instance");
+	container_init(&weir->container, options->limit);
+	/* Room for compressed pages over the limit too: with a full disk they stay in memory. */
+	err = pool_init(&weir->pool, MIN(mem_machine(), GIB(256)));
+	if (err)
+		return err;
+	err = compressed_init(&weir->memory, &weir->pool, &weir->container);
+	if (err)
+		return err;
+	err = filestore_init(&weir->file, options->store_dir);
+	if (err)
+		return err;
+	err = vm_init(&weir->vm, &weir->container, &weir->memory, &weir->file);
+	if (err)
+		return err;
+	share_set(weir, options->limit, options->compressed_share);
+	weir->pager = mem_alloc(PAGER_BYTES);
+	if (!weir->pager)
+		return -ENOMEM;
+	err = reclaim_init(&weir->reclaim, &weir->vm, weir->pager);
+	if (err)
+		return err;
+	weir->container.ops =
+		(struct container_ops){.make_room = make_room, .slack = slack, .data = weir};
+	weir->reclaim.tick = tick;
+	weir->reclaim.tick_data = weir;
+	return service_init(&weir->service, &weir->vm, &weir->reclaim, options->handlers,
+			    options->placement == WEIR_PLACEMENT_NONE ? PLACEMENT_NONE
+								      : PLACEMENT_AUTO);
+}
+
+static void parts_destroy(struct weir *weir)
+{
+	service_destroy(&weir->service);
+	reclaim_destroy(&weir->reclaim);
+	mem_release(weir->pager, PAGER_BYTES);
+	for (uint32_t i = 0; i < load_relaxed(&weir->vm.regions); i++) {
+		if (load_relaxed(&weir->vm.region[i]))
+			region_destroy(&weir->vm, load_relaxed(&weir->vm.region[i]));
+	}
+	filestore_destroy(&weir->file);
+	compressed_destroy(&weir->memory);
+	pool_destroy(&weir->pool);
+}
+
+int weir_open(const struct weir_options *options, struct weir **out)
+{
+	struct weir_options checked;
+	struct weir *weir;
+	int err = options_check(options, &checked);
+
+	if (err)
+		return err;
+	weir = mem_alloc(WEIR_BYTES);
+	if (!weir)
+		return -ENOMEM;
+	err = parts_init(weir, &checked);
+	if (err)
+		goto fail;
+	err = thread_start(&weir->background, "weir-reclaim", background_main, weir);
+	if (err)
+		goto fail;
+	err = start_wait(weir);
+	if (err) {
+		reclaim_stop(&weir->reclaim);
+		service_stop(&weir->service);
+		pthread_join(weir->background, NULL);
+		goto fail;
+	}
+	*out = weir;
+	return 0;
+fail:
+	parts_destroy(weir);
+	mem_release(weir, WEIR_BYTES);
+	return err;
+}
+
+static int descriptors_close(void *data)
+{
+	struct weir *weir = data;
+
+	thread_log_to_program(-1);
+	(void)uffd_close(weir->vm.uffd);
+	mem_dropper_close(&weir->vm.dropper);
+	if (load_relaxed(&weir->file.open))
+		file_close(&weir->file.file);
+	return 0;
+}
+
+void weir_close(struct weir *weir)
+{
+	if (!weir)
+		return;
+	placement_unbind(&weir->service.placement, 0);
+	service_stop(&weir->service);
+	(void)reclaim_errand(&weir->reclaim, descriptors_close, weir);
+	reclaim_stop(&weir->reclaim);
+	pthread_join(weir->background, NULL);
+	store_relaxed(&weir->file.open, false);
+	parts_destroy(weir);
+	mem_release(weir, WEIR_BYTES);
+}
+
+int weir_set_limit(struct weir *weir, uint64_t limit)
+{
+	if (limit < WEIR_LIMIT_MIN || limit > INT64_MAX)
+		return -EINVAL;
+	/* Several words that belong together. */
+	lock_acquire(&weir->lock);
+	container_set_max(&weir->container, limit);
+	share_set(weir, limit, 0);
+	lock_release(&weir->lock);
+	vm_attention(&weir->vm);
+	return 0;
+}
+
+/*
+ * Visitors: threads of the program that go through the list of regions without the lock. Who destroys a region hides
+ * it, then waits until nobody has it any more; taking turns, so that newcomers do not hold that up.
+ */
+static unsigned visit(struct weir *weir)
+{
+	unsigned turn = load_relaxed(&weir->turn) % 2;
+
+	add_relaxed(&weir->visitors[turn], 1);
+	/* Pairs with the fence in visitors_wait: it sees the visitor, or the visitor finds the region hidden. */
+	fence_seq_cst();
+	return turn;
+}
+
+static void visit_end(struct weir *weir, unsigned turn)
+{
+	/* Pairs with the acquire in visitors_wait. */
+	sub_acq_rel(&weir->visitors[turn], 1);
+}
+
+static void visitors_wait(struct weir *weir)
+{
+	fence_seq_cst();
+	for (unsigned i = 0; i < 2; i++) {
+		unsigned turn = add_relaxed(&weir->turn, 1) % 2;
+
+		while (load_acquire(&weir->visitors[turn]))
+			sched_yield();
+	}
+}
+
+/* --- regions --- */
+
+struct region_errand {
+	struct weir *weir;
+	struct region *region;
+};
+
+static int register_errand(void *data)
+{
+	struct region_errand *e = data;
+
+	return region_register(&e->weir->vm, e->region);
+}
+
+static int destroy_errand(void *data)
+{
+	struct region_errand *e = data;
+	struct vm *vm = &e->weir->vm;
+
+	region_hide(vm, e->region);
+	service_quiesce(&e->weir->service);
+	visitors_wait(e->weir);
+	reclaim_quiesce(&e->weir->reclaim);
+	region_unregister(vm, e->region);
+	region_destroy(vm, e->region);
+	return 0;
+}
+
+static int region_add(struct weir *weir, void *addr, uint64_t bytes, void **out)
+{
+	struct region_errand e = {.weir = weir};
+	int err;
+
+	lock_acquire(&weir->lock);
+	err = region_create(&weir->vm, addr, bytes, &e.region);
+	if (!err) {
+		*out = e.region->base;
+		err = reclaim_errand(&weir->reclaim, register_errand, &e);
+		if (err)
+			(void)reclaim_errand(&weir->reclaim, destroy_errand, &e);
+	}
+	lock_release(&weir->lock);
+	return err;
+}
+
+int weir_region_create(struct weir *weir, uint64_t bytes, void **addr)
+{
+	if (!bytes || bytes > INT64_MAX)
+		return -EINVAL;
+	return region_add(weir, NULL, ALIGN_UP(bytes, (uint64_t)PAGE_SIZE), addr);
+}
+
+int weir_region_adopt(struct weir *weir, void *addr, uint64_t bytes)
+{
+	void *same;
+
+	return addr ? region_add(weir, addr, bytes, &same) : -EINVAL;
+}
+
+int weir_region_destroy(struct weir *weir, void *addr)
+{
+	struct region_errand e = {.weir = weir};
+	int err = -ENOENT;
+
+	lock_acquire(&weir->lock);
+	e.region = vm_find(&weir->vm, (uintptr_t)addr);
+	if (e.region && e.region->base == addr)
+		err = reclaim_errand(&weir->reclaim, destroy_errand, &e);
+	lock_release(&weir->lock);
+	return err;
+}
+
+static int discard(struct vm *vm, struct region *region, void *addr, uint64_t bytes)
+{
+	uint64_t offset, end;
+
+	if (!region || ((uintptr_t)addr | bytes) & PAGE_MASK)
+		return -EINVAL;
+	offset = (uint64_t)((uintptr_t)addr - (uintptr_t)region->base);
+	end = (uint64_t)region->pages << PAGE_SHIFT;
+	if (bytes > end - offset)
+		return -EINVAL;
+	return region_discard(vm, NULL, region, (uint32_t)(offset >> PAGE_SHIFT),
+			      (uint32_t)(bytes >> PAGE_SHIFT));
+}
+
+int weir_region_discard(struct weir *weir, void *addr, uint64_t bytes)
+{
+	unsigned turn = visit(weir);
+	int err = discard(&weir->vm, vm_find(&weir->vm, (uintptr_t)addr), addr, bytes);
+
+	visit_end(weir, turn);
+	return err;
+}
+
+int weir_before_fork(struct weir *weir)
+{
+	return reclaim_hold_for_fork(&weir->reclaim);
+}
+
+void weir_after_fork(struct weir *weir)
+{
+	reclaim_release_fork(&weir->reclaim);
+}
+
+void weir_thread_attach(struct weir *weir)
+{
+	placement_attach(&weir->service.placement);
+}
+
+void weir_thread_detach(struct weir *weir)
+{
+	placement_detach(&weir->service.placement);
+}
+
+void weir_thread_unbind(struct weir *weir)
+{
+	placement_unbind(&weir->service.placement, 100000000);
+}
+
+/* --- statistics --- */
+
+static uint64_t tables_bytes(struct weir *weir)
+{
+	uint64_t bytes = (uint64_t)load_relaxed(&weir->pool.in_use) * sizeof(struct span);
+	unsigned turn = visit(weir);
+
+	for (uint32_t i = 0; i < load_relaxed(&weir->vm.regions); i++) {
+		struct region *region = load_acquire(&weir->vm.region[i]);
+
+		if (region)
+			bytes += (uint64_t)load_relaxed(&region->top) * sizeof(page_word_t);
+	}
+	visit_end(weir, turn);
+	return bytes + (weir->service.handlers + 1) * sizeof(struct pager);
+}
+
+static uint64_t populated_bytes(struct weir *weir)
+{
+	uint64_t pages = 0;
+	unsigned turn = visit(weir);
+
+	for (uint32_t i = 0; i < load_relaxed(&weir->vm.regions); i++) {
+		struct region *region = load_acquire(&weir->vm.region[i]);
+		uint32_t chunks =
+			region ? DIV_UP(load_relaxed(&region->top), 1u << CHUNK_SHIFT) : 0;
+
+		for (uint32_t c = 0; c < chunks; c++)
+			pages += load_relaxed(&region->populated[c]);
+	}
+	visit_end(weir, turn);
+	return pages << PAGE_SHIFT;
+}
+
+int weir_stats_read(struct weir *weir, struct weir_stats *out)
+{
+	struct vm_counters *n = &weir->vm.count;
+	struct hist *h = &weir->service.served_ns;
+	struct weir_stats s = {
+		.size = MIN(out->size, sizeof(s)),
+		.limit = load_relaxed(&weir->container.max),
+		.charged = container_charged(&weir->container),
+		.peak = (uint64_t)load_relaxed(&weir->container.peak),
+		.resident = container_usage(&weir->container, CHARGE_RESIDENT),
+		.compressed = container_usage(&weir->container, CHARGE_COMPRESSED),
+		.overhead = tables_bytes(weir) + compressed_slack(&weir->memory) +
+			    ((uint64_t)load_relaxed(&weir->pool.free_backed) << PAGE_SHIFT),
+		.populated = populated_bytes(weir),
+		.faults = load_relaxed(&n->faults),
+		.soft_faults = load_relaxed(&n->soft),
+		.first_faults = load_relaxed(&n->first),
+		.compressed_faults = load_relaxed(&n->compressed),
+		.stored_faults = load_relaxed(&n->stored),
+		.parked_faults = load_relaxed(&n->parked),
+		.ahead = load_relaxed(&n->ahead),
+		.refaults = load_relaxed(&n->refaults),
+		.same_filled = load_relaxed(&n->same_filled),
+		.moved_out = load_relaxed(&n->moved_out),
+		.packed_in = load_relaxed(&n->packed_in),
+		.packed_out = load_relaxed(&n->packed_out),
+		.stored = load_relaxed(&weir->file.bytes),
+		.written = load_relaxed(&n->written),
+		.write_failed = load_relaxed(&n->write_failed),
+		.over_max = load_relaxed(&weir->container.over_max),
+		.poisoned = load_relaxed(&n->poisoned),
+		.fork_loaded = load_relaxed(&n->fork_loaded),
+		.bindings = load_relaxed(&weir->service.placement.bindings),
+		.fault_ns_p50 = hist_quantile(h, 500),
+		.fault_ns_p90 = hist_quantile(h, 900),
+		.fault_ns_p99 = hist_quantile(h, 990),
+		.fault_ns_max = load_relaxed(&h->max),
+		.fault_ns_sum = load_relaxed(&h->sum),
+	};
+
+	if (out->size < sizeof(size_t))
+		return -EINVAL;
+	memcpy(out, &s, s.size);
+	return 0;
+}

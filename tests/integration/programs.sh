@@ -1,0 +1,79 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-2-Clause
+# programs.sh sort | perl | perl-small | awk | sqlite: a real program writes the same bytes, and ends with the same status, at
+# limits of 1/2, 1/4 and 1/8 of the memory that it needs; it pages, and its peak stays within the limit.
+# shellcheck source=lib.sh
+. "$(dirname "$0")/lib.sh"
+
+program=${1:?sort, perl, perl-small, awk or sqlite}
+parts='2 4 8'
+
+# Some 40 MB of text made of the machine's headers and documents: as often as it takes, each time a little different.
+make_text()
+{
+	pass=0
+	size=$((40 * 1000 * 1000))
+	: >"$tmp/text"
+	while [ "$(stat -c %s "$tmp/text")" -lt $size ]; do
+		pass=$((pass + 1))
+		[ $pass -le 100 ] || fail "expected text in /usr/include and /usr/share; found too little"
+		find /usr/include /usr/share/perl /usr/share/common-licenses -type f -size +0 \
+			! -name '*.gz' -exec cat {} + 2>/dev/null |
+			sed "s/\$/ $pass/" | head -c $size >>"$tmp/text"
+	done
+	truncate -s $size "$tmp/text"
+	# The last line is cut anywhere: all programs agree on one that ends.
+	echo >>"$tmp/text"
+}
+
+case $program in
+sort)
+	need_tools sort
+	make_text
+	set -- sort -S 1G "$tmp/text"
+	;;
+perl)
+	need_tools perl
+	set -- perl "$here/hash.pl" 1000000
+	# At 1/8 nearly every key comes from the disk, which takes longer than a test may: see CAVEATS.
+	parts='2 4'
+	;;
+perl-small)
+	need_tools perl
+	set -- perl "$here/hash.pl" 120000
+	;;
+awk)
+	need_tools mawk
+	set -- mawk -f "$here/table.awk"
+	# Below that, minutes: see CAVEATS.
+	parts='2'
+	;;
+sqlite)
+	need_tools sqlite3
+	set -- sqlite3 -bail -init /dev/null :memory: ".read $here/queries.sql"
+	;;
+*) fail "unknown program $program" ;;
+esac
+need_tools perl
+need_userfaultfd
+
+"$@" >"$tmp/alone.out" 2>"$tmp/alone.err"
+alone_status=$?
+[ -s "$tmp/alone.out" ] || failed_run alone "expected output of $program alone"
+
+needs "$@"
+[ "$need_status" -eq $alone_status ] ||
+	failed_run huge "expected exit status $alone_status of $program at 8G, as alone; seen $need_status"
+same "$tmp/huge.out" "$tmp/alone.out" "$program at 8G"
+say "$program needs $need bytes"
+
+for part in $parts; do
+	limit=$((need / part))
+	under "1in$part" $limit "$@"
+	[ "$status" -eq $alone_status ] ||
+		failed_run "1in$part" "expected exit status $alone_status of $program at 1/$part; seen $status"
+	same "$tmp/1in$part.out" "$tmp/alone.out" "$program at 1/$part"
+	check_paged "1in$part"
+	check_peak "1in$part" "$limit" "$need"
+	rm "$tmp/1in$part.out"
+done

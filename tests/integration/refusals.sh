@@ -1,0 +1,102 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-2-Clause
+# What cannot work is refused before anything has started: one clear message on standard error that says what to do,
+# nothing on standard output, and 125, 126 or 127.
+# shellcheck source=lib.sh
+. "$(dirname "$0")/lib.sh"
+
+need_userfaultfd
+marker=$tmp/marker
+bad=0
+
+# refused STATUS PATTERN ARGS...: `weir ARGS...` is refused, with a message that matches PATTERN. All are tried before
+# the test fails.
+refused()
+{
+	expected=$1
+	pattern=$2
+	shift 2
+	rm -f "$marker"
+	timeout -k 5 "$patience" "$WEIR" "$@" >"$tmp/out" 2>"$tmp/err" </dev/null
+	seen=$?
+	why=
+	[ $seen -eq "$expected" ] || why="status $seen"
+	[ ! -s "$tmp/out" ] || why="$why; something on standard output"
+	[ ! -e "$marker" ] || why="$why; the program has run"
+	[ "$(lines_like "$tmp/err" '^weir: ')" = 1 ] || why="$why; not one line that starts with 'weir: '"
+	head -n 1 "$tmp/err" | grep -q '^weir: ' || why="$why; another first line"
+	[ "$(wc -l <"$tmp/err")" -le 4 ] || why="$why; more than 4 lines"
+	head -n 1 "$tmp/err" | grep -q -i -E -e "$pattern" || why="$why; a message without /$pattern/"
+	if [ "$why" ]; then
+		say "FAILED: expected status $expected and one message with /$pattern/ of: weir $*"
+		say "  seen: ${why#; }"
+		sed 's/^/  stderr: /' "$tmp/err"
+		bad=$((bad + 1))
+	fi
+}
+
+# Limits that are none. The message names what was given, and a right one.
+for limit in 0 0M 0% banana -5M '' 5MM '64M foo' inf nan 0x10M 1.M 99999999999999999999G 16E 101%; do
+	refused 125 'limit.*[0-9][KMG]' run --limit "$limit" -- touch "$marker"
+done
+refused 125 'limit.*[0-9][KMG]' run --limit=banana -- touch "$marker"
+refused 125 'limit' run --limit
+refused 125 'program' run --limit 64M
+refused 125 'program' run --limit 64M --
+refused 125 'no-such-option' run --no-such-option --limit 64M -- touch "$marker"
+refused 125 'no-such-option' run --limit 64M --no-such-option touch "$marker"
+refused 125 'xml' run --limit 64M --stats=xml -- touch "$marker"
+refused 125 'no-such-command' no-such-command
+
+# Without a limit: refused as well, if one is required.
+"$WEIR" run -- true >/dev/null 2>&1 || refused 125 'limit' run -- touch "$marker"
+
+# Programs that are none.
+refused 127 'no-such-program' run --limit 64M -- no-such-program "$marker"
+refused 127 'no-such-program' run --limit 64M -- "$tmp/no-such-program" "$marker"
+printf '#!/bin/sh\ntouch "$1"\n' >"$tmp/plain.sh"
+refused 126 'plain\.sh' run --limit 64M -- "$tmp/plain.sh" "$marker"
+refused 126 'store' run --limit 64M -- "$(mkdir "$tmp/store" && echo "$tmp/store")" "$marker"
+
+# Programs that cannot be given the agent.
+touch=$(command -v touch)
+for static in static static_pie; do
+	if [ -x "$BIN/$static" ]; then
+		"$BIN/$static" "$marker" || fail "expected $BIN/$static to work alone"
+		[ -e "$marker" ] || fail "expected $BIN/$static to leave a marker"
+		refused 125 'static' run --limit 64M -- "$BIN/$static" "$marker"
+		PATH=$BIN:$PATH refused 125 'static' run --limit 64M -- $static "$marker"
+		printf '#!%s\n' "$BIN/$static" >"$tmp/script"
+		chmod +x "$tmp/script"
+		refused 125 'static' run --limit 64M -- "$tmp/script" "$marker"
+	else
+		say "$static: not tested, the compiler cannot make one"
+	fi
+done
+
+# owned OWNER MODE: a copy of touch, and of a shell with a script that asks for it. Only root can give files away; a
+# program that is set to its caller's own user is refused by the same rule.
+owned()
+{
+	rm -f "$tmp/set-id" "$tmp/set-id-sh"
+	cp "$touch" "$tmp/set-id"
+	cp "$(command -v dash || command -v sh)" "$tmp/set-id-sh"
+	for copy in set-id set-id-sh; do
+		[ "$(id -u)" -ne 0 ] || chown "$1" "$tmp/$copy"
+		chmod "$2" "$tmp/$copy"
+		[ -u "$tmp/$copy" ] || [ -g "$tmp/$copy" ] || skip "files in $tmp cannot be set-id"
+	done
+	printf '#!%s\ntouch "$1"\n' "$tmp/set-id-sh" >"$tmp/set-id-script"
+	chmod +x "$tmp/set-id-script"
+	refused 125 "$3" run --limit 64M -- "$tmp/set-id" "$marker"
+	PATH=$tmp:$PATH refused 125 "$3" run --limit 64M -- set-id "$marker"
+	refused 125 "$3" run --limit 64M -- "$tmp/set-id-script" "$marker"
+}
+
+other=$(id -u nobody 2>/dev/null || echo 65534)
+other_group=$(id -g nobody 2>/dev/null || echo 65534)
+owned "$other:0" 4755 'set-user-id|setuid'
+owned 0:0 4755 'set-user-id|setuid'
+owned "0:$other_group" 2755 'set-group-id|setgid'
+
+[ $bad -eq 0 ] || fail "$bad of the refusals above are not as expected"

@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A fork: nothing is dropped from its beginning to its end, and every page is there when it happens. Here with the
+ * background thread running, as reclaim_hold_for_fork waits for it; the program is the main thread.
+ */
+#include "world.h"
+
+#include <sched.h>
+#include <unistd.h>
+
+#include "os/thread.h"
+
+static struct world w;
+static pthread_t background;
+
+enum { LIMIT = 256, HIGH = 240, JOB = 8, PAGES = 1024 };
+static const struct world_options small = {.max = LIMIT, .pages = {PAGES}};
+
+static void *background_main(void *data)
+{
+	reclaim_run(data);
+	return NULL;
+}
+
+static void background_start(void)
+{
+	/* Its naps are real, its clock is the fake's. */
+	fake_time_step(1000000);
+	assert_int_equal(thread_start(&background, "background", background_main, &w.reclaim), 0);
+}
+
+static void background_end(void)
+{
+	reclaim_stop(&w.reclaim);
+	pthread_join(background, NULL);
+	store_relaxed(&w.reclaim.stop, false);
+}
+
+static void everything_is_there(uint32_t count)
+{
+	for (uint32_t page = 0; page < count; page++) {
+		assert_true(fake_present(at(&w, page)));
+		assert_memory_equal(at(&w, page), content_of(&w, 0, page), PAGE_SIZE);
+	}
+}
+
+/* Pages in memory, as words, and in the file; over the limit while the fork lasts, and back below it afterwards. */
+static void test_hold_brings_everything_in(void **state)
+{
+	(void)state;
+	world_open(&w, &small);
+	write_pages(&w, 0, 200, NOISE);
+	while (resident(&w))
+		assert_true(evict_all(&w) > 0);
+	write_all(&w);
+	write_pages(&w, 200, 100, TEXT);
+	write_pages(&w, 300, 100, FILLED);
+	while (resident(&w))
+		assert_true(evict_all(&w) > 0);
+	world_check(&w);
+	background_start();
+	assert_int_equal(reclaim_hold_for_fork(&w.reclaim), 0);
+	everything_is_there(400);
+	assert_int_equal(load_relaxed(&w.vm.count.fork_loaded), 400);
+	assert_true(container_charged(&w.container) > LIMIT * PAGE_SIZE);
+	/* What the program does meanwhile goes over the limit too. */
+	write_pages(&w, 400, 50, TEXT);
+	for (unsigned i = 0; i < 20; i++) {
+		assert_int_equal(reclaim_once(&w.reclaim, w.pager), 0);
+		reclaim_after_fault(&w.reclaim, w.pager);
+		sched_yield();
+	}
+	everything_is_there(450);
+	reclaim_release_fork(&w.reclaim);
+	for (unsigned i = 0; i < 20000 && container_above_high(&w.container); i++)
+		usleep(1000);
+	assert_false(container_above_high(&w.container));
+	background_end();
+	world_check(&w);
+	for (uint32_t page = 0; page < 450; page++)
+		read_page(&w, page);
+	world_close(&w);
+}
+
+/* The job that is open when the fork comes is ended, not left half-way, and what it dropped comes in. */
+static void test_hold_ends_the_open_job_first(void **state)
+{
+	(void)state;
+	world_open(&w, &small);
+	write_pages(&w, 0, HIGH + 1, TEXT);
+	reclaim_after_fault(&w.reclaim, w.pager);
+	assert_int_equal(word_state(word_of(&w, 0)), PAGE_CLEANING);
+	background_start();
+	assert_int_equal(reclaim_hold_for_fork(&w.reclaim), 0);
+	everything_is_there(HIGH + 1);
+	for (uint32_t page = 0; page < PAGES; page++)
+		assert_int_not_equal(word_state(word_of(&w, page)), PAGE_CLEANING);
+	reclaim_release_fork(&w.reclaim);
+	background_end();
+	world_check(&w);
+	world_close(&w);
+}
+
+/* Two threads fork at once: the first one to be done does not end it for the other. */
+static void test_holds_nest(void **state)
+{
+	(void)state;
+	world_open(&w, &small);
+	write_pages(&w, 0, 40, FILLED);
+	background_start();
+	assert_int_equal(reclaim_hold_for_fork(&w.reclaim), 0);
+	assert_int_equal(reclaim_hold_for_fork(&w.reclaim), 0);
+	reclaim_release_fork(&w.reclaim);
+	assert_int_equal(reclaim_once(&w.reclaim, w.pager), 0);
+	everything_is_there(40);
+	reclaim_release_fork(&w.reclaim);
+	/* Whoever works on it: the background thread helps. */
+	(void)reclaim_once(&w.reclaim, w.pager);
+	background_end();
+	reclaim_quiesce(&w.reclaim);
+	assert_int_equal(load_relaxed(&w.vm.count.moved_out), JOB);
+	world_check(&w);
+	world_close(&w);
+}
+
+/* A page that is lost is told to who forks, and the rest comes all the same. */
+static void test_hold_tells_of_lost_pages(void **state)
+{
+	(void)state;
+	world_open(&w, &small);
+	write_pages(&w, 0, 40, TEXT);
+	while (resident(&w))
+		assert_true(evict_all(&w) > 0);
+	compressed_object(&w.memory, word_location(word_of(&w, 7)))->packed[3] ^= 1;
+	w.lost[0][7] = true;
+	background_start();
+	assert_int_equal(reclaim_hold_for_fork(&w.reclaim), -EIO);
+	reclaim_release_fork(&w.reclaim);
+	background_end();
+	assert_int_equal(resident(&w), 39);
+	assert_true(fake_poisoned(at(&w, 7)));
+	world_check(&w);
+	world_close(&w);
+}
+
+static int count_up(void *data)
+{
+	return ++*(int *)data;
+}
+
+/* Work for the background thread: done there, in order, and answered. */
+static void test_errands_are_answered(void **state)
+{
+	int n = 0;
+
+	(void)state;
+	world_open(&w, &small);
+	background_start();
+	for (int i = 1; i <= 100; i++)
+		assert_int_equal(reclaim_errand(&w.reclaim, count_up, &n), i);
+	background_end();
+	world_close(&w);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_hold_brings_everything_in),
+		cmocka_unit_test(test_hold_ends_the_open_job_first),
+		cmocka_unit_test(test_holds_nest),
+		cmocka_unit_test(test_hold_tells_of_lost_pages),
+		cmocka_unit_test(test_errands_are_answered),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,705 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Writeback: compressed pages to the file. No busy bit is held while the file is written; what threads do to a page
+ * meanwhile is done here between the copy into the batch and the write.
+ *
+ * Pages do not compress (fill_noise), so that the file is the only place that helps.
+ */
+#include "world.h"
+
+static struct world w;
+
+enum { PAGES = 1024, UNIT = 512 };
+static const struct world_options plain = {.pages = {PAGES}, .check_each = true};
+
+static enum page_state state_of(uint32_t page)
+{
+	return word_state(word_of(&w, page));
+}
+
+static enum copy_kind kind_of(uint32_t page)
+{
+	return word_kind(word_of(&w, page));
+}
+
+/* Pages [first, first + count) written and moved out; nothing else is resident then. */
+static void away(uint32_t first, uint32_t count)
+{
+	const bool each = w.check_each;
+
+	w.check_each = false;
+	write_pages(&w, first, count, NOISE);
+	while (resident(&w))
+		assert_true(evict_all(&w) > 0);
+	w.check_each = each;
+	world_check(&w);
+}
+
+static void over_share(void)
+{
+	store_relaxed(&w.vm.memory_share, 0);
+}
+
+/* One batch. The file is there already, so that nothing else happens. */
+static void open_file(void)
+{
+	assert_int_equal(filestore_open(&w.file), 0);
+}
+
+static int write_once(void)
+{
+	int n = writeback_once(&w.reclaim);
+
+	world_check(&w);
+	return n;
+}
+
+static void read_all(uint32_t count)
+{
+	for (uint32_t page = 0; page < count; page++)
+		read_page(&w, page);
+}
+
+static uint64_t written(void)
+{
+	return load_relaxed(&w.vm.count.written);
+}
+
+/* --- what goes, and comes back --- */
+
+static void test_pages_go_to_the_file_and_come_back(void **state)
+{
+	(void)state;
+	world_open(&w, &plain);
+	away(0, 100);
+	assert_int_equal(write_all(&w), 100);
+	assert_int_equal(written(), 100);
+	assert_int_equal(compressed(&w), 0);
+	assert_int_equal(load_relaxed(&w.memory.objects), 0);
+	assert_int_equal(load_relaxed(&w.file.bytes), 100 * 9 * UNIT);
+	for (uint32_t page = 0; page < 100; page++) {
+		assert_int_equal(state_of(page), PAGE_ABSENT);
+		assert_int_equal(kind_of(page), COPY_FILE);
+	}
+	read_all(100);
+	world_close(&w);
+}
+
+/* A file whose block is a page. */
+static void test_units_of_a_page(void **state)
+{
+	(void)state;
+	world_open(&w, &plain);
+	fake_file_unit(4096);
+	away(0, 20);
+	write_pages(&w, 20, 20, HALF_NOISE);
+	evict_all(&w);
+	assert_int_equal(write_all(&w), 40);
+	/* Two units for a page that did not compress, one for the others. */
+	assert_int_equal(load_relaxed(&w.file.bytes), 20 * 2 * 4096 + 20 * 4096);
+	read_all(40);
+	world_close(&w);
+}
+
+/* 64 objects are one write, and lie one behind the other. */
+static void test_a_batch_is_one_write(void **state)
+{
+	uint32_t at = 0;
+
+	(void)state;
+	world_open(&w, &plain);
+	away(0, 150);
+	open_file();
+	over_share();
+	assert_int_equal(write_once(), FILE_BATCH);
+	assert_int_equal(fake_count(FAKE_FILE_WRITE), 1);
+	assert_int_equal(fake_units(FAKE_FILE_WRITE), FILE_BATCH * 9 * UNIT);
+	for (uint32_t page = 0; page < 150; page++) {
+		if (kind_of(page) != COPY_FILE)
+			continue;
+		assert_int_equal(word_location(word_of(&w, page)) >> FILE_UNITS_SHIFT, at);
+		at += 9;
+	}
+	assert_int_equal(at, FILE_BATCH * 9);
+	assert_int_equal(write_once(), FILE_BATCH);
+	assert_int_equal(write_once(), 150 - 2 * FILE_BATCH);
+	assert_int_equal(fake_count(FAKE_FILE_WRITE), 3);
+	assert_int_equal(write_once(), 0);
+	assert_int_equal(fake_count(FAKE_FILE_WRITE), 3);
+	read_all(150);
+	world_close(&w);
+}
+
+/* Pages of one word and copies of resident pages are not for the file, nor is anything else that is resident. */
+static void test_what_is_not_written(void **state)
+{
+	(void)state;
+	world_open(&w, &plain);
+	write_pages(&w, 0, 20, TEXT);
+	write_pages(&w, 20, 10, FILLED);
+	evict_all(&w);
+	write_pages(&w, 30, 10, TEXT);
+	for (uint32_t page = 0; page < 20; page++)
+		read_page(&w, page);
+	open_file();
+	over_share();
+	assert_int_equal(write_once(), 0);
+	assert_int_equal(fake_count(FAKE_FILE_WRITE), 0);
+	for (uint32_t page = 0; page < 20; page++)
+		assert_int_equal(state_of(page), PAGE_CLEAN);
+	world_close(&w);
+}
+
+/* Those that are longest away go first; younger ones only while the share is exceeded and there are few old ones. */
+static void test_the_oldest_go_first(void **state)
+{
+	const uint64_t half_a_limit = 16384 / 2;
+
+	(void)state;
+	world_open(&w, &plain);
+	away(500, 40);
+	add_relaxed(&w.vm.evictions, half_a_limit + 64);
+	away(0, 200);
+	open_file();
+	over_share();
+	assert_int_equal(write_once(), 40);
+	for (uint32_t page = 0; page < 540; page++) {
+		if (page < 200 || page >= 500)
+			assert_int_equal(kind_of(page), page < 200 ? COPY_MEMORY : COPY_FILE);
+	}
+	/* No old ones are left. */
+	assert_int_equal(write_once(), FILE_BATCH);
+	world_close(&w);
+}
+
+static void test_nothing_young_is_written_below_the_share(void **state)
+{
+	(void)state;
+	world_open(&w, &plain);
+	away(0, 20);
+	open_file();
+	assert_int_equal(write_once(), 0);
+	world_close(&w);
+}
+
+/* The background thread writes when the share is exceeded, and only then. */
+static void test_background_writes_above_the_share(void **state)
+{
+	(void)state;
+	world_open(&w, &plain);
+	away(0, 200);
+	background_turns(&w, 3);
+	assert_int_equal(written(), 0);
+	store_relaxed(&w.vm.memory_share, compressed(&w) / 2);
+	background_turns(&w, 10);
+	world_check(&w);
+	assert_true(compressed(&w) <= load_relaxed(&w.vm.memory_share));
+	assert_in_range(written(), 100, 200 - 1);
+	read_all(200);
+	world_close(&w);
+}
+
+/* Discarding and writing free slots, and a file that is less than half full is filled up before it grows. */
+static void test_slots_of_the_file_are_used_again(void **state)
+{
+	size_t before, after;
+
+	(void)state;
+	world_open(&w, &plain);
+	away(0, 512);
+	assert_int_equal(write_all(&w), 512);
+	fake_file(&before);
+	assert_int_equal(world_discard(&w, 0, 0, 320, true), 0);
+	assert_int_equal(load_relaxed(&w.file.bytes), 192 * 9 * UNIT);
+	away(600, FILE_BATCH);
+	assert_int_equal(write_all(&w), FILE_BATCH);
+	fake_file(&after);
+	assert_int_equal(after, before);
+	for (uint32_t page = 0; page < 600 + FILE_BATCH; page++)
+		read_page(&w, page);
+	world_close(&w);
+}
+
+/* --- between the copy and the write --- */
+
+static bool met;
+
+/* Does to page 1 of a batch of 0 to 3 what a thread may do, and writes the batch. */
+static void write_while(void (*fn)(void *data))
+{
+	world_open(&w, &plain);
+	away(0, 4);
+	open_file();
+	over_share();
+	w.check_each = false;
+	met = false;
+	fake_meanwhile(FAKE_FILE_WRITE, fn, NULL);
+	assert_int_equal(writeback_once(&w.reclaim), 4);
+	assert_true(met);
+	w.check_each = true;
+	world_check(&w);
+}
+
+/* The other three are in the file, and the slot of page 1 was given back; all is read as it was left. */
+static void only_three_were_written(void)
+{
+	assert_int_equal(written(), 3);
+	assert_int_equal(load_relaxed(&w.file.bytes), 3 * 9 * UNIT);
+	for (uint32_t page = 0; page < 4; page++)
+		assert_true((kind_of(page) == COPY_FILE) == (page != 1));
+	read_all(4);
+	world_close(&w);
+}
+
+static void read_it(void *data)
+{
+	(void)data;
+	/* Nobody holds it: no busy bit over a write. */
+	read_page(&w, 1);
+	met = true;
+}
+
+/* A large copy is not kept beside the page: the page is dirty, and the slot goes back. */
+static void test_page_is_loaded_meanwhile(void **state)
+{
+	(void)state;
+	write_while(read_it);
+	assert_int_equal(state_of(1), PAGE_DIRTY);
+	only_three_were_written();
+}
+
+/* A copy that is kept is turned over to the file under the clean page, which then can leave without more ado. */
+static void test_page_with_a_kept_copy_is_loaded_meanwhile(void **state)
+{
+	(void)state;
+	world_open(&w, &plain);
+	write_pages(&w, 0, 4, TEXT);
+	evict_all(&w);
+	open_file();
+	over_share();
+	w.check_each = false;
+	met = false;
+	fake_meanwhile(FAKE_FILE_WRITE, read_it, NULL);
+	while (writeback_once(&w.reclaim) > 0)
+		;
+	assert_true(met);
+	w.check_each = true;
+	world_check(&w);
+	assert_int_equal(written(), 4);
+	assert_int_equal(state_of(1), PAGE_CLEAN);
+	assert_int_equal(kind_of(1), COPY_FILE);
+	assert_int_equal(compressed(&w), 0);
+	evict(&w, 1);
+	assert_int_equal(kind_of(1), COPY_FILE);
+	read_all(4);
+	world_close(&w);
+}
+
+static void read_and_evict_it(void *data)
+{
+	(void)data;
+	read_page(&w, 1);
+	evict(&w, 1);
+	met = true;
+}
+
+/* Loaded and dropped again with the same copy: it is still the one that was written. */
+static void test_page_is_loaded_and_dropped_meanwhile(void **state)
+{
+	(void)state;
+	world_open(&w, &plain);
+	write_pages(&w, 0, 4, TEXT);
+	evict_all(&w);
+	open_file();
+	over_share();
+	w.check_each = false;
+	met = false;
+	fake_meanwhile(FAKE_FILE_WRITE, read_and_evict_it, NULL);
+	while (writeback_once(&w.reclaim) > 0)
+		;
+	assert_true(met);
+	w.check_each = true;
+	world_check(&w);
+	assert_int_equal(written(), 4);
+	assert_int_equal(kind_of(1), COPY_FILE);
+	read_all(4);
+	world_close(&w);
+}
+
+static void write_it(void *data)
+{
+	(void)data;
+	world_poke(&w, 0, 1, 7, 7);
+	met = true;
+}
+
+static void test_page_is_written_meanwhile(void **state)
+{
+	(void)state;
+	write_while(write_it);
+	assert_int_equal(state_of(1), PAGE_DIRTY);
+	only_three_were_written();
+}
+
+static void write_and_evict_it(void *data)
+{
+	(void)data;
+	world_poke(&w, 0, 1, 7, 7);
+	evict(&w, 1);
+	met = true;
+}
+
+/* Written, packed and dropped again: the copy in memory is a new one, and must not be taken for the old. */
+static void test_page_is_written_and_dropped_meanwhile(void **state)
+{
+	(void)state;
+	write_while(write_and_evict_it);
+	assert_int_equal(kind_of(1), COPY_MEMORY);
+	only_three_were_written();
+}
+
+static void discard_it(void *data)
+{
+	(void)data;
+	assert_int_equal(world_discard(&w, 0, 1, 1, false), 0);
+	met = true;
+}
+
+static void test_page_is_discarded_meanwhile(void **state)
+{
+	(void)state;
+	write_while(discard_it);
+	assert_true(word_of(&w, 1) == PAGE_NONE);
+	only_three_were_written();
+}
+
+static void relocate_it(void *data)
+{
+	const uint64_t x = word_of(&w, 1);
+
+	(void)data;
+	relocate_object(&w.reclaim, page_number(w.only, 1), word_location(x));
+	assert_int_not_equal(word_location(word_of(&w, 1)), word_location(x));
+	met = true;
+}
+
+static void test_object_is_moved_meanwhile(void **state)
+{
+	(void)state;
+	write_while(relocate_it);
+	assert_int_equal(kind_of(1), COPY_MEMORY);
+	only_three_were_written();
+}
+
+static void drop_it_behind(void *data)
+{
+	(void)data;
+	read_page(&w, 1);
+	fake_drop_behind(at(&w, 1));
+	memset(content_of(&w, 0, 1), 0, PAGE_SIZE);
+	read_page(&w, 1);
+	met = true;
+}
+
+static void test_page_vanishes_meanwhile(void **state)
+{
+	(void)state;
+	write_while(drop_it_behind);
+	only_three_were_written();
+}
+
+/* A write that fails finds the same pages, and takes the mark off those that still have it. */
+static void test_page_is_written_while_the_write_fails(void **state)
+{
+	(void)state;
+	world_open(&w, &plain);
+	away(0, 4);
+	open_file();
+	over_share();
+	w.check_each = false;
+	fake_meanwhile(FAKE_FILE_WRITE, write_and_evict_it, NULL);
+	fake_fail(FAKE_FILE_WRITE, 1, 2048, -EIO);
+	assert_int_equal(writeback_once(&w.reclaim), -EIO);
+	world_check(&w);
+	for (uint32_t page = 0; page < 4; page++) {
+		assert_int_equal(kind_of(page), COPY_MEMORY);
+		assert_false(word_of(&w, page) & WORD_WRITEBACK);
+	}
+	read_all(4);
+	world_close(&w);
+}
+
+/* --- disks that fail --- */
+
+/* Full disk, I/O error, torn write: everything stays in memory, counted; nothing in the file; later all is written. */
+static void test_failed_write_keeps_pages_in_memory(void **state)
+{
+	static const int errors[] = {-ENOSPC, -EIO, -EDQUOT, -EFBIG};
+
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_SIZE(errors); i++) {
+		world_open(&w, &plain);
+		away(0, 100);
+		open_file();
+		over_share();
+		fake_fail(FAKE_FILE_WRITE, 1, 4096 * i, errors[i]);
+		assert_int_equal(write_once(), errors[i]);
+		assert_int_equal(load_relaxed(&w.vm.count.write_failed), FILE_BATCH);
+		assert_int_equal(load_relaxed(&w.file.failures), 1);
+		assert_int_equal(load_relaxed(&w.file.bytes), 0);
+		assert_int_equal(load_relaxed(&w.memory.objects), 100);
+		for (uint32_t page = 0; page < 100; page++)
+			assert_int_equal(kind_of(page), COPY_MEMORY);
+		/* Whatever the disk had, it has recovered. */
+		fake_time_pass(2000000000);
+		assert_int_equal(write_all(&w), 100);
+		read_all(100);
+		world_close(&w);
+	}
+}
+
+/* A disk that is full and gets room again. */
+static void test_disk_full_and_room_again(void **state)
+{
+	(void)state;
+	world_open(&w, &plain);
+	away(0, 200);
+	fake_disk(FILE_BATCH * 9 * UNIT);
+	assert_int_equal(write_until_failure(&w), -ENOSPC);
+	assert_int_equal(written(), FILE_BATCH);
+	assert_int_equal(load_relaxed(&w.memory.objects), 200 - FILE_BATCH);
+	/* Without room the file is not asked to grow for a while. */
+	assert_int_equal(fake_count(FAKE_FILE_WRITE), 2);
+	assert_int_equal(write_until_failure(&w), -ENOSPC);
+	assert_int_equal(fake_count(FAKE_FILE_WRITE), 2);
+	fake_disk(FAKE_FILE_MAX);
+	fake_time_pass(2000000000);
+	assert_int_equal(write_all(&w), 200 - FILE_BATCH);
+	read_all(200);
+	world_close(&w);
+}
+
+/* On a full disk what is free inside the file is used. */
+static void test_full_disk_with_room_inside_the_file(void **state)
+{
+	(void)state;
+	world_open(&w, &plain);
+	away(0, 128);
+	assert_int_equal(write_all(&w), 128);
+	fake_disk(128 * 9 * UNIT);
+	away(200, FILE_BATCH);
+	assert_int_equal(write_until_failure(&w), -ENOSPC);
+	/* A run that one batch had taken. The file is half full, but it cannot grow. */
+	assert_int_equal(world_discard(&w, 0, 64, FILE_BATCH, true), 0);
+	assert_int_equal(write_all(&w), FILE_BATCH);
+	for (uint32_t page = 0; page < 200 + FILE_BATCH; page++)
+		read_page(&w, page);
+	world_close(&w);
+}
+
+/* While nothing can be written copies of resident pages are the only memory to be had: they go, the pages stay. */
+static void test_kept_copies_are_given_up_when_nothing_can_be_written(void **state)
+{
+	(void)state;
+	world_open(&w, &plain);
+	write_pages(&w, 0, 20, TEXT);
+	evict_all(&w);
+	for (uint32_t page = 0; page < 10; page++)
+		read_page(&w, page);
+	fake_disk(0);
+	assert_int_equal(write_until_failure(&w), -ENOSPC);
+	assert_int_equal(load_relaxed(&w.memory.objects), 10);
+	for (uint32_t page = 0; page < 20; page++)
+		assert_int_equal(state_of(page), page < 10 ? PAGE_DIRTY : PAGE_ABSENT);
+	read_all(20);
+	world_close(&w);
+}
+
+/* No file to be had at all: in no folder, and then in one. */
+static void test_no_place_for_the_file(void **state)
+{
+	(void)state;
+	world_open(&w, &plain);
+	away(0, 20);
+	/* The folder of the options, /var/tmp and /tmp. */
+	for (unsigned nth = 1; nth <= 3; nth++)
+		fake_fail(FAKE_FILE_OPEN, nth, 0, nth == 2 ? -EOPNOTSUPP : -EACCES);
+	assert_int_equal(write_until_failure(&w), -EACCES);
+	assert_int_equal(fake_count(FAKE_FILE_OPEN), 3);
+	assert_int_equal(load_relaxed(&w.memory.objects), 20);
+	read_page(&w, 0);
+	/* The second folder will do, when it is time to try again. */
+	fake_time_pass(2000000000);
+	evict(&w, 1);
+	fake_fail(FAKE_FILE_OPEN, 1, 0, -EOPNOTSUPP);
+	assert_int_equal(write_all(&w), 20);
+	assert_int_equal(fake_count(FAKE_FILE_OPEN), 5);
+	read_all(20);
+	world_close(&w);
+}
+
+/* After a failure the background thread waits, longer each time, up to a second; a success ends that. */
+static void test_background_waits_longer_after_each_failure(void **state)
+{
+	static const uint64_t steps_ms[] = {10, 20, 40, 80, 160, 320, 640, 1000, 1000};
+
+	(void)state;
+	world_open(&w, &plain);
+	away(0, 10);
+	open_file();
+	over_share();
+	for (unsigned i = 0; i < ARRAY_SIZE(steps_ms); i++) {
+		const uint64_t now = now_ns();
+
+		fake_fail(FAKE_FILE_WRITE, 1, 0, -EIO);
+		assert_int_equal(write_once(), -EIO);
+		assert_int_equal(load_relaxed(&w.reclaim.retry_ns) - now, steps_ms[i] * 1000000);
+	}
+	/* Before its time it does not try. */
+	fake_time_step(0);
+	assert_int_equal(fake_count(FAKE_FILE_WRITE), ARRAY_SIZE(steps_ms));
+	assert_int_equal(write_once(), 10);
+	assert_int_equal(w.reclaim.retry_step_ns, 0);
+	world_close(&w);
+}
+
+static void test_background_does_not_try_before_its_time(void **state)
+{
+	(void)state;
+	world_open(&w, &plain);
+	away(0, 10);
+	open_file();
+	over_share();
+	store_relaxed(&w.reclaim.retry_ns, now_ns() + 1000000000000);
+	background_turns(&w, 3);
+	assert_int_equal(fake_count(FAKE_FILE_WRITE), 0);
+	store_relaxed(&w.reclaim.retry_ns, 0);
+	background_turns(&w, 3);
+	assert_int_equal(written(), 10);
+	world_check(&w);
+	world_close(&w);
+}
+
+/* While nothing can be written a copy as large as its page wins nothing: such pages stay, and the others leave. */
+static void test_incompressible_pages_stay_while_nothing_can_be_written(void **state)
+{
+	(void)state;
+	world_open(&w, &plain);
+	away(0, 10);
+	fake_disk(0);
+	assert_int_equal(write_until_failure(&w), -ENOSPC);
+	write_pages(&w, 100, 10, NOISE);
+	write_pages(&w, 110, 10, TEXT);
+	write_pages(&w, 120, 10, FILLED);
+	evict(&w, 20);
+	for (uint32_t page = 100; page < 130; page++)
+		assert_int_equal(state_of(page), page < 110 ? PAGE_DIRTY : PAGE_ABSENT);
+	assert_int_equal(load_relaxed(&w.memory.objects), 10 + 10);
+	/* Until it is time to try again. */
+	fake_time_pass(2000000000);
+	evict(&w, 10);
+	for (uint32_t page = 0; page < 130; page++)
+		read_page(&w, page);
+	world_close(&w);
+}
+
+/* And while that leaves the container over its limit, jobs are not tried one after the other; faults go over at once. */
+static void test_jobs_wait_while_they_cannot_help(void **state)
+{
+	uint64_t calls;
+
+	(void)state;
+	world_open(&w, &plain);
+	away(0, 40);
+	fake_disk(0);
+	assert_int_equal(write_until_failure(&w), -ENOSPC);
+	container_set_max(&w.container, 20 * PAGE_SIZE);
+	write_pages(&w, 100, 30, NOISE);
+	evict(&w, 0);
+	calls = fake_count(FAKE_PROTECT);
+	assert_false(reclaim_make_room(&w.reclaim, w.pager, PAGE_SIZE));
+	evict(&w, 0);
+	reclaim_after_fault(&w.reclaim, w.pager);
+	write_pages(&w, 200, 1, TEXT);
+	assert_int_equal(fake_count(FAKE_PROTECT), calls);
+	/* A fiftieth of a second later a job may have better luck. */
+	fake_time_pass(20000000);
+	(void)reclaim_make_room(&w.reclaim, w.pager, PAGE_SIZE);
+	assert_true(fake_count(FAKE_PROTECT) > calls);
+	world_check(&w);
+	world_close(&w);
+}
+
+/* --- what has rotted --- */
+
+/* A header that has rotted is passed over, wherever the bit is, and does not keep others from being written. */
+static void test_rotten_headers_are_passed_over(void **state)
+{
+	(void)state;
+	for (size_t byte = 0; byte < offsetof(struct object, packed); byte++) {
+		world_open(&w, &plain);
+		away(0, 200);
+		((unsigned char *)compressed_object(&w.memory,
+						    word_location(word_of(&w, 70))))[byte] ^= 0x81;
+		w.lost[0][70] = true;
+		over_share();
+		for (unsigned i = 0; i < 20 && writeback_once(&w.reclaim) > 0; i++)
+			;
+		world_check(&w);
+		assert_true(written() >= 199);
+		for (uint32_t page = 0; page < 200; page++)
+			read_page(&w, page);
+		world_close(&w);
+	}
+}
+
+/* Contents that have rotted go to the file as they are, and are found out when somebody reads them. */
+static void test_rotten_contents_are_found_out_at_the_read(void **state)
+{
+	(void)state;
+	world_open(&w, &plain);
+	away(0, 4);
+	compressed_object(&w.memory, word_location(word_of(&w, 2)))->packed[1000] ^= 0x10;
+	w.lost[0][2] = true;
+	write_all(&w);
+	read_all(4);
+	assert_true(word_of(&w, 2) == PAGE_POISONED);
+	assert_int_equal(load_relaxed(&w.vm.count.poisoned), 1);
+	world_close(&w);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_pages_go_to_the_file_and_come_back),
+		cmocka_unit_test(test_units_of_a_page),
+		cmocka_unit_test(test_a_batch_is_one_write),
+		cmocka_unit_test(test_what_is_not_written),
+		cmocka_unit_test(test_the_oldest_go_first),
+		cmocka_unit_test(test_nothing_young_is_written_below_the_share),
+		cmocka_unit_test(test_background_writes_above_the_share),
+		cmocka_unit_test(test_slots_of_the_file_are_used_again),
+		cmocka_unit_test(test_page_is_loaded_meanwhile),
+		cmocka_unit_test(test_page_with_a_kept_copy_is_loaded_meanwhile),
+		cmocka_unit_test(test_page_is_loaded_and_dropped_meanwhile),
+		cmocka_unit_test(test_page_is_written_meanwhile),
+		cmocka_unit_test(test_page_is_written_and_dropped_meanwhile),
+		cmocka_unit_test(test_page_is_discarded_meanwhile),
+		cmocka_unit_test(test_object_is_moved_meanwhile),
+		cmocka_unit_test(test_page_vanishes_meanwhile),
+		cmocka_unit_test(test_page_is_written_while_the_write_fails),
+		cmocka_unit_test(test_failed_write_keeps_pages_in_memory),
+		cmocka_unit_test(test_disk_full_and_room_again),
+		cmocka_unit_test(test_full_disk_with_room_inside_the_file),
+		cmocka_unit_test(test_kept_copies_are_given_up_when_nothing_can_be_written),
+		cmocka_unit_test(test_no_place_for_the_file),
+		cmocka_unit_test(test_background_waits_longer_after_each_failure),
+		cmocka_unit_test(test_background_does_not_try_before_its_time),
+		cmocka_unit_test(test_incompressible_pages_stay_while_nothing_can_be_written),
+		cmocka_unit_test(test_jobs_wait_while_they_cannot_help),
+		cmocka_unit_test(test_rotten_headers_are_passed_over),
+		cmocka_unit_test(test_rotten_contents_are_found_out_at_the_read),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,540 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Objects: every page comes back as it was, and nothing else is ever taken for it: not one flipped bit, not another
+ * page, not a part.
+ */
+#include "pages.h"
+#include "../allocations.h"
+
+#include <lz4.h>
+#include <xxhash.h>
+
+#include "base/atomic.h"
+#include "store/object.h"
+
+#define PAGE_NO ((page_no_t)0x7f1234567)
+
+/* All of these end where nothing is mapped: a byte too far is a fault. */
+static struct packer *packer;
+static char *src, *dst;
+
+static int setup(void **state)
+{
+	(void)state;
+	packer = (struct packer *)guarded(sizeof(*packer));
+	src = guarded(PAGE_SIZE);
+	dst = guarded(PAGE_SIZE);
+	return 0;
+}
+
+/* A copy of the object at the end of a page, with room bytes and less than eight more: objects are aligned. */
+static struct object *copy_of(const void *object, size_t room)
+{
+	static char *pages;
+
+	if (!pages)
+		pages = guarded(2 * PAGE_SIZE);
+	return memcpy(pages + ALIGN_DOWN(2 * PAGE_SIZE - room, _Alignof(struct object)), object,
+		      room);
+}
+
+/* Packs src and gives a copy that is exactly as long as the object. */
+static struct object *packed(page_no_t page, size_t *size)
+{
+	*size = object_pack(packer, page, src);
+	return copy_of(packer->out, *size);
+}
+
+static void refused(const struct object *obj, size_t room, page_no_t page)
+{
+	int err;
+
+	memset(dst, 0xee, PAGE_SIZE);
+	err = object_unpack(obj, room, page, dst);
+	assert_int_equal(err, -EBADMSG);
+}
+
+/* Refused, and before anything is unpacked. */
+static void refused_untouched(const struct object *obj, size_t room, page_no_t page)
+{
+	refused(obj, room, page);
+	assert_true(all_bytes_are(dst, 0xee, PAGE_SIZE));
+}
+
+/* --- same-filled pages --- */
+
+static void test_same_filled_is_one_word_repeated(void **state)
+{
+	static const uint32_t words[] = {0, 1, 0xffffffff, 0x80000000, 0x01010101, 0x12345678};
+
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_SIZE(words); i++) {
+		uint32_t word = ~words[i];
+
+		page_fill(src, words[i]);
+		for (size_t w = 0; w < PAGE_SIZE / 4; w++)
+			assert_int_equal(((uint32_t *)src)[w], words[i]);
+		assert_true(page_same_filled(src, &word));
+		assert_int_equal(word, words[i]);
+	}
+}
+
+/* One word that differs in one bit, wherever it stands, is enough: at the first and the last, too. */
+static void test_one_bit_makes_a_page_other(void **state)
+{
+	uint32_t *words = (uint32_t *)src, word;
+
+	(void)state;
+	for (unsigned fill = 0; fill < 3; fill++) {
+		const uint32_t value = fill == 0 ? 0 : fill == 1 ? 0xffffffff : 0xabcdef01;
+
+		page_fill(src, value);
+		for (size_t i = 0; i < PAGE_SIZE / 4; i++) {
+			words[i] ^= 1u << ((i * 7 + fill) % 32);
+			assert_false(page_same_filled(src, &word));
+			words[i] = value;
+		}
+		assert_true(page_same_filled(src, &word));
+	}
+	/* Two words by turns are not one. */
+	for (size_t i = 0; i < PAGE_SIZE / 4; i++)
+		words[i] = i % 2 ? 5 : 6;
+	assert_false(page_same_filled(src, &word));
+	/* The last word alone, the first alone. */
+	page_fill(src, 9);
+	words[PAGE_SIZE / 4 - 1] = 8;
+	assert_false(page_same_filled(src, &word));
+	page_fill(src, 9);
+	words[0] = 8;
+	assert_false(page_same_filled(src, &word));
+}
+
+/* --- round trip --- */
+
+static void test_every_page_comes_back(void **state)
+{
+	uint64_t seed = test_seed();
+
+	(void)state;
+	for (unsigned i = 0; i < 3000; i++) {
+		enum page_kind kind = i % PAGE_KINDS;
+		page_no_t page = random_next(&seed) >> 12;
+		struct object *obj;
+		size_t size;
+
+		page_make(src, kind, random_next(&seed));
+		obj = packed(page, &size);
+		assert_int_equal(size, object_size(obj));
+		assert_in_range(size, sizeof(*obj) + 1, OBJECT_MAX);
+		assert_int_equal(obj->page, page);
+		memset(dst, 0xee, PAGE_SIZE);
+		assert_int_equal(object_unpack(obj, size, page, dst), 0);
+		assert_memory_equal(dst, src, PAGE_SIZE);
+		/* More room than the object takes is as well. */
+		obj = copy_of(packer->out, OBJECT_MAX);
+		memset(dst, 0xee, PAGE_SIZE);
+		assert_int_equal(object_unpack(obj, OBJECT_MAX, page, dst), 0);
+		assert_memory_equal(dst, src, PAGE_SIZE);
+	}
+}
+
+/* Text shrinks, what does not compress is kept whole, and never anything between the two lines. */
+static void test_sizes_are_what_pages_are_worth(void **state)
+{
+	uint64_t seed = test_seed();
+	unsigned whole = 0, mixed = 0;
+
+	(void)state;
+	for (unsigned i = 0; i < 400; i++) {
+		size_t size;
+
+		page_make(src, KIND_ZERO, 0);
+		assert_true(object_pack(packer, PAGE_NO, src) < 64);
+		page_make(src, KIND_TEXT, random_next(&seed));
+		assert_true(object_pack(packer, PAGE_NO, src) < PAGE_SIZE * 3 / 4);
+		page_make(src, KIND_RANDOM, random_next(&seed));
+		assert_int_equal(object_pack(packer, PAGE_NO, src), OBJECT_MAX);
+		page_make(src, KIND_MIXED, random_next(&seed));
+		size = object_pack(packer, PAGE_NO, src) - sizeof(struct object);
+		assert_true(size == PAGE_SIZE || size <= PAGE_SIZE * 15 / 16);
+		whole += size == PAGE_SIZE;
+		mixed++;
+	}
+	assert_in_range(whole, 1, mixed - 1);
+}
+
+/* The same page gives the same object: nothing of the one before it is left in the packer. */
+static void test_packing_keeps_nothing(void **state)
+{
+	static char first[OBJECT_MAX];
+	uint64_t seed = test_seed();
+
+	(void)state;
+	for (unsigned kind = 0; kind < PAGE_KINDS; kind++) {
+		uint64_t s = random_next(&seed);
+		size_t size, again;
+
+		page_make(src, kind, s);
+		size = object_pack(packer, PAGE_NO, src);
+		memcpy(first, packer->out, size);
+		for (unsigned other = 0; other < PAGE_KINDS; other++) {
+			page_make(src, other, random_next(&seed));
+			(void)object_pack(packer, PAGE_NO + 1, src);
+		}
+		page_make(src, kind, s);
+		again = object_pack(packer, PAGE_NO, src);
+		assert_int_equal(size, again);
+		assert_memory_equal(first, packer->out, size);
+	}
+}
+
+/* --- what is refused --- */
+
+/* Each single bit of header and packed bytes, before the decompressor sees it. */
+static void test_every_flipped_bit_is_refused(void **state)
+{
+	static const enum page_kind kinds[] = {KIND_TEXT, KIND_SPARSE, KIND_RANDOM};
+	uint64_t seed = test_seed();
+
+	(void)state;
+	for (unsigned k = 0; k < ARRAY_SIZE(kinds); k++) {
+		struct object *obj;
+		size_t size;
+
+		page_make(src, kinds[k], random_next(&seed));
+		obj = packed(PAGE_NO, &size);
+		for (size_t bit = 0; bit < size * 8; bit++) {
+			unsigned char *byte = (unsigned char *)obj + bit / 8;
+
+			*byte ^= (unsigned char)(1u << bit % 8);
+			refused_untouched(obj, size, PAGE_NO);
+			*byte ^= (unsigned char)(1u << bit % 8);
+		}
+		assert_int_equal(object_unpack(obj, size, PAGE_NO, dst), 0);
+		/* With room behind it, a longer length could be read: refused all the same. */
+		obj = copy_of(packer->out, OBJECT_MAX);
+		for (unsigned bit = 0; bit < 16; bit++) {
+			obj->bytes ^= (uint16_t)(1u << bit);
+			refused_untouched(obj, OBJECT_MAX, PAGE_NO);
+			obj->bytes ^= (uint16_t)(1u << bit);
+		}
+	}
+}
+
+/* Bursts, bytes that moved, zeroes over a part or all: what disks and stray writes do. */
+static void test_random_damage_is_refused(void **state)
+{
+	uint64_t seed = test_seed();
+
+	(void)state;
+	for (unsigned i = 0; i < 3000; i++) {
+		struct object *obj;
+		size_t size, from, n;
+
+		page_make(src, KIND_TEXT + i % (PAGE_KINDS - KIND_TEXT), random_next(&seed));
+		obj = packed(PAGE_NO, &size);
+		from = random_below(&seed, (unsigned)size);
+		n = 1 + random_below(&seed, (unsigned)(size - from));
+		switch (random_below(&seed, 3)) {
+		case 0:
+			memset((char *)obj + from, 0, n);
+			break;
+		case 1:
+			random_bytes(&seed, (char *)obj + from, n);
+			break;
+		default:
+			memmove((char *)obj + from, (char *)obj + from / 2, n);
+			break;
+		}
+		if (memcmp(obj, packer->out, size) != 0)
+			refused_untouched(obj, size, PAGE_NO);
+	}
+	/* All zeroes: a slot that was never written. */
+	memset(packer->out, 0, OBJECT_MAX);
+	refused_untouched(copy_of(packer->out, OBJECT_MAX), OBJECT_MAX, PAGE_NO);
+	refused_untouched(copy_of(packer->out, OBJECT_MAX), OBJECT_MAX, 0);
+}
+
+/* An object is one page's: right for its number and for no other. */
+static void test_another_pages_object_is_refused(void **state)
+{
+	struct object *obj;
+	size_t size;
+
+	(void)state;
+	for (unsigned kind = KIND_TEXT; kind < PAGE_KINDS; kind++) {
+		page_make(src, kind, 5);
+		obj = packed(PAGE_NO, &size);
+		for (unsigned bit = 0; bit < 52; bit++)
+			refused_untouched(obj, size, PAGE_NO ^ 1ull << bit);
+		refused_untouched(obj, size, 0);
+		refused_untouched(obj, size, PAGE_NO + 1);
+		/* Nor does it help to write the other number over it: the checksum is the number's. */
+		for (unsigned bit = 0; bit < 52; bit++) {
+			obj->page = PAGE_NO ^ 1ull << bit;
+			refused_untouched(obj, size, obj->page);
+		}
+	}
+}
+
+/* Cut short anywhere: refused without reading what is not there. */
+static void test_short_room_is_refused_unread(void **state)
+{
+	size_t size;
+
+	(void)state;
+	for (unsigned kind = KIND_TEXT; kind < PAGE_KINDS; kind++) {
+		page_make(src, kind, 6);
+		size = object_pack(packer, PAGE_NO, src);
+		for (size_t room = 0; room < size; room++)
+			refused_untouched(copy_of(packer->out, room), room, PAGE_NO);
+	}
+}
+
+/* --- objects that are well sealed and wrong inside --- */
+
+/* Must be what object.c does; test_a_seal_of_the_tests_is_taken sees to that. */
+static void seal(struct object *obj)
+{
+	uint64_t by = obj->page ^ (uint64_t)obj->bytes << 48 ^ (uint64_t)obj->codec << 40;
+
+	obj->check = (uint32_t)XXH3_64bits_withSeed(obj->packed, obj->bytes, by);
+}
+
+static struct object *sealed(unsigned codec, const void *bytes, size_t count)
+{
+	static struct {
+		struct object header;
+		char room[PAGE_SIZE];
+	} made;
+
+	memset(&made, 0, sizeof(made));
+	made.header.page = PAGE_NO;
+	made.header.codec = (uint16_t)codec;
+	made.header.bytes = (uint16_t)count;
+	memcpy(made.header.packed, bytes, count);
+	seal(&made.header);
+	return copy_of(&made, sizeof(made.header) + count);
+}
+
+/* Compresses so much text that it unpacks to exactly so many bytes. */
+static size_t lz4_of(size_t bytes, char *out, size_t room)
+{
+	static char text[4 * PAGE_SIZE];
+	int n;
+
+	memset(text, 't', sizeof(text));
+	page_make(text, KIND_TEXT, 1);
+	n = LZ4_compress_default(text, out, (int)bytes, (int)room);
+	assert_true(n > 0);
+	return (size_t)n;
+}
+
+static void test_a_seal_of_the_tests_is_taken(void **state)
+{
+	static char out[2 * PAGE_SIZE];
+	struct object *obj;
+
+	(void)state;
+	page_make(src, KIND_RANDOM, 2);
+	obj = sealed(CODEC_RAW, src, PAGE_SIZE);
+	assert_int_equal(object_unpack(obj, OBJECT_MAX, PAGE_NO, dst), 0);
+	assert_memory_equal(dst, src, PAGE_SIZE);
+	obj = sealed(CODEC_LZ4, out, lz4_of(PAGE_SIZE, out, sizeof(out)));
+	assert_int_equal(object_unpack(obj, object_size(obj), PAGE_NO, dst), 0);
+}
+
+/* What unpacks to more or to less than a page is refused, and never writes beyond the page. */
+static void test_only_a_whole_page_is_taken(void **state)
+{
+	static const size_t sizes[] = {1,    100,  PAGE_SIZE - 1, PAGE_SIZE + 1, PAGE_SIZE + 64,
+				       8192, 16000};
+	static char out[PAGE_SIZE];
+	struct object *obj;
+
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_SIZE(sizes); i++) {
+		obj = sealed(CODEC_LZ4, out, lz4_of(sizes[i], out, sizeof(out)));
+		refused(obj, object_size(obj), PAGE_NO);
+	}
+	page_make(src, KIND_RANDOM, 3);
+	refused(sealed(CODEC_RAW, src, PAGE_SIZE - 1), OBJECT_MAX - 1, PAGE_NO);
+	refused(sealed(CODEC_RAW, src, 0), sizeof(*obj), PAGE_NO);
+	refused(sealed(CODEC_LZ4, src, 0), sizeof(*obj), PAGE_NO);
+}
+
+static void test_unknown_codecs_are_refused(void **state)
+{
+	static char out[PAGE_SIZE];
+	size_t n = lz4_of(PAGE_SIZE, out, sizeof(out));
+
+	(void)state;
+	for (unsigned codec = 0; codec < 256; codec++) {
+		struct object *obj = sealed(codec, out, n);
+
+		if (codec != CODEC_LZ4)
+			refused(obj, object_size(obj), PAGE_NO);
+	}
+}
+
+/* Sealed nonsense: the decompressors stay inside the page whatever they are given. */
+static void test_nonsense_stays_inside_the_page(void **state)
+{
+	static char out[PAGE_SIZE];
+	uint64_t seed = test_seed();
+
+	(void)state;
+	for (unsigned i = 0; i < 20000; i++) {
+		unsigned codec = random_chance(&seed, 2) ? CODEC_LZ4 : random_below(&seed, 5);
+		size_t n = lz4_of(PAGE_SIZE, out, sizeof(out));
+		struct object *obj;
+
+		if (random_chance(&seed, 2)) {
+			n = 1 + random_below(&seed, 600);
+			random_bytes(&seed, out, n);
+		} else {
+			for (unsigned k = 1 + random_below(&seed, 4); k; k--)
+				out[random_below(&seed, (unsigned)n)] = (char)random_next(&seed);
+		}
+		obj = sealed(codec, out, n);
+		(void)!object_unpack(obj, object_size(obj), PAGE_NO, dst);
+	}
+}
+
+/* --- threads --- */
+
+struct crowd {
+	uint64_t seed;
+	_Atomic unsigned wrong;
+};
+
+static void pack_and_unpack(unsigned index, void *arg)
+{
+	struct crowd *c = arg;
+	uint64_t seed = c->seed + index;
+	struct packer *mine = aligned_alloc(64, sizeof(*mine));
+	char *page = malloc(PAGE_SIZE), *back = malloc(PAGE_SIZE);
+	char *kept = aligned_alloc(8, ALIGN_UP((size_t)OBJECT_MAX, 8u));
+
+	for (unsigned i = 0; i < 400; i++) {
+		size_t size;
+
+		page_make(page, KIND_TEXT + i % 3, random_next(&seed));
+		size = object_pack(mine, PAGE_NO + i, page);
+		memcpy(kept, mine->out, size);
+		if (object_unpack((struct object *)kept, size, PAGE_NO + i, back) ||
+		    memcmp(page, back, PAGE_SIZE) != 0)
+			add_relaxed(&c->wrong, 1);
+	}
+	free(mine);
+	free(page);
+	free(back);
+	free(kept);
+}
+
+/* Each thread has a packer of its own, and gets its own pages back. */
+static void test_threads_do_not_mix_pages(void **state)
+{
+	struct crowd c = {.seed = test_seed()};
+
+	(void)state;
+	run_threads(4, pack_and_unpack, &c);
+	assert_int_equal(load_relaxed(&c.wrong), 0);
+}
+
+/* --- pages that change, and malloc --- */
+
+struct changing {
+	char *page;
+	_Atomic bool stop;
+	unsigned wrong;
+};
+
+/* As a program does it, of which weir knows nothing. */
+NO_TSAN static void change_until_stopped(struct changing *c)
+{
+	volatile char *page = c->page;
+	unsigned at = 0;
+
+	while (!load_relaxed(&c->stop)) {
+		at = (at * 5 + 12345) % PAGE_SIZE;
+		page[at] = (char)(page[at] ^ 0x55);
+	}
+}
+
+static void write_or_pack(unsigned index, void *arg)
+{
+	struct changing *c = arg;
+
+	if (index == 1) {
+		change_until_stopped(c);
+		return;
+	}
+	for (unsigned i = 0; i < 3000; i++) {
+		uint32_t word;
+		size_t size = object_pack(packer, PAGE_NO, c->page);
+
+		(void)page_same_filled(c->page, &word);
+		if (size > OBJECT_MAX || size != object_size((struct object *)packer->out))
+			c->wrong++;
+	}
+	store_relaxed(&c->stop, true);
+}
+
+/* A page that is written meanwhile may give nonsense, but stays inside the packer. */
+static void test_packing_a_page_that_changes(void **state)
+{
+	struct changing c = {.page = src};
+
+	(void)state;
+	page_make(src, KIND_MIXED, 4);
+	run_threads(2, write_or_pack, &c);
+	assert_int_equal(c.wrong, 0);
+}
+
+/* No malloc on these ways: under weir run it is the program's, and lives in a region. */
+static void test_objects_call_no_malloc(void **state)
+{
+	unsigned long before;
+
+	(void)state;
+	if (!ALLOCATIONS_COUNTED)
+		skip_because("a sanitizer has taken malloc");
+	before = load_relaxed(&allocations);
+	free(strdup("counted"));
+	assert_true(load_relaxed(&allocations) > before);
+	before = load_relaxed(&allocations);
+	for (unsigned kind = 0; kind < PAGE_KINDS; kind++) {
+		size_t size;
+		struct object *obj;
+
+		page_make(src, kind, kind);
+		obj = packed(PAGE_NO, &size);
+		(void)!object_unpack(obj, size, PAGE_NO, dst);
+	}
+	assert_int_equal(load_relaxed(&allocations) - before, 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_same_filled_is_one_word_repeated),
+		cmocka_unit_test(test_one_bit_makes_a_page_other),
+		cmocka_unit_test(test_every_page_comes_back),
+		cmocka_unit_test(test_sizes_are_what_pages_are_worth),
+		cmocka_unit_test(test_packing_keeps_nothing),
+		cmocka_unit_test(test_every_flipped_bit_is_refused),
+		cmocka_unit_test(test_random_damage_is_refused),
+		cmocka_unit_test(test_another_pages_object_is_refused),
+		cmocka_unit_test(test_short_room_is_refused_unread),
+		cmocka_unit_test(test_a_seal_of_the_tests_is_taken),
+		cmocka_unit_test(test_only_a_whole_page_is_taken),
+		cmocka_unit_test(test_unknown_codecs_are_refused),
+		cmocka_unit_test(test_nonsense_stays_inside_the_page),
+		cmocka_unit_test(test_threads_do_not_mix_pages),
+		cmocka_unit_test(test_packing_a_page_that_changes),
+		cmocka_unit_test(test_objects_call_no_malloc),
+	};
+
+	return cmocka_run_group_tests(tests, setup, NULL);
+}
