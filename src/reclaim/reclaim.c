@@ -622,6 +622,7 @@ int reclaim_init(struct reclaim *r, struct vm *vm, struct pager *pager)
 	memset(r, 0, sizeof(*r));
 	r->vm = vm;
 	r->pager = pager;
+	r->writeback_age = 256; /* to begin with: half a limit's worth of evictions */
 	lock_init(&r->errand_lock, RANK_ERRAND, "errand");
 	waitq_init(&r->errand_done);
 	r->batch.buffer = mem_alloc(FILE_BATCH_BYTES);

@@ -61,8 +61,9 @@ struct reclaim {
 	struct clock_hand hand;		  /* (F) */
 	struct victim victim[JOB_MAX];	  /* (F) (O) */
 	struct clock_hand writeback_hand; /* (T) */
-	struct file_batch batch;	  /* (T) */
-	struct pager *pager;		  /* (T) */
+	unsigned writeback_age;	 /* (T) of the eviction clock: younger pages stay in memory */
+	struct file_batch batch; /* (T) */
+	struct pager *pager;	 /* (T) */
 	_Atomic uint64_t
 		retry_ns; /* (A) after a failed write: not before; written by the background thread */
 	unsigned retry_step_ns; /* (T) */

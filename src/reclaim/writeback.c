@@ -51,31 +51,51 @@ static bool wanted(uint64_t w)
 	       (word_state(w) == PAGE_ABSENT || word_state(w) == PAGE_CLEAN);
 }
 
-/* Gathers the pages longest away: at least `age` of the eviction clock. One lap at the most. */
-static void batch_gather(struct reclaim *r, unsigned age)
+/* Gathers pages that have been away for at least `age` of the eviction clock. One lap at the most. Returns how many could
+ * have been, were they old enough. */
+static unsigned batch_gather(struct reclaim *r, unsigned age)
 {
 	struct vm *vm = r->vm;
 	struct region *region;
 	uint32_t first, count;
-	unsigned laps = 0, now = vm_clock(vm);
+	unsigned laps = 0, now = vm_clock(vm), candidates = 0;
 
 	while (r->batch.count < FILE_BATCH && laps < 2 &&
 	       clock_step(vm, &r->writeback_hand, &region, &first, &count, &laps)) {
 		for (uint32_t page = first; page < first + count; page++) {
 			uint64_t w = load_relaxed(&region->word[page]);
 
-			if (!wanted(w) || (w & WORD_WRITEBACK))
+			if (!wanted(w) || (w & WORD_WRITEBACK) || word_state(w) == PAGE_CLEAN)
 				continue;
-			if (word_state(w) == PAGE_CLEAN)
-				continue;
+			candidates++;
 			if (((now - word_stamp(w)) & STAMP_MASK) < age)
 				continue;
 			if (!batch_add(r, region, page, w)) {
 				r->writeback_hand.page = page;
-				return;
+				return candidates;
 			}
 		}
 	}
+	return candidates;
+}
+
+/*
+ * The pages longest away, nearly: those older than an age that one in eight reaches. It follows what is found, and so
+ * needs no sorting, nor a list. Where even a lap finds few, any page goes while the share is exceeded.
+ */
+static void batch_choose(struct reclaim *r)
+{
+	unsigned candidates = batch_gather(r, r->writeback_age);
+	unsigned step = MAX(r->writeback_age / 8, 1u);
+
+	if (r->batch.count * 8 > candidates)
+		r->writeback_age = MIN(r->writeback_age + step, STAMP_MASK / 2u);
+	else
+		r->writeback_age -= MIN(step, r->writeback_age);
+	if (r->batch.count < FILE_BATCH / 4 &&
+	    container_usage(r->vm->container, CHARGE_COMPRESSED) >
+		    load_relaxed(&r->vm->memory_share))
+		(void)batch_gather(r, 0);
 }
 
 /* Turns the copy of a page over to the file, if it is still the one that was written. */
@@ -158,11 +178,7 @@ int writeback_once(struct reclaim *r)
 		return write_failed(r, err);
 	r->batch.count = 0;
 	r->batch.fill = 0;
-	/* First those that were away for half a limit's worth of evictions, then any. */
-	batch_gather(r, 256);
-	if (r->batch.count < FILE_BATCH / 4 &&
-	    container_usage(vm->container, CHARGE_COMPRESSED) > load_relaxed(&vm->memory_share))
-		batch_gather(r, 0);
+	batch_choose(r);
 	if (!r->batch.count)
 		return 0;
 	err = filestore_write(vm->file, &r->batch);

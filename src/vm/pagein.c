@@ -145,8 +145,24 @@ static unsigned run_limit(struct vm *vm, uint64_t w)
 	return (unsigned)MAX(MIN((uint64_t)most, pages), 2u);
 }
 
-/* Pages read from a file around a fault that belongs to no stream: the access costs as much as eight pages do. */
-enum { FILE_AROUND = 8 };
+/*
+ * Pages read from a file around a fault that belongs to no stream: the access costs as much as eight pages do. Where
+ * hardly a fault belongs to one, they would only take room from others.
+ */
+enum { FILE_AROUND = 8, FILE_WINDOW = 256 };
+
+static void file_note(struct vm *vm, bool in_stream)
+{
+	struct file_control *c = &vm->file_control;
+
+	if (in_stream)
+		add_relaxed(&c->in_stream, 1);
+	if (add_relaxed(&c->loads, 1) + 1 == FILE_WINDOW) {
+		store_relaxed(&c->random, load_relaxed(&c->in_stream) < FILE_WINDOW / 4);
+		store_relaxed(&c->in_stream, 0);
+		store_relaxed(&c->loads, 0);
+	}
+}
 
 /* Locks neighbours of the target in the direction of the stream, as far as they can be loaded and charged. */
 static void run_extend(struct vm *vm, struct run *run, unsigned want, int step)
@@ -255,6 +271,19 @@ static bool copy_worth_keeping(struct vm *vm, uint64_t w)
 	return compressed_room(vm->memory, word_location(w)) <= PAGE_SIZE / 2;
 }
 
+/*
+ * Did a page that comes from the file come back so soon that memory would still have it, had it been kept there? Then
+ * it belongs there, and its copy in the file is given up: when it leaves again it is compressed. Else it is one of many
+ * that come and go, and leaves as it came, at no cost.
+ */
+static bool belongs_in_memory(struct vm *vm, uint64_t w)
+{
+	uint64_t held = (container_usage(vm->container, CHARGE_RESIDENT) >> PAGE_SHIFT) +
+			load_relaxed(&vm->memory->objects);
+
+	return word_kind(w) == COPY_FILE && vm_away(vm, w) < held;
+}
+
 /* The word that page i gets once it is installed. */
 static void run_decide(struct vm *vm, struct run *run, uint32_t i)
 {
@@ -269,7 +298,9 @@ static void run_decide(struct vm *vm, struct run *run, uint32_t i)
 		return;
 	}
 	kept = credit_of(vm, w, &quick);
-	run->writable[i] = (run->access != ACCESS_READ) || rewritten || !copy_worth_keeping(vm, w);
+	run->writable[i] = (run->access != ACCESS_READ) || rewritten ||
+			   !copy_worth_keeping(vm, w) ||
+			   (run->first + i == run->target && belongs_in_memory(vm, w));
 	if (run->access == ACCESS_READ && rewritten)
 		rewritten--;
 	kept |= (uint64_t)rewritten << REWRITTEN_SHIFT;
@@ -542,10 +573,12 @@ enum pagein_result pagein(struct vm *vm, struct pager *self, struct region *regi
 			continue;
 		run.before[0] = w;
 		stream = stream_match(vm, page_number(region, page), &window);
+		if (word_kind(w) == COPY_FILE)
+			file_note(vm, window != 0);
 		if (window) {
 			run_extend(vm, &run, (unsigned)abs(window), window < 0 ? -1 : 1);
 			stream_advance(stream, page_number(region, page), run.count, window);
-		} else if (word_kind(w) == COPY_FILE) {
+		} else if (word_kind(w) == COPY_FILE && !load_relaxed(&vm->file_control.random)) {
 			run_extend(vm, &run, FILE_AROUND, 1);
 			/* A reader that goes on faults behind them next. */
 			stream_set(stream, page_number(region, page) + run.count, 0);

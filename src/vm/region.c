@@ -40,11 +40,19 @@ void vm_attention(struct vm *vm)
 		waitq_wake_all(&vm->attention);
 }
 
+static uint64_t clock_unit(struct vm *vm)
+{
+	return MAX(load_relaxed(&vm->container->max) >> (PAGE_SHIFT + 9), 1);
+}
+
 unsigned vm_clock(struct vm *vm)
 {
-	uint64_t unit = MAX(load_relaxed(&vm->container->max) >> (PAGE_SHIFT + 9), 1);
+	return (unsigned)(load_relaxed(&vm->evictions) / clock_unit(vm)) & STAMP_MASK;
+}
 
-	return (unsigned)(load_relaxed(&vm->evictions) / unit) & STAMP_MASK;
+uint64_t vm_away(struct vm *vm, uint64_t w)
+{
+	return ((vm_clock(vm) - word_stamp(w)) & STAMP_MASK) * clock_unit(vm);
 }
 
 static size_t words_bytes(uint32_t pages)

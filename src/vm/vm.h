@@ -65,6 +65,12 @@ struct credit_control {
 	_Atomic bool on;				     /* (A) */
 };
 
+/* How many loads from the file continue a stream. Counted as above. */
+struct file_control {
+	_Atomic uint32_t loads, in_stream; /* (A) */
+	_Atomic bool random;		   /* (A) hardly any */
+};
+
 /* A reader that goes up or down page by page. Racy on purpose: a lost update costs one readahead. */
 struct stream {
 	_Atomic uint64_t next; /* (A) page number expected, 0 none */
@@ -86,6 +92,7 @@ struct vm {
 	_Atomic bool wake_all;	       /* (A) a thread without the descriptor freed a parked page */
 	struct waitq attention;	       /* the background thread of reclaim/ sleeps here */
 	struct credit_control credit;
+	struct file_control file_control;
 	struct stream stream[STREAMS];
 	_Atomic uint32_t stream_hand, proved_hand; /* (A) */
 	struct vm_counters count;
@@ -117,6 +124,8 @@ struct region *vm_find(struct vm *vm, uintptr_t address);
 void vm_attention(struct vm *vm);
 /* The stamp of now: evictions in units of a 512th of the limit. */
 unsigned vm_clock(struct vm *vm);
+/* So many pages were dropped since this one was; a little less than 64 limits' worth at the most. */
+uint64_t vm_away(struct vm *vm, uint64_t w);
 
 /* Loads one page and wakes who waits for it. Never sleeps on a busy page. */
 enum pagein_result pagein(struct vm *vm, struct pager *self, struct region *region, uint32_t page,

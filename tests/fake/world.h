@@ -122,7 +122,9 @@ void write_pages(struct world *w, uint32_t first, uint32_t count, enum contents 
 unsigned evict_all(struct world *w);
 /* One job; asserts how many pages it dropped. */
 void evict(struct world *w, unsigned expected);
-/* Everything that is compressed in memory goes to the file. Returns pages written. */
+/* The clock of evictions goes on, as if so many limits' worth of other pages had been dropped. */
+void world_pass(struct world *w, unsigned limits);
+/* Everything that is compressed in memory goes to the file, and has been there for long. Returns pages written. */
 unsigned write_all(struct world *w);
 /* The same with a disk that fails: until a write does. Returns its -errno. */
 int write_until_failure(struct world *w);

@@ -172,6 +172,34 @@ static void test_the_oldest_go_first(void **state)
 	world_close(&w);
 }
 
+/* The age from which pages go follows what is there: pages leave one after the other, a quarter of them fits, and what is
+ * in memory is what left last, but for some near the border. */
+static void test_the_age_of_what_is_written_follows(void **state)
+{
+	enum { STEP = 7 }; /* no neighbours in time are neighbours in the region */
+	const uint32_t end = 4 * PAGES;
+
+	(void)state;
+	world_open(&w, &(struct world_options){.pages = {PAGES}});
+	open_file();
+	store_relaxed(&w.vm.memory_share, PAGES / 4 * (PAGE_SIZE + 64ull));
+	for (uint32_t i = 0; i < end; i++) {
+		away(i * STEP % PAGES, 1);
+		world_pass(&w, i % 32 == 0);
+		while (compressed(&w) > load_relaxed(&w.vm.memory_share))
+			assert_true(writeback_once(&w.reclaim) > 0);
+	}
+	for (uint32_t ago = 1; ago <= PAGES; ago++) {
+		uint32_t page = (end - ago) * STEP % PAGES;
+
+		if (ago <= PAGES / 8)
+			assert_int_equal(kind_of(page), COPY_MEMORY);
+		else if (ago > PAGES / 2)
+			assert_int_equal(kind_of(page), COPY_FILE);
+	}
+	world_close(&w);
+}
+
 static void test_nothing_young_is_written_below_the_share(void **state)
 {
 	(void)state;
@@ -676,6 +704,7 @@ int main(void)
 		cmocka_unit_test(test_a_batch_is_one_write),
 		cmocka_unit_test(test_what_is_not_written),
 		cmocka_unit_test(test_the_oldest_go_first),
+		cmocka_unit_test(test_the_age_of_what_is_written_follows),
 		cmocka_unit_test(test_nothing_young_is_written_below_the_share),
 		cmocka_unit_test(test_background_writes_above_the_share),
 		cmocka_unit_test(test_slots_of_the_file_are_used_again),

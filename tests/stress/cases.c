@@ -434,7 +434,8 @@ void case_reopen(void)
 	       entries("/proc/self/fd"), tasks, entries("/proc/self/task"), maps,
 	       lines("/proc/self/maps"));
 	CHECK(entries("/proc/self/fd") == fds, "descriptors leak");
-	CHECK(entries("/proc/self/task") == tasks, "threads leak");
+	/* One that lingered may be in the first count; a leak would be 200 / SLOW at least. */
+	CHECK(entries("/proc/self/task") <= tasks, "threads leak");
 	/* Neighbouring mappings are merged or not as it comes; a leak would be 200 / SLOW at least. */
 	CHECK(lines("/proc/self/maps") <= maps + 10, "mappings leak");
 }
@@ -528,15 +529,18 @@ void case_borders(void)
 	for (uint32_t i = 0; i < area->cells; i += 1 + (uint32_t)draw(&me->random, 9)) {
 		doing("divide", i);
 		if (draw(&me->random, 2))
-			CHECK(!syscall(SYS_madvise, cell_address(area, i), PAGE_SIZE, MADV_DONTDUMP),
+			CHECK(!syscall(SYS_madvise, cell_address(area, i), PAGE_SIZE,
+				       MADV_DONTDUMP),
 			      "madvise: %s", strerrorname_np(errno));
 		else
-			CHECK(!mprotect(cell_address(area, i), PAGE_SIZE, PROT_READ | PROT_WRITE | PROT_EXEC),
+			CHECK(!mprotect(cell_address(area, i), PAGE_SIZE,
+					PROT_READ | PROT_WRITE | PROT_EXEC),
 			      "mprotect: %s", strerrorname_np(errno));
 	}
 	/* The call itself: sanitizers make libc's do nothing. */
 	for (uint32_t i = 0; i < LOCKED; i++)
-		CHECK(!syscall(SYS_mlock, cell_address(area, i * (area->cells / LOCKED)), PAGE_SIZE),
+		CHECK(!syscall(SYS_mlock, cell_address(area, i * (area->cells / LOCKED)),
+			       PAGE_SIZE),
 		      "mlock: %s", strerrorname_np(errno));
 	roam_start(roamer, ROAMERS, area);
 	/* In order, so that there are runs, beside those who come at random. */
@@ -558,7 +562,8 @@ void case_borders(void)
 	roam_stop(roamer, ROAMERS);
 	area_check(area, "check at the end");
 	for (uint32_t i = 0; i < LOCKED; i++)
-		CHECK(page_resident(cell_address(area, i * (area->cells / LOCKED))), "a locked page left");
+		CHECK(page_resident(cell_address(area, i * (area->cells / LOCKED))),
+		      "a locked page left");
 	stats_check(weir, &area, 1);
 	area_destroy(area);
 	stats_check_empty(weir);

@@ -449,7 +449,7 @@ static const struct {
 } cases[] = {
 	{"storm", case_storm, 5},   {"one-page", case_one_page, 0}, {"churn", case_churn, 0},
 	{"reopen", case_reopen, 0}, {"closefds", case_closefds, 2}, {"lower", case_lower, 0},
-	{"rot", case_rot, 0},	     {"borders", case_borders, 2},
+	{"rot", case_rot, 0},	    {"borders", case_borders, 2},
 };
 
 static _Noreturn void usage(void)

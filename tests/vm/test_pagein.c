@@ -410,7 +410,7 @@ struct answer {
 static void test_copy_errors(void **state)
 {
 	static const struct answer answers[] = {
-		{-ENOENT, PAGEIN_GONE, true}, {-ESRCH, PAGEIN_GONE, false},
+		{-ENOENT, PAGEIN_GONE, true},  {-ESRCH, PAGEIN_GONE, false},
 		{-EINVAL, PAGEIN_GONE, false}, {-ENOMEM, PAGEIN_RETRY, true},
 		{-EAGAIN, PAGEIN_RETRY, true},
 	};
@@ -451,6 +451,63 @@ static void test_copy_errors(void **state)
 		read_page(&w, 100);
 		world_close(&w);
 	}
+}
+
+/* A page that comes back from the file sooner than memory would have let it go belongs into memory: it gives its copy
+ * up, and is compressed again. One that comes back late stays the file's. Either way its neighbours leave as they came. */
+static void test_pages_that_come_back_soon_leave_the_file(void **state)
+{
+	(void)state;
+	for (unsigned late = 0; late < 2; late++) {
+		world_open(&w, &plain);
+		away(64, NOISE);
+		write_all(&w); /* and time passes */
+		write_pages(&w, 100, 400, TEXT);
+		for (uint32_t page = 0; page < 64; page++)
+			read_page(&w, page);
+		assert_int_equal(evict_all(&w), 464);
+		if (late)
+			world_pass(&w, 1);
+		read_page(&w, 10);
+		assert_int_equal(state_of(10), late ? PAGE_CLEAN : PAGE_DIRTY);
+		assert_int_equal(word_kind(word_of(&w, 10)), late ? COPY_FILE : COPY_NONE);
+		assert_int_equal(state_of(11), PAGE_CLEAN);
+		assert_int_equal(word_kind(word_of(&w, 11)), COPY_FILE);
+		evict_all(&w);
+		assert_int_equal(word_kind(word_of(&w, 10)), late ? COPY_FILE : COPY_MEMORY);
+		read_page(&w, 10);
+		world_close(&w);
+	}
+}
+
+/* The file's neighbours come along, until hardly a fault continues a stream. */
+static void test_random_faults_bring_no_neighbours(void **state)
+{
+	enum { PAGES = 4096 };
+	uint32_t page = 0;
+
+	(void)state;
+	world_open(&w, &(struct world_options){.pages = {PAGES}, .streams = true});
+	away(PAGES, HALF_NOISE);
+	write_all(&w);
+	read_page(&w, 0);
+	assert_true(resident(&w) > 1);
+	for (unsigned i = 0; i < 1024; i++) {
+		evict_all(&w);
+		page = (page * 5 + 1231) % PAGES; /* in no order */
+		touch(&w, page, false);
+	}
+	assert_int_equal(resident(&w), 1);
+	/* And again when they do. */
+	for (unsigned pass = 0; pass < 8; pass++) {
+		evict_all(&w);
+		for (page = 0; page < PAGES; page++)
+			touch(&w, page, false);
+	}
+	evict_all(&w);
+	touch(&w, 77, false);
+	assert_true(resident(&w) > 1);
+	world_close(&w);
 }
 
 /* The kernel copies into one mapping at a time: a run over a border comes in page by page, and a neighbour that is not
@@ -936,6 +993,8 @@ int main(void)
 		cmocka_unit_test(test_recheck_that_fails_wakes),
 		cmocka_unit_test(test_copy_eexist),
 		cmocka_unit_test(test_copy_errors),
+		cmocka_unit_test(test_pages_that_come_back_soon_leave_the_file),
+		cmocka_unit_test(test_random_faults_bring_no_neighbours),
 		cmocka_unit_test(test_copy_over_a_border),
 		cmocka_unit_test(test_checksum_mismatch_poisons),
 		cmocka_unit_test(test_object_of_another_page_poisons),
