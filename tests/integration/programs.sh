@@ -1,18 +1,17 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
-# programs.sh sort | perl | perl-small | awk | sqlite: a real program writes the same bytes, and ends with the same status, at
+# programs.sh sort | perl | awk | sqlite: a real program writes the same bytes, and ends with the same status, at
 # limits of 1/2, 1/4 and 1/8 of the memory that it needs; it pages, and its peak stays within the limit.
 # shellcheck source=lib.sh
 . "$(dirname "$0")/lib.sh"
 
-program=${1:?sort, perl, perl-small, awk or sqlite}
-parts='2 4 8'
+program=${1:?sort, perl, awk or sqlite}
 
-# Some 40 MB of text made of the machine's headers and documents: as often as it takes, each time a little different.
+# make_text MEGABYTES: text made of the machine's headers and documents: as often as it takes, each time a little different.
 make_text()
 {
 	pass=0
-	size=$((40 * 1000 * 1000))
+	size=$(($1 * 1000 * 1000))
 	: >"$tmp/text"
 	while [ "$(stat -c %s "$tmp/text")" -lt $size ]; do
 		pass=$((pass + 1))
@@ -29,24 +28,19 @@ make_text()
 case $program in
 sort)
 	need_tools sort
-	make_text
+	make_text 40
 	set -- sort -S 1G "$tmp/text"
 	;;
 perl)
 	need_tools perl
 	set -- perl "$here/hash.pl" 1000000
-	# At 1/8 nearly every key comes from the disk, which takes longer than a test may: see CAVEATS.
-	parts='2 4'
-	;;
-perl-small)
-	need_tools perl
-	set -- perl "$here/hash.pl" 120000
+	# At 1/8 some 800,000 pages come from the disk one by one: minutes.
+	patience=${PATIENCE:-1000}
 	;;
 awk)
 	need_tools mawk
-	set -- mawk -f "$here/table.awk"
-	# Below that, minutes: see CAVEATS.
-	parts='2'
+	make_text 4
+	set -- mawk -f "$here/table.awk" "$tmp/text"
 	;;
 sqlite)
 	need_tools sqlite3
@@ -67,7 +61,7 @@ needs "$@"
 same "$tmp/huge.out" "$tmp/alone.out" "$program at 8G"
 say "$program needs $need bytes"
 
-for part in $parts; do
+for part in 2 4 8; do
 	limit=$((need / part))
 	under "1in$part" $limit "$@"
 	[ "$status" -eq $alone_status ] ||
