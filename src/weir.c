@@ -238,14 +238,18 @@ void weir_close(struct weir *weir)
 
 int weir_set_limit(struct weir *weir, uint64_t limit)
 {
+	sigset_t signals;
+
 	if (limit < WEIR_LIMIT_MIN || limit > INT64_MAX)
 		return -EINVAL;
 	/* Several words that belong together. */
+	thread_signals_block(&signals);
 	lock_acquire(&weir->lock);
 	container_set_max(&weir->container, limit);
 	share_set(weir, limit, 0);
 	lock_release(&weir->lock);
 	vm_attention(&weir->vm);
+	thread_signals_restore(&signals);
 	return 0;
 }
 
@@ -311,8 +315,10 @@ static int destroy_errand(void *data)
 static int region_add(struct weir *weir, void *addr, uint64_t bytes, void **out)
 {
 	struct region_errand e = {.weir = weir};
+	sigset_t signals;
 	int err;
 
+	thread_signals_block(&signals);
 	lock_acquire(&weir->lock);
 	err = region_create(&weir->vm, addr, bytes, &e.region);
 	if (!err) {
@@ -322,6 +328,7 @@ static int region_add(struct weir *weir, void *addr, uint64_t bytes, void **out)
 			(void)reclaim_errand(&weir->reclaim, destroy_errand, &e);
 	}
 	lock_release(&weir->lock);
+	thread_signals_restore(&signals);
 	return err;
 }
 
@@ -342,13 +349,16 @@ int weir_region_adopt(struct weir *weir, void *addr, uint64_t bytes)
 int weir_region_destroy(struct weir *weir, void *addr)
 {
 	struct region_errand e = {.weir = weir};
+	sigset_t signals;
 	int err = -ENOENT;
 
+	thread_signals_block(&signals);
 	lock_acquire(&weir->lock);
 	e.region = vm_find(&weir->vm, (uintptr_t)addr);
 	if (e.region && e.region->base == addr)
 		err = reclaim_errand(&weir->reclaim, destroy_errand, &e);
 	lock_release(&weir->lock);
+	thread_signals_restore(&signals);
 	return err;
 }
 
@@ -368,36 +378,63 @@ static int discard(struct vm *vm, struct region *region, void *addr, uint64_t by
 
 int weir_region_discard(struct weir *weir, void *addr, uint64_t bytes)
 {
-	unsigned turn = visit(weir);
-	int err = discard(&weir->vm, vm_find(&weir->vm, (uintptr_t)addr), addr, bytes);
+	sigset_t signals;
+	unsigned turn;
+	int err;
 
+	thread_signals_block(&signals);
+	turn = visit(weir);
+	err = discard(&weir->vm, vm_find(&weir->vm, (uintptr_t)addr), addr, bytes);
 	visit_end(weir, turn);
+	thread_signals_restore(&signals);
 	return err;
 }
 
 int weir_before_fork(struct weir *weir)
 {
-	return reclaim_hold_for_fork(&weir->reclaim);
+	sigset_t signals;
+	int err;
+
+	thread_signals_block(&signals);
+	err = reclaim_hold_for_fork(&weir->reclaim);
+	thread_signals_restore(&signals);
+	return err;
 }
 
 void weir_after_fork(struct weir *weir)
 {
+	sigset_t signals;
+
+	thread_signals_block(&signals);
 	reclaim_release_fork(&weir->reclaim);
+	thread_signals_restore(&signals);
 }
 
 void weir_thread_attach(struct weir *weir)
 {
+	sigset_t signals;
+
+	thread_signals_block(&signals);
 	placement_attach(&weir->service.placement);
+	thread_signals_restore(&signals);
 }
 
 void weir_thread_detach(struct weir *weir)
 {
+	sigset_t signals;
+
+	thread_signals_block(&signals);
 	placement_detach(&weir->service.placement);
+	thread_signals_restore(&signals);
 }
 
 void weir_thread_unbind(struct weir *weir)
 {
+	sigset_t signals;
+
+	thread_signals_block(&signals);
 	placement_unbind(&weir->service.placement, 100000000);
+	thread_signals_restore(&signals);
 }
 
 /* --- statistics --- */

@@ -80,6 +80,22 @@ void thread_log_to_program(int pidfd)
 	log_set_sink(pidfd < 0 ? NULL : program_sink);
 }
 
+/* The system call itself: libc's function may be the agent's. The kernel's set is the first 64 bits of libc's. */
+enum { KERNEL_SIGSET = 8 };
+
+void thread_signals_block(sigset_t *before)
+{
+	sigset_t all;
+
+	memset(&all, 0xff, sizeof(all));
+	(void)syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, before, (size_t)KERNEL_SIGSET);
+}
+
+void thread_signals_restore(const sigset_t *before)
+{
+	(void)syscall(SYS_rt_sigprocmask, SIG_SETMASK, before, NULL, (size_t)KERNEL_SIGSET);
+}
+
 int thread_id(void)
 {
 	return (int)syscall(SYS_gettid);

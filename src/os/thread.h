@@ -12,6 +12,7 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 
 #include "base/base.h"
 
@@ -24,6 +25,14 @@ int thread_own_table(void);
 /* Lets log lines of threads with a table of their own go to the program's standard error, as it is at that
  * moment. Takes a pidfd of this process (-1: back to descriptor 2). */
 void thread_log_to_program(int pidfd);
+
+/*
+ * Around what a program's thread does under a lock that handlers take too, or while it holds busy bits: a signal handler
+ * of the program that ran there and touched a page that is not in memory would wait for a handler that waits for this
+ * thread.
+ */
+void thread_signals_block(sigset_t *before);
+void thread_signals_restore(const sigset_t *before);
 
 int thread_id(void);
 unsigned thread_cpu_count(void); /* those that this process may use */
