@@ -414,6 +414,9 @@ void weir_thread_attach(struct weir *weir)
 {
 	sigset_t signals;
 
+	/* A stack that lies in a region: the word is a page that may leave, and handlers must not touch it. */
+	if (vm_find(&weir->vm, (uintptr_t)thread_cpu_word()))
+		return;
 	thread_signals_block(&signals);
 	placement_attach(&weir->service.placement);
 	thread_signals_restore(&signals);
