@@ -78,6 +78,15 @@ AGENT_EXPORT int posix_madvise(void *addr, size_t bytes, int advice)
 							   : 0;
 }
 
+/* weir's threads read pages where they stand to compress them: a page that nobody may read would be the end of the
+ * process. So a guard page in malloc memory can still be read; a write to it is caught. */
+AGENT_EXPORT int mprotect(void *addr, size_t bytes, int protection)
+{
+	if (agent.region && agent_owns(addr))
+		protection |= PROT_READ;
+	return (int)syscall(SYS_mprotect, addr, bytes, protection);
+}
+
 /* --- threads --- */
 
 struct start {
