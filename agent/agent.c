@@ -56,8 +56,11 @@ static _Noreturn void refuse(const char *what, int err)
 
 static void region_map(void)
 {
-	/* Address space costs nothing until it is used; where it is limited, less will do. */
-	for (uint64_t bytes = GIB(256); bytes >= MIB(256); bytes /= 2) {
+	/* Address space costs nothing until it is used. Where it is limited, half of it: the rest is for weir's pool and
+	 * the program's stacks, files and own mappings. */
+	uint64_t most = MIN(GIB(256), ALIGN_DOWN(mem_address_space() / 2, (uint64_t)SEGMENT));
+
+	for (uint64_t bytes = most; bytes >= MIN(most, MIB(256)) && bytes; bytes /= 2) {
 		char *region = mem_region_map(bytes, SEGMENT);
 
 		if (region) {

@@ -129,14 +129,26 @@ static void share_set(struct weir *weir, uint64_t limit, uint64_t share)
 		      share ? MIN(share, limit - limit / 8) : limit / 4 * 3);
 }
 
+/* Room for compressed pages over the limit too: with a full disk they stay in memory. Where address space is limited, an
+ * eighth of it; a page that finds no room for its copy stays as it is. */
+static int pool_reserve(struct pool *pool)
+{
+	uint64_t bytes = MIN(MIN(mem_machine(), GIB(256)), mem_address_space() / 8);
+	int err = pool_init(pool, bytes);
+
+	/* vm.overcommit_memory=2: what there is shows only by trying. */
+	for (; err == -ENOMEM && bytes > MIB(64); err = pool_init(pool, bytes))
+		bytes /= 2;
+	return err;
+}
+
 static int parts_init(struct weir *weir, const struct weir_options *options)
 {
 	int err;
 
 	lock_init(&weir->lock, RANK_INSTANCE, "instance");
 	container_init(&weir->container, options->limit);
-	/* Room for compressed pages over the limit too: with a full disk they stay in memory. */
-	err = pool_init(&weir->pool, MIN(mem_machine(), GIB(256)));
+	err = pool_reserve(&weir->pool);
 	if (err)
 		return err;
 	err = compressed_init(&weir->memory, &weir->pool, &weir->container);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -146,6 +147,14 @@ int mem_resident(void *addr, size_t bytes, uint8_t *resident)
 			resident[(at + i) / 8] |= (uint8_t)((vec[i] & 1) << ((at + i) % 8));
 	}
 	return 0;
+}
+
+uint64_t mem_address_space(void)
+{
+	struct rlimit limit;
+
+	return getrlimit(RLIMIT_AS, &limit) || limit.rlim_cur == RLIM_INFINITY ? UINT64_MAX
+										: limit.rlim_cur;
 }
 
 uint64_t mem_machine(void)

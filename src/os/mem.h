@@ -39,6 +39,8 @@ int mem_drop(const struct mem_dropper *dropper, const struct iovec *runs, unsign
 
 /* One bit a page in resident[] (pages/8 bytes): is it in memory? */
 int mem_resident(void *addr, size_t bytes, uint8_t *resident);
+/* Bytes of address space that the process may have (ulimit -v); UINT64_MAX: no limit. */
+uint64_t mem_address_space(void);
 /* Bytes of memory that the machine has. */
 uint64_t mem_machine(void);
 /* Peak resident set of this process in bytes, as the kernel counts it; 0 when it does not tell. */
