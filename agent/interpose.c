@@ -21,10 +21,13 @@
 #include <sys/mman.h>
 #include <sys/sysinfo.h>
 #include <sys/syscall.h>
+#include <threads.h>
 #include <unistd.h>
 
 #include "agent.h"
+#include "base/atomic.h"
 #include "base/base.h"
+#include "base/log.h"
 #include "os/mem.h"
 
 /* The next definition of a name behind the agent's. Looked up once each; a race looks it up twice. */
@@ -76,6 +79,16 @@ AGENT_EXPORT int posix_madvise(void *addr, size_t bytes, int advice)
 	return advice == POSIX_MADV_DONTNEED		   ? 0
 	       : syscall(SYS_madvise, addr, bytes, advice) ? errno
 							   : 0;
+}
+
+/* It would bring all of weir's reservations into memory, the region's 256 GiB among them. */
+AGENT_EXPORT int mlockall(int flags)
+{
+	if (!agent.region)
+		return NEXT(mlockall)(flags);
+	log_once("mlockall is refused: memory under a limit cannot all stay in memory");
+	errno = EPERM;
+	return -1;
 }
 
 /* weir's threads read pages where they stand to compress them: a page that nobody may read would be the end of the
@@ -137,6 +150,45 @@ AGENT_EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attr, v
 	if (err)
 		free(start);
 	return err;
+}
+
+struct start_c11 {
+	thrd_start_t fn;
+	void *arg;
+};
+
+static int thread_begin_c11(void *data)
+{
+	struct start_c11 start = *(struct start_c11 *)data;
+	struct weir *weir = agent_weir();
+	int result;
+
+	free(data);
+	if (weir)
+		weir_thread_attach(weir);
+	pthread_cleanup_push(thread_over, NULL);
+	result = start.fn(start.arg);
+	pthread_cleanup_pop(1);
+	return result;
+}
+
+/* libc's does not pass through pthread_create. */
+AGENT_EXPORT int thrd_create(thrd_t *thread, thrd_start_t fn, void *arg)
+{
+	struct start_c11 *start;
+	int result;
+
+	if (!agent_weir())
+		return NEXT(thrd_create)(thread, fn, arg);
+	start = malloc(sizeof(*start));
+	if (!start)
+		return thrd_nomem;
+	*start = (struct start_c11){fn, arg};
+	let_go();
+	result = NEXT(thrd_create)(thread, thread_begin_c11, start);
+	if (result != thrd_success)
+		free(start);
+	return result;
 }
 
 AGENT_EXPORT int pthread_sigmask(int how, const sigset_t *set, sigset_t *old)
