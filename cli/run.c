@@ -16,6 +16,7 @@
 #include "base/size.h"
 #include "cli.h"
 #include "config.h"
+#include "os/file.h"
 #include "os/mem.h"
 #include "os/uffd.h"
 #include "weir/weir.h"
@@ -92,18 +93,31 @@ static void limit_set(struct arguments *a, const char *text)
 static void store_set(struct arguments *a, const char *text)
 {
 	const char *dir = strncmp(text, "file:", 5) ? NULL : text + 5;
+	char path[PATH_MAX];
+	struct file file;
+	int err;
 
 	if (!dir || !*dir || strlen(dir) >= sizeof(a->config.store_dir)) {
 		log_line("store '%s' is none; give a folder on a disk, such as file:/var/tmp",
 			 text);
 		exit(EXIT_WEIR);
 	}
-	if (access(dir, W_OK | X_OK)) {
-		log_line("store %s: %s; give a folder that you may write to", dir,
-			 errno_name(errno));
+	/* The file is made when the first page must go there, too late to refuse. */
+	err = file_temp_open(&file, dir);
+	if (err == -EOPNOTSUPP)
+		log_line("store %s: lies in memory; give a folder on a disk, such as file:/var/tmp",
+			 dir);
+	else if (err)
+		log_line("store %s: %s; give a folder that you may write to", dir, errno_name(err));
+	if (err)
+		exit(EXIT_WEIR);
+	file_close(&file);
+	/* Absolute, since the program may change its folder. */
+	if (!realpath(dir, path) || strlen(path) >= sizeof(a->config.store_dir)) {
+		log_line("store %s: its path is too long; give another folder", dir);
 		exit(EXIT_WEIR);
 	}
-	strcpy(a->config.store_dir, dir);
+	strcpy(a->config.store_dir, path);
 }
 
 static void stats_file_set(struct arguments *a, const char *path)
@@ -119,7 +133,9 @@ static void stats_file_set(struct arguments *a, const char *path)
 		exit(EXIT_WEIR);
 	}
 	close(fd);
-	if (path[0] != '/')
+	if (path[0] == '/')
+		a->config.stats_file[0] = '\0';
+	else
 		strcat(a->config.stats_file, "/");
 	strcat(a->config.stats_file, path);
 }
@@ -280,9 +296,15 @@ int cli_run(int argc, char **argv)
 	}
 	err = a.compressed ? size_parse(a.compressed, a.config.limit, &a.config.compressed_share)
 			   : 0;
-	if (err || (a.compressed &&
-		    (!a.config.compressed_share || a.config.compressed_share > a.config.limit)))
+	if (err)
 		return refuse_size("the share of compressed pages", a.compressed, err);
+	if (a.compressed &&
+	    (!a.config.compressed_share || a.config.compressed_share > a.config.limit)) {
+		log_line("the share of compressed pages '%s' is nothing, or more than the limit; give "
+			 "a part of it, such as 75%%",
+			 a.compressed);
+		return EXIT_WEIR;
+	}
 	status = program_check(a.program[0], path, sizeof(path));
 	if (status)
 		return status;

@@ -22,8 +22,12 @@ int filestore_init(struct filestore *store, const char *dir)
 	store->file.fd = -1;
 	if (!dir)
 		dir = getenv("TMPDIR");
-	if (dir && *dir)
-		store->dirs[n++] = dir;
+	if (dir && *dir) {
+		if (strlen(dir) >= sizeof(store->first))
+			return -ENAMETOOLONG;
+		strcpy(store->first, dir);
+		store->dirs[n++] = store->first;
+	}
 	store->dirs[n++] = "/var/tmp";
 	store->dirs[n++] = "/tmp";
 	store->map = mem_alloc(MAP_BYTES);
@@ -114,7 +118,8 @@ static int64_t units_get(struct filestore *store, uint32_t count)
 	lock_acquire(&store->lock);
 	may_grow = !store->full_until_ns || now_ns() >= store->full_until_ns;
 	at = store->size;
-	if (!may_grow || store->used < store->size / 2) {
+	/* A file as large as it may be is searched too, however full. */
+	if (!may_grow || store->used < store->size / 2 || store->size + count > UNITS_MAX) {
 		at = run_find(store, store->cursor, store->size, count);
 		if (at == store->size)
 			at = run_find(store, 0, store->size, count);

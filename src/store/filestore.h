@@ -31,6 +31,7 @@ struct filestore {
 	struct lock lock;
 	struct file file;	     /* (C) once open */
 	_Atomic bool open;	     /* (A) set by the only writer */
+	char first[4096];	     /* (C) the caller's, or TMPDIR: a copy, since both may go */
 	const char *dirs[4];	     /* (C) where to try, in order; NULL ends */
 	uint64_t *map;		     /* (L) one bit a unit: in use */
 	uint32_t size, used, cursor; /* (L) in units */
@@ -39,7 +40,8 @@ struct filestore {
 	_Atomic uint64_t failures;   /* (A) writes that failed */
 };
 
-/* dir: the first place to try (NULL: $TMPDIR), then /var/tmp, then /tmp. Nothing is opened yet. */
+/* dir: the first place to try (NULL: $TMPDIR), then /var/tmp, then /tmp. Nothing is opened yet. 0, -ENAMETOOLONG,
+ * -ENOMEM. */
 int filestore_init(struct filestore *store, const char *dir);
 void filestore_destroy(struct filestore *store);
 
