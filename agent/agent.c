@@ -45,6 +45,8 @@ static _Noreturn void refuse(const char *what, int err)
 		advice = "; set vm.unprivileged_userfaultfd=1, or give access to /dev/userfaultfd";
 	else if (err == -ENOSYS)
 		advice = "; Linux 5.9 or later with CONFIG_USERFAULTFD is needed";
+	else if (err == -EAGAIN)
+		advice = "; threads cannot be started: look at ulimit -u and ulimit -v";
 	else if (err == -ENOMEM)
 		advice = "; look at ulimit -v and vm.overcommit_memory";
 	log_line("%s: %s%s", what, errno_name(err), advice);
@@ -87,17 +89,27 @@ void agent_early(void)
 
 /* --- forks --- */
 
+static uint64_t fork_loaded(struct weir *weir)
+{
+	struct weir_stats stats = {.size = sizeof(stats)};
+
+	return weir_stats_read(weir, &stats) ? 0 : stats.fork_loaded;
+}
+
 static void before_fork(void)
 {
 	struct weir *weir = agent_weir();
+	uint64_t loaded;
 
 	if (!weir)
 		return;
-	if (!exchange_relaxed(&fork_told, true))
-		log_line("the program forks: all its pages come in first, and the child runs "
-			 "without a limit");
+	loaded = fork_loaded(weir);
 	weir_thread_unbind(weir);
 	(void)weir_before_fork(weir);
+	/* Every shell forks: who has nothing to bring in has nothing to tell. */
+	if (fork_loaded(weir) != loaded && !exchange_relaxed(&fork_told, true))
+		log_line("the program forks: all its pages come in first, and the child runs "
+			 "without a limit");
 }
 
 static void after_fork_parent(void)

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/rseq.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/atomic.h"
@@ -51,35 +52,6 @@ int thread_own_table(void)
 	}
 }
 
-static _Atomic int program_pidfd = -1; /* (A) set before the first line is logged */
-
-static void program_sink(const char *line, size_t len)
-{
-	int fd = (int)syscall(SYS_pidfd_getfd, load_relaxed(&program_pidfd), STDERR_FILENO, 0u);
-	int to = fd < 0 ? STDERR_FILENO : fd;
-
-	/* EBADF: the pidfd is valid in weir's table only; in a thread of the program descriptor 2 is right. Or
-	 * the program has closed its standard error: then 2 is /dev/null (weir's table) or nothing. */
-	while (len) {
-		ssize_t n = write(to, line, len);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			break;
-		line += n;
-		len -= (size_t)n;
-	}
-	if (fd >= 0)
-		close(fd);
-}
-
-void thread_log_to_program(int pidfd)
-{
-	store_relaxed(&program_pidfd, pidfd);
-	log_set_sink(pidfd < 0 ? NULL : program_sink);
-}
-
 /* The system call itself: libc's function may be the agent's. The kernel's set is the first 64 bits of libc's. */
 enum { KERNEL_SIGSET = 8 };
 
@@ -94,6 +66,53 @@ void thread_signals_block(sigset_t *before)
 void thread_signals_restore(const sigset_t *before)
 {
 	(void)syscall(SYS_rt_sigprocmask, SIG_SETMASK, before, NULL, (size_t)KERNEL_SIGSET);
+}
+
+static _Atomic int program_pidfd = -1; /* (A) set before the first line is logged */
+
+/* A line of ours must not end the program: where nobody reads its standard error, the SIGPIPE is taken back. */
+static void write_quietly(int fd, const char *line, size_t len)
+{
+	const struct timespec now = {0};
+	sigset_t before, pipe, pending;
+
+	thread_signals_block(&before);
+	sigemptyset(&pending);
+	(void)sigpending(&pending);
+	while (len) {
+		ssize_t n = write(fd, line, len);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && errno == EPIPE && !sigismember(&pending, SIGPIPE)) {
+			sigemptyset(&pipe);
+			sigaddset(&pipe, SIGPIPE);
+			(void)sigtimedwait(&pipe, NULL, &now);
+		}
+		if (n <= 0)
+			break;
+		line += n;
+		len -= (size_t)n;
+	}
+	thread_signals_restore(&before);
+}
+
+static void program_sink(const char *line, size_t len)
+{
+	int fd = (int)syscall(SYS_pidfd_getfd, load_relaxed(&program_pidfd), STDERR_FILENO, 0u);
+	int to = fd < 0 ? STDERR_FILENO : fd;
+
+	/* EBADF: the pidfd is valid in weir's table only; in a thread of the program descriptor 2 is right. Or
+	 * the program has closed its standard error: then 2 is /dev/null (weir's table) or nothing. */
+	write_quietly(to, line, len);
+	if (fd >= 0)
+		close(fd);
+}
+
+void thread_log_to_program(int pidfd)
+{
+	store_relaxed(&program_pidfd, pidfd);
+	log_set_sink(pidfd < 0 ? NULL : program_sink);
 }
 
 int thread_id(void)
