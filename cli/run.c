@@ -300,7 +300,8 @@ int cli_run(int argc, char **argv)
 		return refuse_size("the share of compressed pages", a.compressed, err);
 	if (a.compressed &&
 	    (!a.config.compressed_share || a.config.compressed_share > a.config.limit)) {
-		log_line("the share of compressed pages '%s' is nothing, or more than the limit; give "
+		log_line("the share of compressed pages '%s' is nothing, or more than the limit; "
+			 "give "
 			 "a part of it, such as 75%%",
 			 a.compressed);
 		return EXIT_WEIR;

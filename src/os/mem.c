@@ -154,7 +154,7 @@ uint64_t mem_address_space(void)
 	struct rlimit limit;
 
 	return getrlimit(RLIMIT_AS, &limit) || limit.rlim_cur == RLIM_INFINITY ? UINT64_MAX
-										: limit.rlim_cur;
+									       : limit.rlim_cur;
 }
 
 uint64_t mem_machine(void)

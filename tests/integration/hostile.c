@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * hostile: what programs may do, and a paged heap could get wrong.
+ *
+ *     hostile signals   a signal handler touches malloc memory while its thread gives other memory back
+ *     hostile stacks    threads whose stacks come from malloc
+ *     hostile guard     a page of malloc memory that cannot be accessed
+ *     hostile c11       a thread of thrd_create may run where its creator may
+ *     hostile mlockall  all that is asked for is refused, or it works
+ *
+ * Ends with 0; 1 and a line that says what was wrong; 2 if it could not run. A hang is for the caller to see.
+ */
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <threads.h>
+#include <unistd.h>
+
+enum { PAGE = 4096, PAGES = 6144, THREADS = 8 };
+
+static unsigned char *heap;
+static volatile sig_atomic_t hits, bad;
+
+static unsigned char expected(size_t page)
+{
+	return (unsigned char)(page * 7 + 1);
+}
+
+static void *must(void *p)
+{
+	if (!p) {
+		perror("hostile");
+		exit(2);
+	}
+	return p;
+}
+
+static void heap_fill(void)
+{
+	heap = must(aligned_alloc(PAGE, (size_t)PAGES * PAGE));
+	for (size_t i = 0; i < PAGES; i++) {
+		heap[i * PAGE] = expected(i);
+		heap[i * PAGE + 8] = 2;
+	}
+}
+
+static int heap_check(void)
+{
+	for (size_t i = 0; i < PAGES; i++) {
+		if (heap[i * PAGE] != expected(i)) {
+			fprintf(stderr, "hostile: page %zu holds %u, expected %u\n", i,
+				heap[i * PAGE], expected(i));
+			return 1;
+		}
+	}
+	return 0;
+}
+
+static void on_alarm(int sig)
+{
+	static unsigned random = 1;
+	size_t page;
+
+	(void)sig;
+	random = random * 1103515245u + 12345u;
+	page = (random >> 8) % PAGES;
+	bad |= heap[page * PAGE] != expected(page);
+	hits++;
+}
+
+static void *giver(void *data)
+{
+	const size_t pages = 512;
+	unsigned char *other = must(aligned_alloc(PAGE, pages * PAGE));
+
+	for (int round = 0; round < 250; round++) {
+		for (size_t i = 0; i < pages; i++) {
+			other[i * PAGE] = 1;
+			other[i * PAGE + 8] = (unsigned char)(i | 2);
+		}
+		if (madvise(other, pages * PAGE, MADV_DONTNEED)) {
+			perror("hostile: madvise");
+			exit(1);
+		}
+	}
+	return data;
+}
+
+static int signals(void)
+{
+	const struct itimerval often = {{0, 500}, {0, 500}}, never = {0};
+	pthread_t thread[THREADS];
+	sigset_t alarm;
+
+	signal(SIGALRM, on_alarm);
+	setitimer(ITIMER_REAL, &often, NULL);
+	for (size_t i = 0; i < THREADS; i++) {
+		if (pthread_create(&thread[i], NULL, giver, NULL))
+			return 2;
+	}
+	/* The threads are to get them. */
+	sigemptyset(&alarm);
+	sigaddset(&alarm, SIGALRM);
+	pthread_sigmask(SIG_BLOCK, &alarm, NULL);
+	for (size_t i = 0; i < THREADS; i++)
+		pthread_join(thread[i], NULL);
+	setitimer(ITIMER_REAL, &never, NULL);
+	if (!hits)
+		return 2;
+	return bad || heap_check();
+}
+
+static void *reader(void *data)
+{
+	unsigned random = (unsigned)(size_t)data;
+	size_t wrong = 0;
+
+	for (int i = 0; i < 20000; i++) {
+		size_t page;
+
+		random = random * 1103515245u + 12345u;
+		page = (random >> 8) % PAGES;
+		wrong += heap[page * PAGE] != expected(page);
+	}
+	return (void *)wrong;
+}
+
+static int stacks(void)
+{
+	const size_t size = 128 << 10;
+	pthread_t thread[THREADS];
+	size_t wrong = 0;
+
+	for (size_t i = 0; i < THREADS; i++) {
+		pthread_attr_t attr;
+
+		pthread_attr_init(&attr);
+		if (pthread_attr_setstack(&attr, must(aligned_alloc(PAGE, size)), size) ||
+		    pthread_create(&thread[i], &attr, reader, (void *)i))
+			return 2;
+		pthread_attr_destroy(&attr);
+	}
+	for (size_t i = 0; i < THREADS; i++) {
+		void *result;
+
+		pthread_join(thread[i], &result);
+		wrong += (size_t)result;
+	}
+	return wrong != 0;
+}
+
+static int guard(void)
+{
+	const size_t size = 16 * PAGE;
+	unsigned char *p = must(aligned_alloc(PAGE, size));
+
+	memset(p, 'g', size);
+	if (mprotect(p + PAGE, PAGE, PROT_NONE))
+		return 2;
+	for (int round = 0; round < 3; round++) {
+		if (heap_check())
+			return 1;
+	}
+	if (mprotect(p + PAGE, PAGE, PROT_READ | PROT_WRITE))
+		return 2;
+	for (size_t i = 0; i < size; i++) {
+		if (p[i] != 'g')
+			return 1;
+	}
+	return 0;
+}
+
+/* The bare call: libc's is the agent's, before which it lets the thread go. */
+static int cpus(void *data)
+{
+	cpu_set_t set;
+
+	(void)data;
+	CPU_ZERO(&set);
+	return syscall(SYS_sched_getaffinity, 0, sizeof(set), &set) < 0 ? -1 : CPU_COUNT(&set);
+}
+
+static int c11(void)
+{
+	thrd_t thread;
+	int before = cpus(NULL), in_thread;
+
+	heap_fill();
+	if (heap_check() || thrd_create(&thread, cpus, NULL) != thrd_success)
+		return 1;
+	thrd_join(thread, &in_thread);
+	if (in_thread == before)
+		return 0;
+	fprintf(stderr, "hostile: the thread may run on %d CPUs, its creator on %d\n", in_thread,
+		before);
+	return 1;
+}
+
+static int lock_all(void)
+{
+	(void)mlockall(MCL_CURRENT | MCL_FUTURE);
+	return heap_check();
+}
+
+int main(int argc, char **argv)
+{
+	static const struct {
+		const char *name;
+		int (*run)(void);
+	} cases[] = {{"signals", signals},
+		     {"stacks", stacks},
+		     {"guard", guard},
+		     {"c11", c11},
+		     {"mlockall", lock_all}};
+
+	for (size_t i = 0; argc == 2 && i < sizeof(cases) / sizeof(cases[0]); i++) {
+		if (strcmp(argv[1], cases[i].name))
+			continue;
+		if (cases[i].run != c11)
+			heap_fill();
+		return cases[i].run();
+	}
+	fprintf(stderr, "hostile: signals, stacks, guard, c11 or mlockall\n");
+	return 2;
+}
