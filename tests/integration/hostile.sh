@@ -19,6 +19,7 @@ under mlockall 4M sh -c 'ulimit -v 1000000 && exec "$1" run --limit 4M -- "$2" m
 	failed_run mlockall "expected one line about mlockall on standard error"
 
 # Address space for a heap is taken from what there is.
+# shellcheck disable=SC3045 # dash and bash have it
 (ulimit -v 2000000 && exec "$WEIR" run --limit 4M -- "$BIN/hostile" guard) ||
 	fail "expected status 0 under ulimit -v 2000000; seen $?"
 
