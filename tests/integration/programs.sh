@@ -28,7 +28,7 @@ make_text()
 case $program in
 sort)
 	need_tools sort
-	make_text 40
+	make_text 24
 	set -- sort -S 1G "$tmp/text"
 	;;
 perl)
