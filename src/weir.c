@@ -17,10 +17,11 @@
 #include "os/thread.h"
 
 enum start_state { STARTING, RUNNING, FAILED };
+enum { CACHE_FRAMES = 4 }; /* for each CPU and order */
 
 struct weir {
-	struct lock lock; /* (I) RANK_INSTANCE: the list of regions */
-	struct pool pool;
+	struct lock lock;	/* (I) RANK_INSTANCE: the list of regions */
+	struct weir_pool *pool; /* (C) */
 	struct container container;
 	struct compressed memory;
 	struct filestore file;
@@ -129,17 +130,42 @@ static void share_set(struct weir *weir, uint64_t limit, uint64_t share)
 		      share ? MIN(share, limit - limit / 8) : limit / 4 * 3);
 }
 
-/* Room for compressed pages over the limit too: with a full disk they stay in memory. Where address space is limited, an
- * eighth of it; a page that finds no room for its copy stays as it is. */
-static int pool_reserve(struct pool *pool)
+static void frames_short(void *data, enum weir_zone zone)
 {
-	uint64_t bytes = MIN(MIN(mem_machine(), GIB(256)), mem_address_space() / 8);
-	int err = pool_init(pool, bytes);
+	(void)zone;
+	vm_attention(&((struct weir *)data)->vm);
+}
 
+/* A pool for compressed pages, all of it offline yet. Blocks are small, so that it follows the load closely, and caches
+ * hold little: what they hold is nobody's, and comes on top of the limit. */
+static int pool_open(struct weir *weir, uint64_t limit)
+{
+	/* Room over the limit, too: with a full disk compressed pages stay in memory. Where address space is limited, an
+	 * eighth of it; a page that finds no room for its copy stays as it is. */
+	const uint64_t most = MIN(MIN(mem_machine(), GIB(256)), mem_address_space() / 8);
+	struct weir_pool_options options = {.size = sizeof(options),
+					    .low_max = ALIGN_UP(most, MIB(16)),
+					    .block = MIB(4),
+					    .cache_frames = CACHE_FRAMES,
+					    .low = FOLLOW_FREE_LOW,
+					    .high = FOLLOW_FREE_LOW,
+					    .below = frames_short,
+					    .data = weir};
+	uint32_t first;
+	int err;
+
+	while (options.block < MIB(16) && options.block < limit / 32)
+		options.block *= 2;
+	err = weir_pool_create(&options, &weir->pool);
 	/* vm.overcommit_memory=2: what there is shows only by trying. */
-	for (; err == -ENOMEM && bytes > MIB(64); err = pool_init(pool, bytes))
-		bytes /= 2;
-	return err;
+	while (err == -ENOMEM && options.low_max > MIB(64)) {
+		options.low_max = ALIGN_UP(options.low_max / 2, MIB(16));
+		err = weir_pool_create(&options, &weir->pool);
+	}
+	if (err)
+		return err;
+	return weir_pool_add(weir->pool, WEIR_ZONE_LOW,
+			     (uint32_t)(options.low_max / options.block), &first);
 }
 
 static int parts_init(struct weir *weir, const struct weir_options *options)
@@ -148,10 +174,10 @@ static int parts_init(struct weir *weir, const struct weir_options *options)
 
 	lock_init(&weir->lock, RANK_INSTANCE, "instance");
 	container_init(&weir->container, options->limit);
-	err = pool_reserve(&weir->pool);
+	err = pool_open(weir, options->limit);
 	if (err)
 		return err;
-	err = compressed_init(&weir->memory, &weir->pool, &weir->container);
+	err = compressed_init(&weir->memory, weir->pool, &weir->container);
 	if (err)
 		return err;
 	err = filestore_init(&weir->file, options->store_dir);
@@ -169,6 +195,8 @@ static int parts_init(struct weir *weir, const struct weir_options *options)
 		return err;
 	weir->container.ops =
 		(struct container_ops){.make_room = make_room, .slack = slack, .data = weir};
+	weir->reclaim.follow.churn_ns = (uint64_t)options->churn_ms * 1000000;
+	follow_grow(&weir->reclaim);
 	weir->reclaim.tick = tick;
 	weir->reclaim.tick_data = weir;
 	return service_init(&weir->service, &weir->vm, &weir->reclaim, options->handlers,
@@ -187,7 +215,7 @@ static void parts_destroy(struct weir *weir)
 	}
 	filestore_destroy(&weir->file);
 	compressed_destroy(&weir->memory);
-	pool_destroy(&weir->pool);
+	weir_pool_destroy(weir->pool);
 }
 
 int weir_open(const struct weir_options *options, struct weir **out)
@@ -456,7 +484,7 @@ void weir_thread_unbind(struct weir *weir)
 
 static uint64_t tables_bytes(struct weir *weir)
 {
-	uint64_t bytes = (uint64_t)load_relaxed(&weir->pool.in_use) * sizeof(struct span);
+	uint64_t bytes = load_relaxed(&weir->memory.span_bytes) / PAGE_SIZE * sizeof(struct span);
 	unsigned turn = visit(weir);
 
 	for (uint32_t i = 0; i < load_relaxed(&weir->vm.regions); i++) {
@@ -490,15 +518,21 @@ int weir_stats_read(struct weir *weir, struct weir_stats *out)
 {
 	struct vm_counters *n = &weir->vm.count;
 	struct hist *h = &weir->service.served_ns;
-	struct weir_stats s = {
+	struct weir_pool_stats pool = {.size = sizeof(pool)};
+	struct weir_stats s;
+
+	if (out->size < sizeof(size_t))
+		return -EINVAL;
+	(void)weir_pool_stats_read(weir->pool, &pool);
+	s = (struct weir_stats){
 		.size = MIN(out->size, sizeof(s)),
 		.limit = load_relaxed(&weir->container.max),
 		.charged = container_charged(&weir->container),
 		.peak = (uint64_t)load_relaxed(&weir->container.peak),
 		.resident = container_usage(&weir->container, CHARGE_RESIDENT),
 		.compressed = container_usage(&weir->container, CHARGE_COMPRESSED),
-		.overhead = tables_bytes(weir) + compressed_slack(&weir->memory) +
-			    ((uint64_t)load_relaxed(&weir->pool.free_backed) << PAGE_SHIFT),
+		.overhead = tables_bytes(weir) + pool.tables + compressed_slack(&weir->memory) +
+			    ((pool.zone[0].backed + pool.zone[0].cached) << PAGE_SHIFT),
 		.populated = populated_bytes(weir),
 		.faults = load_relaxed(&n->faults),
 		.soft_faults = load_relaxed(&n->soft),
@@ -524,10 +558,12 @@ int weir_stats_read(struct weir *weir, struct weir_stats *out)
 		.fault_ns_p99 = hist_quantile(h, 990),
 		.fault_ns_max = load_relaxed(&h->max),
 		.fault_ns_sum = load_relaxed(&h->sum),
+		.blocks_onlined = pool.onlined,
+		.blocks_offlined = pool.offlined,
+		.blocks_offlined_live = pool.offlined_live,
+		.blocks_refused = pool.offline_failed,
+		.frames_migrated = pool.migrated,
 	};
-
-	if (out->size < sizeof(size_t))
-		return -EINVAL;
 	memcpy(out, &s, s.size);
 	return 0;
 }

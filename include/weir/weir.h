@@ -25,11 +25,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "pool.h"
+
 #ifdef __cplusplus
 extern "C" {
 #endif
 
+#ifndef WEIR_API
 #define WEIR_API __attribute__((visibility("default")))
+#endif
 
 struct weir;
 
@@ -52,6 +56,9 @@ struct weir_options {
 				      one that lies in memory */
 	unsigned handlers; /* threads that serve faults; default one a CPU, 2 to 4 */
 	enum weir_placement placement;
+	unsigned
+		churn_ms; /* for tests: every so many ms a block of memory that holds compressed pages goes offline, its
+			      contents moved, and comes back when it is needed; default never */
 };
 
 #define WEIR_LIMIT_MIN (1u << 20)
@@ -110,6 +117,10 @@ struct weir_stats {
 	uint64_t over_max, poisoned, fork_loaded, bindings;
 	uint64_t fault_ns_p50, fault_ns_p90, fault_ns_p99, fault_ns_max,
 		fault_ns_sum; /* from message to page */
+	/* Blocks of memory for compressed pages: come and gone, gone while they held pages, those that did not go, and
+	 * frames that were emptied for it. */
+	uint64_t blocks_onlined, blocks_offlined, blocks_offlined_live, blocks_refused,
+		frames_migrated;
 };
 
 /* Fills as much as stats->size covers. */

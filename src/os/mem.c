@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -32,7 +33,11 @@ void *mem_reserve(size_t bytes)
 
 int mem_commit(void *addr, size_t bytes)
 {
-	return syscall(SYS_mprotect, addr, bytes, PROT_READ | PROT_WRITE) ? -errno : 0;
+	if (syscall(SYS_mprotect, addr, bytes, PROT_READ | PROT_WRITE))
+		return -errno;
+	/* Not every kernel has them, so the answer does not matter. */
+	(void)advise(addr, bytes, MADV_NOHUGEPAGE);
+	return 0;
 }
 
 int mem_discard(void *addr, size_t bytes)
@@ -42,7 +47,13 @@ int mem_discard(void *addr, size_t bytes)
 
 int mem_decommit(void *addr, size_t bytes)
 {
-	return map(addr, bytes, PROT_NONE, ANON | MAP_FIXED) ? 0 : -errno;
+	int err = advise(addr, bytes, MADV_DONTNEED);
+
+	/* Not by a new mapping over it: where that fails, the old one may be gone, and the reservation has a hole. The
+	 * memory is back already; where the protection fails, the range is only not guarded. */
+	if (!err)
+		(void)syscall(SYS_mprotect, addr, bytes, PROT_NONE);
+	return err;
 }
 
 void mem_release(void *addr, size_t bytes)
@@ -75,6 +86,41 @@ void *mem_region_map(size_t bytes, size_t align)
 	munmap(addr + bytes, align - (size_t)(addr - wide));
 	(void)advise(addr, bytes, MADV_NOHUGEPAGE);
 	return addr;
+}
+
+int mem_file_open(uint64_t bytes)
+{
+	int fd = memfd_create("weir-frames", MFD_CLOEXEC);
+	int err;
+
+	if (fd < 0)
+		return -errno;
+	if (ftruncate(fd, (off_t)bytes) == 0)
+		return fd;
+	err = -errno;
+	close(fd);
+	return err;
+}
+
+void mem_file_close(int fd)
+{
+	close(fd);
+}
+
+int64_t mem_file_size(int fd)
+{
+	struct stat st;
+
+	return fstat(fd, &st) ? -errno : st.st_size;
+}
+
+int mem_file_punch(int fd, uint64_t offset, uint64_t bytes)
+{
+	if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset,
+		      (off_t)bytes) == 0 ||
+	    errno == EOPNOTSUPP || errno == ENODEV)
+		return 0;
+	return -errno;
 }
 
 /* -1: the kernel does not do it. Else how many bytes were dropped. */

@@ -15,7 +15,7 @@
 
 /* Address space without memory behind it and without access. NULL: none to be had. */
 void *mem_reserve(size_t bytes) MUST_CHECK;
-/* A reserved range becomes readable and writable; memory comes with the first touch. */
+/* A reserved range becomes readable and writable; memory comes with the first touch, never as huge pages. */
 int mem_commit(void *addr, size_t bytes);
 /* Contents gone, memory back to the system; the range stays committed. */
 int mem_discard(void *addr, size_t bytes);
@@ -26,6 +26,14 @@ void mem_release(void *addr, size_t bytes);
 void *mem_alloc(size_t bytes) MUST_CHECK;
 /* Address space for a region: private, readable, writable, never huge pages, at a multiple of align. */
 void *mem_region_map(size_t bytes, size_t align) MUST_CHECK;
+
+/* An unlinked file in memory, sparse, of so many bytes. Its descriptor, or -errno. */
+int mem_file_open(uint64_t bytes);
+void mem_file_close(int fd);
+/* Bytes that a file has, or -errno. */
+int64_t mem_file_size(int fd);
+/* Contents gone, memory back to the system. 0 also for a file that cannot do it: it has memory of its own. */
+int mem_file_punch(int fd, uint64_t offset, uint64_t bytes);
 
 /* Drops scattered pages in one go: one process_madvise where the kernel takes it (6.13 and later), else one
  * madvise a run. */

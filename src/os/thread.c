@@ -127,6 +127,13 @@ unsigned thread_cpu_count(void)
 	return sched_getaffinity(0, sizeof(set), &set) ? 1 : (unsigned)CPU_COUNT(&set);
 }
 
+unsigned thread_cpu_most(void)
+{
+	long most = sysconf(_SC_NPROCESSORS_CONF);
+
+	return most > 0 ? (unsigned)most : 1;
+}
+
 int thread_cpu_now(void)
 {
 	return sched_getcpu();

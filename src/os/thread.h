@@ -36,6 +36,8 @@ void thread_signals_restore(const sigset_t *before);
 
 int thread_id(void);
 unsigned thread_cpu_count(void); /* those that this process may use */
+unsigned
+thread_cpu_most(void); /* those that this machine may ever have: above every CPU's number */
 int thread_cpu_now(void);
 /* Where a thread may run. tid 0: the caller. */
 int thread_affinity_get(int tid, cpu_set_t *set);

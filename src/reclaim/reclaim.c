@@ -378,7 +378,7 @@ uint64_t reclaim_slack(struct reclaim *r)
 {
 	struct compressed *memory = r->vm->memory;
 	uint64_t unused = compressed_slack(memory) +
-			  ((uint64_t)load_relaxed(&memory->pool->free_backed) << PAGE_SHIFT);
+			  (weir_pool_backed_frames(memory->pool, WEIR_ZONE_LOW) << PAGE_SHIFT);
 
 	return unused > SLACK_ALLOWED ? unused - SLACK_ALLOWED : 0;
 }
@@ -406,6 +406,15 @@ void reclaim_after_fault(struct reclaim *r, struct pager *self)
 		(void)job_work(r, self, 2, &dropped);
 }
 
+/* Gives memory of free frames back where there is too much of it. False: nothing was given. */
+static bool trim(struct reclaim *r)
+{
+	struct weir_pool *pool = r->vm->memory->pool;
+
+	return weir_pool_backed_frames(pool, WEIR_ZONE_LOW) > FREE_FRAMES &&
+	       weir_pool_trim(pool, FREE_FRAMES / 2) > 0;
+}
+
 static bool fits(struct container *c, uint64_t bytes)
 {
 	return container_held(c) + bytes <= load_relaxed(&c->max);
@@ -420,8 +429,7 @@ bool reclaim_make_room(struct reclaim *r, struct pager *self, uint64_t bytes)
 	for (unsigned i = 0; i < PATIENCE && !fits(c, bytes); i++) {
 		if (load_relaxed(&r->vm->hold) || futile(r))
 			return false;
-		if (load_relaxed(&r->vm->memory->pool->free_backed) > FREE_FRAMES &&
-		    pool_trim(r->vm->memory->pool, FREE_FRAMES / 2))
+		if (trim(r))
 			continue;
 		/* Copies hold nearly everything: what helps is writing them out, which the background does. */
 		if (container_usage(c, CHARGE_RESIDENT) < load_relaxed(&c->max) / 16 &&
@@ -533,8 +541,7 @@ static void slack_reduce(struct reclaim *r)
 
 	if (compressed_slack(memory) > SLACK_ALLOWED / 2)
 		(void)compressed_compact(memory, SLACK_ALLOWED / 4, relocate_object, r);
-	if (load_relaxed(&memory->pool->free_backed) > FREE_FRAMES)
-		(void)pool_trim(memory->pool, FREE_FRAMES / 2);
+	(void)trim(r);
 }
 
 /* A thread without the descriptor has freed a page that a fault was parked on. Waking too many is harmless. */
@@ -559,7 +566,7 @@ static bool work_to_do(struct reclaim *r)
 	if (load_relaxed(&r->vm->hold))
 		return false;
 	return load_relaxed(&r->state) == OPEN || container_above_high(r->vm->container) ||
-	       (reclaim_over_share(r) && !store_failing(r));
+	       follow_short(r) || (reclaim_over_share(r) && !store_failing(r));
 }
 
 /* idle: the last turn achieved nothing although there was work (everything busy, a full disk): wait a little then. */
@@ -584,6 +591,7 @@ static bool background_turn(struct reclaim *r)
 		return true;
 	if (load_relaxed(&r->vm->hold))
 		return false;
+	follow_grow(r);
 	if (container_above_high(r->vm->container) && load_relaxed(&r->state) == IDLE)
 		(void)job_fill(r, batch_size(r));
 	worked = job_work(r, r->pager, JOB_MAX, &dropped);
@@ -603,6 +611,8 @@ void reclaim_run(struct reclaim *r)
 		wake_parked(r->vm);
 		achieved = background_turn(r);
 		if (now_ns() - ticked >= TICK_NS) {
+			if (!load_relaxed(&r->vm->hold))
+				follow_tick(r);
 			if (r->tick)
 				r->tick(r->tick_data);
 			ticked = now_ns();
@@ -625,6 +635,7 @@ int reclaim_init(struct reclaim *r, struct vm *vm, struct pager *pager)
 	r->writeback_age = 256; /* to begin with: half a limit's worth of evictions */
 	lock_init(&r->errand_lock, RANK_ERRAND, "errand");
 	waitq_init(&r->errand_done);
+	compressed_relocate_set(vm->memory, relocate_object, r);
 	r->batch.buffer = mem_alloc(FILE_BATCH_BYTES);
 	return r->batch.buffer ? 0 : -ENOMEM;
 }

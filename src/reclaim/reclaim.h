@@ -45,6 +45,16 @@ struct clock_hand {
 	uint32_t region, page;
 };
 
+enum { FOLLOW_FREE_LOW = 1024 }; /* frames: below this a block comes online */
+
+/* What the background thread remembers of the pool's load: see follow.c. */
+struct follow {
+	unsigned plenty_ticks;	       /* (T) */
+	_Atomic bool grown_out;	       /* (A) no block is left to come online */
+	uint64_t churn_ns, churned_ns; /* churn_ns (C): how often a block goes for the sake of it */
+	uint32_t churned;	       /* (T) where its turn is */
+};
+
 /* Work that needs weir's descriptor table, done by the background thread for another. */
 struct errand {
 	int (*fn)(void *data);
@@ -69,6 +79,7 @@ struct reclaim {
 	unsigned retry_step_ns; /* (T) */
 	/* Nothing can be written and a job has not got below the limit: no other job before this. (A) */
 	_Atomic uint64_t futile_until_ns;
+	struct follow follow;
 	_Atomic bool stop;	       /* (A) */
 	struct lock errand_lock;       /* one errand at a time; held by the caller while it waits */
 	struct errand *_Atomic errand; /* (A) set by the caller, NULL again when done */
@@ -101,6 +112,12 @@ void reclaim_quiesce(struct reclaim *reclaim);
 /* A fork: holds dropping, then loads every absent page; release undoes the hold. Called by a program's thread. */
 int reclaim_hold_for_fork(struct reclaim *reclaim);
 void reclaim_release_fork(struct reclaim *reclaim);
+
+/* The pool follows the load. Are free frames short, and would a block help? Brings blocks online until they are not. */
+bool follow_short(struct reclaim *reclaim);
+void follow_grow(struct reclaim *reclaim);
+/* By the background thread, now and then: a block may go. */
+void follow_tick(struct reclaim *reclaim);
 
 /* One batch of compressed pages to the file. Returns pages written, 0: nothing old enough, or -errno. */
 int writeback_once(struct reclaim *reclaim);

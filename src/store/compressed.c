@@ -2,6 +2,7 @@
 #include "store/compressed.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "os/mem.h"
@@ -36,24 +37,69 @@ static void class_init(struct size_class *class, unsigned index)
 	assert_always(class->per_span);
 }
 
-int compressed_init(struct compressed *store, struct pool *pool, struct container *container)
+static size_t table_bytes(const struct compressed *store)
 {
+	return ALIGN_UP((size_t)store->frames * sizeof(*store->span), PAGE_SIZE);
+}
+
+/* The table of a block that has gone goes, too: whole pages of it. */
+static int block_event(void *data, enum weir_pool_event event, weir_pfn_t start, weir_pfn_t end)
+{
+	struct compressed *store = data;
+	const size_t from = ALIGN_UP(start * sizeof(*store->span), PAGE_SIZE);
+	const size_t to = ALIGN_DOWN(end * sizeof(*store->span), PAGE_SIZE);
+
+	if (event == WEIR_OFFLINE && end <= store->frames && from < to)
+		(void)mem_discard((char *)store->span + from, to - from);
+	return 0;
+}
+
+static int span_migrate(void *data, weir_pfn_t from, unsigned order, uint64_t private_word,
+			weir_pfn_t to);
+static void span_describe(void *data, weir_pfn_t pfn, uint64_t private_word, char *text,
+			  size_t room);
+
+int compressed_init(struct compressed *store, struct weir_pool *pool, struct container *container)
+{
+	const struct weir_pool_owner owner = {.size = sizeof(owner),
+					      .name = "compressed store",
+					      .migrate = span_migrate,
+					      .describe = span_describe,
+					      .data = store,
+					      .flags = WEIR_OWNER_OWN_ROOM};
+	int id;
+
 	memset(store, 0, sizeof(*store));
 	store->pool = pool;
+	store->base = weir_pool_base(pool);
+	store->frames = weir_pool_end(pool, WEIR_ZONE_LOW);
 	store->container = container;
 	for (unsigned i = 0; i < CLASSES; i++)
 		class_init(&store->class[i], i);
-	store->span = mem_alloc(ALIGN_UP((size_t)pool->frames * sizeof(*store->span), PAGE_SIZE));
-	return store->span ? 0 : -ENOMEM;
+	id = weir_pool_owner_add(pool, &owner);
+	if (id < 0)
+		return id;
+	store->owner = (unsigned)id;
+	store->span = mem_alloc(table_bytes(store));
+	if (!store->span)
+		return -ENOMEM;
+	store->listener = (struct weir_pool_listener){.fn = block_event, .data = store};
+	return weir_pool_listen(pool, &store->listener);
 }
 
 void compressed_destroy(struct compressed *store)
 {
-	if (store->span)
-		mem_release(
-			store->span,
-			ALIGN_UP((size_t)store->pool->frames * sizeof(*store->span), PAGE_SIZE));
+	if (store->span) {
+		(void)weir_pool_unlisten(store->pool, &store->listener);
+		mem_release(store->span, table_bytes(store));
+	}
 	memset(store, 0, sizeof(*store));
+}
+
+void compressed_relocate_set(struct compressed *store, relocate_fn relocate, void *data)
+{
+	store->relocate = relocate;
+	store->relocate_data = data;
 }
 
 static void list_add(struct compressed *store, struct size_class *class, struct span *span)
@@ -82,19 +128,34 @@ static uint64_t all_slots(unsigned count)
 	return count == 64 ? ~0ull : (1ull << count) - 1;
 }
 
+static unsigned span_class(const struct span *span)
+{
+	return load_relaxed(&span->kind) - 1u;
+}
+
+/* Never waits: where blocks are just coming or going there is no frame. */
+static int64_t frames_get(struct compressed *store, unsigned order)
+{
+	int64_t pfn = weir_pool_alloc(store->pool, order, WEIR_POOL_MOVABLE, store->owner);
+
+	if (pfn == -ENOMEM && weir_pool_grow(store->pool, WEIR_ZONE_LOW) >= 0)
+		pfn = weir_pool_alloc(store->pool, order, WEIR_POOL_MOVABLE, store->owner);
+	return pfn;
+}
+
 /* A new span with the class locked; RANK_CLASS < RANK_POOL. */
 static int span_new(struct compressed *store, unsigned index)
 {
 	struct size_class *class = &store->class[index];
-	int64_t pfn = pool_get(store->pool, class->order);
+	int64_t pfn = frames_get(store, class->order);
 	struct span *span;
 
 	if (pfn < 0)
 		return (int)pfn;
-	for (pfn_t i = 0; i < 1u << class->order; i++)
-		store->span[pfn + i].head = (pfn_t)pfn;
+	for (weir_pfn_t i = 0; i < 1u << class->order; i++)
+		store->span[pfn + i].head = (weir_pfn_t)pfn;
 	span = &store->span[pfn];
-	span->class = (uint8_t)index;
+	store_relaxed(&span->kind, (uint8_t)(index + 1));
 	span->used = 0;
 	span->free = all_slots(class->per_span);
 	list_add(store, class, span);
@@ -111,7 +172,29 @@ static void span_release(struct compressed *store, struct size_class *class, str
 		store_relaxed(&store->draining, 0);
 	class->spans--;
 	sub_relaxed(&store->span_bytes, PAGE_SIZE << class->order);
-	pool_put(store->pool, span->head, class->order);
+	store_relaxed(&span->kind, 0);
+	assert_always(!weir_pool_free(store->pool, span->head, class->order));
+}
+
+/* The first span with room whose block stays, to the front; such that leave are few, and only while they do. */
+static bool partial_find(struct compressed *store, struct size_class *class)
+{
+	enum { MOST = 64 };
+	weir_pfn_t at = class->partial;
+
+	for (unsigned looked = 0; at && looked < MOST; looked++) {
+		struct span *span = &store->span[at - 1];
+
+		if (likely(!weir_pool_isolated(store->pool, span->head))) {
+			if (at != class->partial) {
+				list_remove(store, class, span);
+				list_add(store, class, span);
+			}
+			return true;
+		}
+		at = span->next;
+	}
+	return false;
 }
 
 int compressed_put(struct compressed *store, const void *object, size_t size, slot_t *slot)
@@ -124,7 +207,7 @@ int compressed_put(struct compressed *store, const void *object, size_t size, sl
 
 	assert_always(size && index < CLASSES);
 	lock_acquire(&class->lock);
-	if (!class->partial)
+	if (!partial_find(store, class))
 		err = span_new(store, index);
 	if (err) {
 		lock_release(&class->lock);
@@ -149,7 +232,7 @@ int compressed_put(struct compressed *store, const void *object, size_t size, sl
 
 static struct span *span_of(const struct compressed *store, slot_t slot)
 {
-	pfn_t pfn = slot >> (PAGE_SHIFT - SLOT_SHIFT);
+	weir_pfn_t pfn = slot >> (PAGE_SHIFT - SLOT_SHIFT);
 
 	return &store->span[store->span[pfn].head];
 }
@@ -157,10 +240,13 @@ static struct span *span_of(const struct compressed *store, slot_t slot)
 void compressed_free(struct compressed *store, slot_t slot)
 {
 	struct span *span = span_of(store, slot);
-	unsigned index = span->class;
+	const unsigned kind = load_relaxed(&span->kind), index = kind - 1;
 	struct size_class *class = &store->class[index];
-	unsigned at = (slot - (span->head << (PAGE_SHIFT - SLOT_SHIFT))) / (index + 1);
+	unsigned at;
 
+	if (!kind)
+		panic("compressed store: slot %u is freed twice", slot);
+	at = (slot - (span->head << (PAGE_SHIFT - SLOT_SHIFT))) / kind;
 	lock_acquire(&class->lock);
 	if (at >= class->per_span || (span->free >> at & 1))
 		panic("compressed store: slot %u is freed twice", slot);
@@ -179,12 +265,12 @@ void compressed_free(struct compressed *store, slot_t slot)
 
 struct object *compressed_object(const struct compressed *store, slot_t slot)
 {
-	return (struct object *)(store->pool->base + ((size_t)slot << SLOT_SHIFT));
+	return (struct object *)(store->base + ((size_t)slot << SLOT_SHIFT));
 }
 
 size_t compressed_room(const struct compressed *store, slot_t slot)
 {
-	return class_size(span_of(store, slot)->class);
+	return class_size(span_class(span_of(store, slot)));
 }
 
 uint64_t compressed_slack(struct compressed *store)
@@ -203,7 +289,7 @@ static struct span *span_pick(struct compressed *store, struct size_class *class
 	if ((uint64_t)class->spans * class->per_span - class->used >= class->per_span) {
 		unsigned looked = 0;
 
-		for (pfn_t at = class->partial; at && looked < 64; looked++) {
+		for (weir_pfn_t at = class->partial; at && looked < 64; looked++) {
 			struct span *span = &store->span[at - 1];
 
 			if (!best || span->used < best->used)
@@ -223,7 +309,7 @@ static struct span *span_pick(struct compressed *store, struct size_class *class
 static unsigned span_drain(struct compressed *store, struct size_class *class, struct span *span,
 			   relocate_fn relocate, void *data)
 {
-	const unsigned units = span->class + 1u;
+	const unsigned units = span_class(span) + 1u;
 	const slot_t base = span->head << (PAGE_SHIFT - SLOT_SHIFT);
 	bool emptied;
 
@@ -270,6 +356,50 @@ unsigned compressed_compact(struct compressed *store, uint64_t slack, relocate_f
 	return frames;
 }
 
+/* --- for the pool --- */
+
+/* The pool's frames are isolated, so no other span can start there meanwhile. */
+static int span_migrate(void *data, weir_pfn_t from, unsigned order, uint64_t private_word,
+			weir_pfn_t to)
+{
+	struct compressed *store = data;
+	struct span *span = &store->span[from];
+	const unsigned kind = load_relaxed(&span->kind);
+	struct size_class *class;
+
+	(void)order;
+	(void)private_word;
+	(void)to;
+	/* Just got and not yet a span, or just freed: either is over soon. */
+	if (!kind || !store->relocate)
+		return -EAGAIN;
+	class = &store->class[kind - 1];
+	lock_acquire(&class->lock);
+	if (load_relaxed(&span->kind) != kind) {
+		lock_release(&class->lock);
+		return -EAGAIN;
+	}
+	if (span->listed)
+		list_remove(store, class, span);
+	store_relaxed(&store->draining, from + 1);
+	lock_release(&class->lock);
+	return span_drain(store, class, span, store->relocate, store->relocate_data) ? -ENOENT
+										     : -EAGAIN;
+}
+
+static void span_describe(void *data, weir_pfn_t pfn, uint64_t private_word, char *text,
+			  size_t room)
+{
+	struct compressed *store = data;
+	const unsigned kind = load_relaxed(&store->span[pfn].kind);
+
+	(void)private_word;
+	if (kind)
+		snprintf(text, room, "objects of up to %zu bytes", class_size(kind - 1));
+	else
+		snprintf(text, room, "no objects yet");
+}
+
 int compressed_validate(struct compressed *store)
 {
 	uint64_t objects = 0, bytes = 0, spans = 0;
@@ -277,17 +407,17 @@ int compressed_validate(struct compressed *store)
 
 	for (unsigned index = 0; index < CLASSES; index++) {
 		struct size_class *class = &store->class[index];
-		pfn_t prev = 0;
+		weir_pfn_t prev = 0;
 
 		lock_acquire(&class->lock);
 		objects += class->used;
 		bytes += class->used * class_size(index);
 		spans += (uint64_t)class->spans * (PAGE_SIZE << class->order);
-		for (pfn_t at = class->partial; at; at = store->span[at - 1].next) {
+		for (weir_pfn_t at = class->partial; at; at = store->span[at - 1].next) {
 			struct span *span = &store->span[at - 1];
 
 			if (!span->free || !span->listed || span->prev != prev ||
-			    span->class != index ||
+			    span_class(span) != index ||
 			    span->used + (unsigned)__builtin_popcountll(span->free) !=
 				    class->per_span)
 				err = -EINVAL;

@@ -9,6 +9,9 @@
  * Who may touch what: the holder of a page's busy bit owns the object of that page: it may read and free it. The
  * store's locks (RANK_CLASS, one a class) protect the spans' maps and lists only.
  *
+ * Spans are movable frames of the pool: a block that goes offline has them emptied by the same relocation of objects that
+ * compaction does. While a span's pageblock is isolated, nothing new goes into it.
+ *
  * Charged to the container: the size class of every object, always by force: a copy is made to free a page, and
  * must not need room itself.
  */
@@ -17,8 +20,8 @@
 
 #include "base/lock.h"
 #include "control/container.h"
-#include "pool/pool.h"
 #include "store/object.h"
+#include "weir/pool.h"
 
 enum {
 	SLOT_SHIFT = 6,
@@ -32,35 +35,46 @@ typedef uint32_t slot_t; /* location of an object: offset in the pool >> SLOT_SH
 
 /* One a frame, in a table by pfn; the span's state stands at its first frame. */
 struct span {
-	uint64_t free;	     /* (L: class) slots that are free */
-	pfn_t head;	     /* (L: class) first frame of the span */
-	pfn_t next, prev;    /* (L: class) in the list of spans with room; pfn + 1, 0 is none */
-	uint8_t class, used; /* (L: class) */
-	bool listed;	     /* (L: class) */
+	uint64_t free;	       /* (L: class) slots that are free */
+	weir_pfn_t head;       /* (L: class) first frame of the span */
+	weir_pfn_t next, prev; /* (L: class) in the list of spans with room; pfn + 1, 0 is none */
+	_Atomic uint8_t kind;  /* (A) class + 1, written under its lock; 0: no span starts here */
+	uint8_t used;	       /* (L: class) */
+	bool listed;	       /* (L: class) */
 };
 _Static_assert(sizeof(struct span) <= 32, "tables stay below 1 % of memory");
 
 struct size_class {
 	struct lock lock;
-	pfn_t partial;		 /* (L) list of spans with room */
+	weir_pfn_t partial;	 /* (L) list of spans with room */
 	uint32_t spans, used;	 /* (L) used: objects */
 	uint8_t order, per_span; /* (C) */
 } __attribute__((aligned(CACHE_LINE)));
 
+/* Asked to move the object of a page away from a slot; called without locks, decides whether the object is still that
+ * page's, and moves it by put and free. */
+typedef void (*relocate_fn)(void *data, page_no_t page, slot_t slot);
+
 struct compressed {
-	struct pool *pool;	     /* (C) */
+	struct weir_pool *pool;	     /* (C) */
+	char *base;		     /* (C) of its zone low */
+	weir_pfn_t frames;	     /* (C) of its zone low */
+	unsigned owner;		     /* (C) the pool's id of this store */
 	struct container *container; /* (C) */
 	struct span *span;	     /* (C) table by pfn */
+	relocate_fn relocate;	     /* (C) for the pool, once it is set */
+	void *relocate_data;	     /* (C) */
+	struct weir_pool_listener listener;
 	struct size_class class[CLASSES];
 	_Atomic uint64_t objects;     /* (A) */
 	_Atomic uint64_t class_bytes; /* (A) what is charged */
 	_Atomic uint64_t span_bytes;  /* (A) frames in spans */
 	/* The span that compaction empties, pfn + 1; takes no new objects. Set to 0 under its class's lock when the
 	 * last object is gone and the frames are back in the pool. (A) written under that lock */
-	_Atomic pfn_t draining;
+	_Atomic weir_pfn_t draining;
 };
 
-int compressed_init(struct compressed *store, struct pool *pool, struct container *container);
+int compressed_init(struct compressed *store, struct weir_pool *pool, struct container *container);
 void compressed_destroy(struct compressed *store);
 /* Copies the object in. 0, or -ENOMEM: no frames to be had; then the page stays where it is. */
 int compressed_put(struct compressed *store, const void *object, size_t size,
@@ -72,13 +86,14 @@ struct object *compressed_object(const struct compressed *store, slot_t slot);
 size_t compressed_room(const struct compressed *store, slot_t slot);
 
 /*
- * Compaction. Asks for each object of the sparsest spans to be moved; relocate is called without locks, decides
- * whether the object is still that page's, and moves it by put and free. One caller at a time.
+ * Compaction: asks for each object of the sparsest spans to be moved. One caller at a time, and not while the pool
+ * evacuates a range: both are the background thread's.
  */
-typedef void (*relocate_fn)(void *data, page_no_t page, slot_t slot);
 /* Empties spans until at most slack bytes of the spans are unused, or nothing more can be won. Returns frames freed. */
 unsigned compressed_compact(struct compressed *store, uint64_t slack, relocate_fn relocate,
 			    void *data);
+/* From now on the pool may ask for spans to be moved, and has them emptied by this. Before that they are busy. */
+void compressed_relocate_set(struct compressed *store, relocate_fn relocate, void *data);
 /* Unused room in spans. */
 uint64_t compressed_slack(struct compressed *store);
 int compressed_validate(struct compressed *store);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "world.h"
 
+#include "../frames.h"
+
 #include "base/log.h"
 
 enum { LOG_BYTES = 1 << 16 };
@@ -62,8 +64,11 @@ void world_open(struct world *w, const struct world_options *options)
 	log_set_sink(log_sink);
 	memset(w, 0, sizeof(*w));
 	container_init(&w->container, (uint64_t)max << PAGE_SHIFT);
-	assert_int_equal(pool_init(&w->pool, options->pool ? options->pool : MIB(16)), 0);
-	assert_int_equal(compressed_init(&w->memory, &w->pool, &w->container), 0);
+	w->pool = frames_open(options->pool ? options->pool : MIB(16));
+	if (options->free_frames)
+		frames_leave(w->pool, options->free_frames);
+	w->not_ours = frames_used(w->pool);
+	assert_int_equal(compressed_init(&w->memory, w->pool, &w->container), 0);
 	assert_int_equal(filestore_init(&w->file, "/a/disk"), 0);
 	assert_int_equal(vm_init(&w->vm, &w->container, &w->memory, &w->file), 0);
 	w->vm.uffd = uffd_open(0);
@@ -98,15 +103,15 @@ void world_close(struct world *w)
 	assert_int_equal(load_relaxed(&w->container.charged), 0);
 	assert_int_equal(load_relaxed(&w->memory.objects), 0);
 	assert_int_equal(load_relaxed(&w->file.bytes), 0);
-	assert_int_equal(load_relaxed(&w->pool.in_use), 0);
+	assert_int_equal(frames_used(w->pool), w->not_ours);
 	assert_int_equal(compressed_validate(&w->memory), 0);
-	assert_int_equal(pool_validate(&w->pool), 0);
+	assert_int_equal(weir_pool_validate(w->pool), 0);
 	reclaim_destroy(&w->reclaim);
 	mem_release(w->pager, ALIGN_UP(sizeof(struct pager), PAGE_SIZE));
 	mem_release(w->background, ALIGN_UP(sizeof(struct pager), PAGE_SIZE));
 	filestore_destroy(&w->file);
 	compressed_destroy(&w->memory);
-	pool_destroy(&w->pool);
+	weir_pool_destroy(w->pool);
 	log_set_sink(NULL);
 	fake_reset();
 }
@@ -246,8 +251,8 @@ void world_check(struct world *w)
 	assert_true(load_relaxed(&w->container.peak) >= usage);
 	assert_int_equal(compressed_validate(&w->memory), 0);
 	assert_int_equal(filestore_validate(&w->file), 0);
-	assert_int_equal(pool_validate(&w->pool), 0);
-	assert_int_equal((uint64_t)load_relaxed(&w->pool.in_use) << PAGE_SHIFT,
+	assert_int_equal(weir_pool_validate(w->pool), 0);
+	assert_int_equal((frames_used(w->pool) - w->not_ours) << PAGE_SHIFT,
 			 load_relaxed(&w->memory.span_bytes));
 }
 

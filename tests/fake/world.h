@@ -25,13 +25,15 @@ struct world_options {
 	uint32_t
 		max; /* of the container, in pages; 0: 16384, so that nothing presses and runs are not cut */
 	uint32_t pages[WORLD_REGIONS]; /* of each region; none: one of 256 */
-	size_t pool;		       /* bytes; 0: 16 MiB */
+	size_t pool;		       /* bytes, whole blocks; 0: 16 MiB */
+	size_t free_frames;	       /* of the pool, at the start; 0: all */
 	bool check_each;	       /* world_check after every touch and every job */
 	bool streams; /* faults in a row bring more pages; else each fault is the first of its kind */
 };
 
 struct world {
-	struct pool pool;
+	struct weir_pool *pool;
+	uint64_t not_ours; /* frames that were taken at the start */
 	struct container container;
 	struct compressed memory;
 	struct filestore file;

@@ -489,7 +489,7 @@ static void one_world(unsigned number)
 	const struct world_options options = {
 		.max = number == 0 ? 16384 : 64 + below(1000),
 		.pages = {600 + below(1500), 64 + below(500)},
-		.pool = number == 1 ? MIB(1) : MIB(16),
+		.free_frames = number == 1 ? 256 : 0,
 		.streams = true,
 	};
 

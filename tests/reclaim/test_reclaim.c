@@ -5,6 +5,8 @@
  */
 #include "world.h"
 
+#include "../frames.h"
+
 static struct world w;
 
 enum { IDLE = 0, OPEN = 2 }; /* of enum job_state in reclaim.c */
@@ -600,11 +602,11 @@ static void test_drop_that_fails_after_some_runs(void **state)
 static void test_no_room_for_some_copies(void **state)
 {
 	const struct world_options tiny = {
-		.max = 8192, .pages = {PAGES}, .pool = 1, .check_each = true};
+		.max = 8192, .pages = {PAGES}, .free_frames = 64, .check_each = true};
 
 	(void)state;
 	world_open(&w, &tiny);
-	/* The smallest pool has 64 frames; 63 of them can hold pages that do not compress, 20 of which leave room. */
+	/* There are 64 frames; 63 of them can hold pages that do not compress, 20 of which leave room. */
 	write_pages(&w, 0, 100, NOISE);
 	write_pages(&w, 100, 20, FILLED);
 	while (reclaim_once(&w.reclaim, w.pager) > 0)
@@ -750,7 +752,7 @@ static void test_quiesce_ends_the_job_that_is_open(void **state)
 
 static unsigned in_use(void)
 {
-	return load_relaxed(&w.pool.in_use);
+	return (unsigned)frames_used(w.pool);
 }
 
 /* Most objects are let go, here and there; those that stay move together, with their contents, and frames come free. */
@@ -863,7 +865,7 @@ static void test_background_reduces_slack(void **state)
 	background_turns(&w, 3);
 	world_check(&w);
 	assert_true(reclaim_slack(&w.reclaim) < MIB(1));
-	assert_true(load_relaxed(&w.pool.free_backed) <= 512);
+	assert_true(weir_pool_backed_frames(w.pool, WEIR_ZONE_LOW) <= 512);
 	for (uint32_t page = 0; page < 8000; page += 5)
 		read_page(&w, page);
 	world_close(&w);

@@ -5,6 +5,7 @@
  */
 #include "../unit.h"
 #include "../allocations.h"
+#include "../frames.h"
 
 #include "base/atomic.h"
 #include "store/compressed.h"
@@ -12,7 +13,7 @@
 enum { SLOT_BYTES = 1 << SLOT_SHIFT, OBJECTS = 4096 };
 
 struct fixture {
-	struct pool pool;
+	struct weir_pool *pool;
 	struct container container;
 	struct compressed store;
 };
@@ -21,18 +22,18 @@ static struct fixture *fixture_make(size_t pool_bytes)
 {
 	static struct fixture f;
 
-	assert_int_equal(pool_init(&f.pool, pool_bytes), 0);
+	f.pool = frames_open(pool_bytes);
 	container_init(&f.container, GIB(1));
-	assert_int_equal(compressed_init(&f.store, &f.pool, &f.container), 0);
+	assert_int_equal(compressed_init(&f.store, f.pool, &f.container), 0);
 	return &f;
 }
 
 static void fixture_end(struct fixture *f)
 {
 	assert_int_equal(compressed_validate(&f->store), 0);
-	assert_int_equal(pool_validate(&f->pool), 0);
+	assert_int_equal(weir_pool_validate(f->pool), 0);
 	compressed_destroy(&f->store);
-	pool_destroy(&f->pool);
+	weir_pool_destroy(f->pool);
 }
 
 /* An object of so many bytes whose contents follow from its page and its seed. */
@@ -120,7 +121,7 @@ static void test_every_size_has_its_class(void **state)
 		assert_int_equal(load_relaxed(&f->store.class_bytes), room);
 		compressed_free(&f->store, slot);
 		assert_int_equal(container_charged(&f->container), 0);
-		assert_int_equal(load_relaxed(&f->pool.in_use), 0);
+		assert_int_equal(frames_used(f->pool), 0);
 	}
 	fixture_end(f);
 }
@@ -143,7 +144,7 @@ static void test_full_spans_waste_little(void **state)
 				 0);
 		one = load_relaxed(&f->store.span_bytes);
 		assert_in_range(one, PAGE_SIZE, PAGE_SIZE << SPAN_ORDER_MAX);
-		assert_int_equal(one, (uint64_t)load_relaxed(&f->pool.in_use) << PAGE_SHIFT);
+		assert_int_equal(one, frames_used(f->pool) << PAGE_SHIFT);
 		/* Until it needs a second span. */
 		while (load_relaxed(&f->store.span_bytes) == one) {
 			assert_in_range(compressed_slack(&f->store), 0, one);
@@ -178,7 +179,7 @@ static void oracle_counts(struct oracle *o)
 	assert_int_equal(load_relaxed(&store->class_bytes), o->bytes);
 	assert_int_equal(container_usage(&o->f->container, CHARGE_COMPRESSED), o->bytes);
 	assert_int_equal(container_charged(&o->f->container), o->bytes);
-	assert_int_equal(spans, (uint64_t)load_relaxed(&o->f->pool.in_use) << PAGE_SHIFT);
+	assert_int_equal(spans, frames_used(o->f->pool) << PAGE_SHIFT);
 	assert_int_equal(compressed_slack(store), spans - o->bytes);
 }
 
@@ -203,15 +204,28 @@ static void oracle_free(struct oracle *o, page_no_t page)
 	e->size = 0;
 }
 
+/* Is the frame a part of something that is allocated? */
+static bool frame_is_used(struct weir_pool *pool, weir_pfn_t pfn)
+{
+	struct weir_frame_info info;
+
+	for (unsigned order = 0; order <= WEIR_POOL_ORDER_MAX; order++) {
+		assert_int_equal(weir_pool_frame_read(pool, pfn & ~((1u << order) - 1), &info), 0);
+		if (info.state == WEIR_FRAME_ALLOCATED && info.order >= order)
+			return true;
+	}
+	return false;
+}
+
 /* Every object whole; no two slots share a unit; all of them in frames that the pool has handed out. */
 static void oracle_compare(struct oracle *o)
 {
-	const size_t units = (size_t)o->f->pool.frames << (PAGE_SHIFT - SLOT_SHIFT);
+	const size_t units = (size_t)o->f->store.frames << (PAGE_SHIFT - SLOT_SHIFT);
 	char *taken = calloc(1, units);
 
 	for (page_no_t page = 0; page < OBJECTS; page++) {
 		const struct entry *e = &o->entry[page];
-		pfn_t first, last;
+		weir_pfn_t first, last;
 
 		if (!e->size)
 			continue;
@@ -222,10 +236,10 @@ static void oracle_compare(struct oracle *o)
 			taken[e->slot + u] = 1;
 		}
 		first = e->slot >> (PAGE_SHIFT - SLOT_SHIFT);
-		last = (pfn_t)((e->slot + (class_bytes_of(e->size) >> SLOT_SHIFT) - 1) >>
-			       (PAGE_SHIFT - SLOT_SHIFT));
-		for (pfn_t pfn = first; pfn <= last; pfn++)
-			assert_true(o->f->pool.used[pfn / 64] >> (pfn % 64) & 1);
+		last = (weir_pfn_t)((e->slot + (class_bytes_of(e->size) >> SLOT_SHIFT) - 1) >>
+				    (PAGE_SHIFT - SLOT_SHIFT));
+		for (weir_pfn_t pfn = first; pfn <= last; pfn++)
+			assert_true(frame_is_used(o->f->pool, pfn));
 	}
 	free(taken);
 	oracle_counts(o);
@@ -250,7 +264,7 @@ static void oracle_end(struct oracle *o)
 			oracle_free(o, page);
 	}
 	oracle_counts(o);
-	assert_int_equal(load_relaxed(&o->f->pool.in_use), 0);
+	assert_int_equal(frames_used(o->f->pool), 0);
 	assert_int_equal(container_charged(&o->f->container), 0);
 	fixture_end(o->f);
 }
@@ -281,11 +295,11 @@ static void test_random_objects_against_an_oracle(void **state)
 /* No frames: -ENOMEM, and not one count, charge or object is other than before; a freed slot is enough to go on. */
 static void test_out_of_frames_changes_nothing(void **state)
 {
-	struct oracle *o = oracle_make(MIB(1));
+	struct oracle *o = oracle_make(MIB(4));
 	unsigned failed = 0;
 
 	(void)state;
-	for (page_no_t page = 0; page < 1000; page++) {
+	for (page_no_t page = 0; page < OBJECTS; page++) {
 		struct entry *e = &o->entry[page];
 		size_t size = size_random(&o->seed);
 		int err = entry_put(&o->f->store, e, page, size, random_next(&o->seed));
@@ -299,10 +313,10 @@ static void test_out_of_frames_changes_nothing(void **state)
 		}
 		oracle_counts(o);
 	}
-	assert_true(failed > 300);
+	assert_true(failed > 1200);
 	oracle_compare(o);
 	/* One out, one of the same size in. */
-	for (page_no_t page = 0; page < 1000; page++) {
+	for (page_no_t page = 0; page < OBJECTS; page++) {
 		size_t size = o->entry[page].size;
 
 		if (!size)
@@ -320,7 +334,7 @@ enum misuse { FREE_TWICE, FREE_TWICE_SHARED, FREE_LAST_TWICE, PUT_TOO_MUCH };
 
 static void misuse(void *arg)
 {
-	struct fixture *f = fixture_make(MIB(1));
+	struct fixture *f = fixture_make(MIB(4));
 	static char object[OBJECT_MAX + 64];
 	slot_t slot[3];
 
@@ -432,13 +446,13 @@ static void test_compaction_keeps_contents_and_frees_frames(void **state)
 		uint64_t slack;
 
 		oracle_thin_out(o, 2 + 2 * round);
-		before = load_relaxed(&o->f->pool.in_use);
+		before = frames_used(o->f->pool);
 		slack = compressed_slack(&o->f->store);
 		m.moved = m.asked = 0;
 		freed = compressed_compact(&o->f->store, 0, relocate, &m);
 		assert_true(freed > 0);
 		assert_int_equal(m.asked, m.moved);
-		assert_int_equal(before - load_relaxed(&o->f->pool.in_use), freed);
+		assert_int_equal(before - frames_used(o->f->pool), freed);
 		assert_int_equal(slack - compressed_slack(&o->f->store),
 				 (uint64_t)freed << PAGE_SHIFT);
 		assert_int_equal(load_relaxed(&o->f->store.draining), 0);
@@ -481,10 +495,10 @@ static void test_compaction_of_what_will_not_move(void **state)
 
 	(void)state;
 	oracle_thin_out(o, 4);
-	before = load_relaxed(&o->f->pool.in_use);
+	before = frames_used(o->f->pool);
 	assert_int_equal(compressed_compact(&o->f->store, 0, relocate, &never), 0);
 	assert_true(never.asked > 0 && never.moved == 0);
-	assert_int_equal(load_relaxed(&o->f->pool.in_use), before);
+	assert_int_equal(frames_used(o->f->pool), before);
 	assert_int_equal(load_relaxed(&o->f->store.draining), 0);
 	oracle_compare(o);
 	for (unsigned round = 0; round < 10; round++) {
@@ -492,7 +506,7 @@ static void test_compaction_of_what_will_not_move(void **state)
 		assert_int_equal(load_relaxed(&o->f->store.draining), 0);
 		oracle_compare(o);
 	}
-	assert_true(load_relaxed(&o->f->pool.in_use) < before);
+	assert_true(frames_used(o->f->pool) < before);
 	/* Spans that were given up on take new objects again: no class grows while it has room. */
 	for (page_no_t page = 0; page < OBJECTS; page++) {
 		size_t size = 1000;
@@ -525,7 +539,7 @@ static void test_compaction_without_frames(void **state)
 		if (!random_chance(&o->seed, 3))
 			oracle_free(o, page);
 	}
-	while (pool_get(&o->f->pool, 0) >= 0)
+	while (weir_pool_alloc(o->f->pool, 0, 0, 0) >= 0)
 		taken++;
 	assert_true(taken > 0);
 	(void)compressed_compact(&o->f->store, 0, relocate, &m);
@@ -536,7 +550,7 @@ static void test_compaction_without_frames(void **state)
 	assert_int_equal(compressed_validate(&o->f->store), 0);
 	assert_int_equal(load_relaxed(&o->f->store.objects), o->live);
 	compressed_destroy(&o->f->store);
-	pool_destroy(&o->f->pool);
+	weir_pool_destroy(o->f->pool);
 }
 
 /* --- threads --- */
@@ -654,7 +668,7 @@ static void test_compaction_beside_running_threads(void **state)
 	}
 	assert_int_equal(load_relaxed(&c.wrong), 0);
 	assert_int_equal(load_relaxed(&c.f->store.objects), 0);
-	assert_int_equal(load_relaxed(&c.f->pool.in_use), 0);
+	assert_int_equal(frames_used(c.f->pool), 0);
 	assert_int_equal(container_charged(&c.f->container), 0);
 	fixture_end(c.f);
 }

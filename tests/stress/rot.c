@@ -115,26 +115,59 @@ static unsigned hurt_in_mapping(char *from, char *to, page_no_t page, void (*hur
 	return found;
 }
 
-/* All copies of a page, old ones too. The pool reserves as much as the machine has, and only it does. */
+/* A mapping without a file, as /proc/self/maps has it. */
+struct mapping {
+	uintptr_t from, to;
+	bool open; /* to read and write; else closed */
+};
+
+static bool mapping_read(const char *line, struct mapping *m)
+{
+	char access[5];
+	int name = 0;
+
+	if (sscanf(line, "%" SCNxPTR "-%" SCNxPTR " %4s %*x %*s 0 %n", &m->from, &m->to, access,
+		   &name) < 3 ||
+	    !name || line[name] == '[')
+		return false;
+	m->open = !strcmp(access, "rw-p");
+	return m->open || !strcmp(access, "---p");
+}
+
+/* All copies of a page, old ones too. The pool reserves as much as the machine has, and only it does: its blocks are the
+ * open parts of one run of mappings, most of which is closed. */
 static void hurt_object(const struct area *area, uint32_t cell, void (*hurt)(struct object *))
 {
+	enum { RUN = 4096 };
+	static struct mapping run[RUN];
 	FILE *maps = fopen("/proc/self/maps", "re");
-	unsigned found = 0;
+	unsigned found = 0, count = 0;
+	uint64_t closed = 0;
 	char line[512];
+	bool more = true;
 
 	doing("look for an object", cell);
 	CHECK(maps, "/proc/self/maps");
-	while (fgets(line, sizeof(line), maps)) {
-		uintptr_t from, to;
-		int name = 0;
+	while (more) {
+		struct mapping m = {0};
 
-		if (sscanf(line, "%" SCNxPTR "-%" SCNxPTR " rw-p %*x %*s 0 %n", &from, &to, &name) <
-			    2 ||
-		    !name || line[name] == '[' || to - from < mem_machine() ||
-		    to - from > 2 * mem_machine() + GIB(1))
+		more = fgets(line, sizeof(line), maps);
+		if (more && !mapping_read(line, &m))
 			continue;
-		found += hurt_in_mapping((char *)from, (char *)to,
-					 (uintptr_t)cell_address(area, cell) >> PAGE_SHIFT, hurt);
+		if (more && count && run[count - 1].to == m.from && count < RUN) {
+			run[count++] = m;
+			closed += m.open ? 0 : m.to - m.from;
+			continue;
+		}
+		for (unsigned i = 0; i < count && closed > mem_machine() / 2; i++) {
+			if (run[i].open)
+				found += hurt_in_mapping(
+					(char *)run[i].from, (char *)run[i].to,
+					(uintptr_t)cell_address(area, cell) >> PAGE_SHIFT, hurt);
+		}
+		run[0] = m;
+		count = 1;
+		closed = m.open ? 0 : m.to - m.from;
 	}
 	fclose(maps);
 	CHECK(found, "the copy of page %u is not in memory", cell);

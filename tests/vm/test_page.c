@@ -234,7 +234,7 @@ static void test_cleaning_to_clean_by_job_clean(void **state)
 static void test_cleaning_to_dirty_without_room_for_the_copy(void **state)
 {
 	const struct world_options tiny = {
-		.max = LIMIT, .pages = {256}, .pool = 1, .check_each = true};
+		.max = LIMIT, .pages = {256}, .free_frames = 64, .check_each = true};
 	unsigned kept = 0, dropped;
 
 	(void)state;

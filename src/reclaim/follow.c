@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The pool follows the load, by the background thread: blocks come online when free frames run short, and the emptiest one goes
+ * offline when frames have been plenty for a while.
+ *
+ *     free frames    0 ........ FREE_LOW ............................. what is free without the emptiest block
+ *                    grow, now  │ nothing is done                      > FREE_HIGH and it is mostly free, for PATIENCE
+ *                                                                        ticks in a row: it goes
+ *
+ * A free frame without memory costs 16 bytes, so being generous is cheap; what goes with a block is those, and order: the
+ * objects that are left in it move closer together. A fault never waits for any of this: where there is no frame, the page stays
+ * where it is, and a handler brings a block online itself, unless one is just coming or going (weir_pool_grow never
+ * waits); an offline that is under way then gives up.
+ */
+#include <errno.h>
+
+#include "base/log.h"
+#include "reclaim/reclaim.h"
+
+enum {
+	FREE_LOW = FOLLOW_FREE_LOW,
+	FREE_HIGH = 3 * FREE_LOW,
+	PATIENCE = 10,
+	/* Of a block: it is worth to move so few frames. */
+	MOSTLY_FREE_NUM = 3,
+	MOSTLY_FREE_DEN = 4,
+};
+/* A page is busy for microseconds, but its thread may have to wait for a CPU. */
+#define TRY_NS 2000000u
+
+bool follow_short(struct reclaim *r)
+{
+	return !r->follow.grown_out &&
+	       weir_pool_free_frames(r->vm->memory->pool, WEIR_ZONE_LOW) < FREE_LOW;
+}
+
+void follow_grow(struct reclaim *r)
+{
+	struct weir_pool *pool = r->vm->memory->pool;
+
+	while (follow_short(r)) {
+		int64_t block = weir_pool_grow(pool, WEIR_ZONE_LOW);
+
+		if (block == -EAGAIN)
+			break;
+		if (block < 0) {
+			r->follow.grown_out = true;
+			if (block != -ENOMEM)
+				log_once("no block of memory for compressed pages can come online "
+					 "(%s)",
+					 errno_name((int)block));
+		}
+	}
+}
+
+static int block_offline(struct reclaim *r, uint32_t block)
+{
+	const struct weir_pool_evacuation how = {.size = sizeof(how), .timeout_ns = TRY_NS};
+	int err = weir_pool_offline(r->vm->memory->pool, block, &how, NULL);
+
+	if (!err)
+		r->follow.grown_out = false;
+	return err;
+}
+
+/* Would everything still fit, with room to spare, without this many frames? */
+static bool plenty(struct weir_pool *pool, uint64_t without)
+{
+	return weir_pool_free_frames(pool, WEIR_ZONE_LOW) > without + FREE_HIGH;
+}
+
+static void shrink(struct reclaim *r)
+{
+	struct weir_pool *pool = r->vm->memory->pool;
+	const uint32_t frames = weir_pool_block_frames(pool);
+	uint32_t free = 0;
+	int64_t block = plenty(pool, frames) ? weir_pool_emptiest(pool, WEIR_ZONE_LOW, &free) : -1;
+
+	if (block < 0 || (uint64_t)free * MOSTLY_FREE_DEN < (uint64_t)frames * MOSTLY_FREE_NUM) {
+		r->follow.plenty_ticks = 0;
+		return;
+	}
+	if (++r->follow.plenty_ticks < PATIENCE)
+		return;
+	/* One a tick; a failure means that somebody needs it, or that pages are busy: not again at once. */
+	if (block_offline(r, (uint32_t)block))
+		r->follow.plenty_ticks = 0;
+}
+
+/* The next block that holds objects, in turn, whatever it costs: so that a test sees what is rare else. */
+static void churn(struct reclaim *r)
+{
+	struct weir_pool *pool = r->vm->memory->pool;
+	const uint32_t frames = weir_pool_block_frames(pool);
+	const uint32_t blocks = weir_pool_end(pool, WEIR_ZONE_LOW) / frames;
+
+	for (uint32_t i = 0; i < blocks; i++) {
+		const uint32_t block = r->follow.churned++ % blocks;
+		struct weir_block_info info;
+
+		if (weir_pool_block_read(pool, block, &info) || info.state != WEIR_BLOCK_ONLINE ||
+		    !info.allocated)
+			continue;
+		while (weir_pool_free_frames(pool, WEIR_ZONE_LOW) <
+			       frames + info.allocated + FREE_LOW &&
+		       weir_pool_grow(pool, WEIR_ZONE_LOW) >= 0)
+			;
+		(void)block_offline(r, block);
+		return;
+	}
+}
+
+void follow_tick(struct reclaim *r)
+{
+	follow_grow(r);
+	if (r->follow.churn_ns && now_ns() - r->follow.churned_ns >= r->follow.churn_ns) {
+		churn(r);
+		r->follow.churned_ns = now_ns();
+	} else if (!r->follow.churn_ns) {
+		shrink(r);
+	}
+}
