@@ -138,6 +138,7 @@ static void options_fill(struct weir_options *options)
 		.store_dir = config.store_dir[0] ? config.store_dir : NULL,
 		.handlers = config.handlers,
 		.placement = config.no_placement ? WEIR_PLACEMENT_NONE : WEIR_PLACEMENT_AUTO,
+		.churn_ms = config.churn_ms,
 	};
 }
 

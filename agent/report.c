@@ -73,6 +73,11 @@ static void add_json(struct text *t, const struct weir_stats *s, const char *nam
 		{"poisoned", s->poisoned},
 		{"fork_loaded", s->fork_loaded},
 		{"bindings", s->bindings},
+		{"blocks_onlined", s->blocks_onlined},
+		{"blocks_offlined", s->blocks_offlined},
+		{"blocks_offlined_live", s->blocks_offlined_live},
+		{"blocks_refused", s->blocks_refused},
+		{"frames_migrated", s->frames_migrated},
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(figures); i++)
@@ -132,6 +137,10 @@ static void add_table(struct text *t, const struct weir_stats *s, const char *na
 	add_ns(t, "fault, 99 of 100", s->fault_ns_p99, "us");
 	add(t, "  %-22s %6llu.%03llu  s\n", "time lost to faults",
 	    (ull)(s->fault_ns_sum / 1000000000u), (ull)(s->fault_ns_sum / 1000000u % 1000));
+	if (s->blocks_offlined) {
+		add_count(t, "blocks gone", s->blocks_offlined, "of memory for compressed pages");
+		add_count(t, "  that held pages", s->blocks_offlined_live, "which moved");
+	}
 	if (s->over_max)
 		add_count(t, "over the limit", s->over_max,
 			  "times, for want of anything to move out");

@@ -14,7 +14,7 @@
 #include "os/thread.h"
 
 static const char usage[] =
-	"Usage: weir bench NAME [--json] [--quick]\n"
+	"Usage: weir bench NAME [--json] [--svg FILE] [--quick]\n"
 	"\n"
 	"Measures what weir's parts cost on this machine, beside the least that the system calls\n"
 	"alone would cost in the same run.\n"
@@ -22,8 +22,10 @@ static const char usage[] =
 	"  fault     how long a program waits for a page: first touches, reads of compressed "
 	"pages,\n"
 	"            writes to clean pages, reads of pages in the file; one thread\n"
+	"  pool      what a frame costs, and how fast blocks of memory come and go\n"
 	"\n"
 	"  --json    one JSON object instead of a text\n"
+	"  --svg FILE  a picture, too, by gnuplot; so far of pool\n"
 	"  --quick   fewer and smaller runs, at most 20 s: shows that the bench works, for "
 	"figures\n"
 	"            leave it out\n"
@@ -34,7 +36,9 @@ static const char usage[] =
 int cli_bench(int argc, char **argv)
 {
 	if (argc < 2) {
-		log_line("no bench named; there is `weir bench fault`, and `weir bench --help`");
+		log_line("no bench named; there are `weir bench fault`, `weir bench pool`, and "
+			 "`weir bench "
+			 "--help`");
 		return EXIT_WEIR;
 	}
 	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")) {
@@ -43,7 +47,9 @@ int cli_bench(int argc, char **argv)
 	}
 	if (!strcmp(argv[1], "fault"))
 		return bench_fault(argc - 1, argv + 1);
-	log_line("no bench '%s'; there is fault, and `weir bench --help`", argv[1]);
+	if (!strcmp(argv[1], "pool"))
+		return bench_pool(argc - 1, argv + 1);
+	log_line("no bench '%s'; there are fault and pool, and `weir bench --help`", argv[1]);
 	return EXIT_WEIR;
 }
 
@@ -57,12 +63,15 @@ int bench_options_parse(const char *name, int argc, char **argv, struct bench_op
 			options->json = true;
 		} else if (!strcmp(argv[i], "--quick")) {
 			options->quick = true;
+		} else if (!strcmp(argv[i], "--svg") && i + 1 < argc) {
+			options->svg = argv[++i];
 		} else if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
 			fputs(usage, stdout);
 			return -ECANCELED;
 		} else {
-			log_line("bench %s: no option '%s'; there are --json and --quick", name,
-				 argv[i]);
+			log_line("bench %s: no option '%s'; there are --json, --svg FILE and "
+				 "--quick",
+				 name, argv[i]);
 			*status = EXIT_WEIR;
 			return -EINVAL;
 		}

@@ -14,6 +14,7 @@ enum { BENCH_RUNS = 5, BENCH_RUNS_QUICK = 2, EXIT_SKIPPED = 77 };
 
 struct bench_options {
 	bool json, quick;
+	const char *svg; /* file for a picture; NULL: none */
 };
 
 /* The options of a bench. 0; else *status is what to exit with (0 after --help). */

@@ -11,6 +11,7 @@ enum { EXIT_WEIR = 125, EXIT_CANNOT_RUN = 126, EXIT_NOT_FOUND = 127 };
 int cli_run(int argc, char **argv);
 int cli_bench(int argc, char **argv);
 int bench_fault(int argc, char **argv);
+int bench_pool(int argc, char **argv);
 
 /*
  * Looks a program up as execvp(3) would, and tells whether the agent can be loaded into it. Returns 0 and the path, or an

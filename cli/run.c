@@ -21,7 +21,15 @@
 #include "os/uffd.h"
 #include "weir/weir.h"
 
-enum { KEY_STATS = 256, KEY_STATS_FILE, KEY_STORE, KEY_COMPRESSED, KEY_HANDLERS, KEY_NO_BIND };
+enum {
+	KEY_STATS = 256,
+	KEY_STATS_FILE,
+	KEY_STORE,
+	KEY_COMPRESSED,
+	KEY_HANDLERS,
+	KEY_NO_BIND,
+	KEY_CHURN
+};
 
 static const struct argp_option options[] = {
 	{"limit", 'l', "SIZE", 0,
@@ -41,6 +49,10 @@ static const struct argp_option options[] = {
 	 "threads that serve faults, 1 to 16 (default: one a CPU, 2 to 4)", 2},
 	{"no-bind", KEY_NO_BIND, NULL, 0,
 	 "never bind a thread of the program to the CPU of its handler", 2},
+	{"churn", KEY_CHURN, "MS", 0,
+	 "for tests: every so many milliseconds take a block of memory that holds compressed pages "
+	 "offline, moving them",
+	 2},
 	{"stats", KEY_STATS, "FORM", OPTION_ARG_OPTIONAL,
 	 "print a table at the end, or one line of JSON: --stats=json", 3},
 	{"stats-file", KEY_STATS_FILE, "FILE", 0, "append the statistics to a file instead", 3},
@@ -140,16 +152,16 @@ static void stats_file_set(struct arguments *a, const char *path)
 	strcat(a->config.stats_file, path);
 }
 
-static void handlers_set(struct arguments *a, const char *text)
+static unsigned number_of(const char *what, const char *text, unsigned long most)
 {
 	char *end;
 	unsigned long n = strtoul(text, &end, 10);
 
-	if (*end || n < 1 || n > 16) {
-		log_line("'%s' handlers; give a number from 1 to 16", text);
+	if (*end || n < 1 || n > most) {
+		log_line("'%s' %s; give a number from 1 to %lu", text, what, most);
 		exit(EXIT_WEIR);
 	}
-	a->config.handlers = (unsigned)n;
+	return (unsigned)n;
 }
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -180,10 +192,13 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		a->compressed = arg;
 		return 0;
 	case KEY_HANDLERS:
-		handlers_set(a, arg);
+		a->config.handlers = number_of("handlers", arg, 16);
 		return 0;
 	case KEY_NO_BIND:
 		a->config.no_placement = true;
+		return 0;
+	case KEY_CHURN:
+		a->config.churn_ms = number_of("milliseconds", arg, 3600000);
 		return 0;
 	case ARGP_KEY_ARG:
 		a->program = state->argv + state->next - 1;

@@ -67,29 +67,31 @@ struct evacuation {
 	unsigned reported; /* since progress was last called */
 };
 
-/* The first run at or after pfn that is somebody's; end: none. */
+/* The first run from pfn on, where one begins, that is somebody's and reaches into the range; end: none. Runs that are isolated
+ * or somebody's do not merge, so where one began one begins still. */
 static weir_pfn_t next_held(struct evacuation *e, weir_pfn_t pfn, uint32_t *word)
 {
 	while (pfn < e->end) {
-		const weir_pfn_t stop = ALIGN_DOWN(pfn, (weir_pfn_t)PAGEBLOCK) + PAGEBLOCK;
-		/* A range may begin inside a run. */
-		weir_pfn_t at = ALIGN_DOWN(pfn, (weir_pfn_t)PAGEBLOCK), next = at;
+		const weir_pfn_t stop =
+			MIN(e->end, ALIGN_DOWN(pfn, (weir_pfn_t)PAGEBLOCK) + PAGEBLOCK);
 
 		lock_acquire(&e->zone->lock);
 		if (e->pool->pageblock[pageblock_of(pfn)].held == PAGEBLOCK)
-			at = stop;
-		for (; at < MIN(stop, e->end); at = next) {
-			*word = load_relaxed(&e->pool->frame[at].word);
-			next = at + (1u << frame_order(*word));
-			if (next > pfn && frame_state(*word) != FRAME_ISOLATED)
+			pfn = stop;
+		while (pfn < stop) {
+			weir_pfn_t next;
+
+			*word = load_relaxed(&e->pool->frame[pfn].word);
+			next = pfn + (1u << frame_order(*word));
+			if (next > e->start && frame_state(*word) != FRAME_ISOLATED)
 				break;
+			pfn = next;
 		}
 		lock_release(&e->zone->lock);
-		if (at < MIN(stop, e->end))
-			return at;
-		pfn = stop;
+		if (pfn < stop)
+			break;
 	}
-	return e->end;
+	return MIN(pfn, e->end);
 }
 
 /* Asks the owner. 0: it is gone from there; -EAGAIN: not now; else the evacuation has failed. */
@@ -166,8 +168,9 @@ static int check_in(struct evacuation *e)
 /* Everything that is there, once. */
 static int turn(struct evacuation *e)
 {
-	weir_pfn_t pfn = e->start;
-	uint32_t word;
+	/* The range may begin inside a run. */
+	weir_pfn_t pfn = ALIGN_DOWN(e->start, (weir_pfn_t)PAGEBLOCK);
+	uint32_t word = 0;
 	int err = check_in(e);
 
 	e->blocked = false;
@@ -205,9 +208,9 @@ int range_evacuate(struct weir_pool *pool, weir_pfn_t start, weir_pfn_t end,
 	const uint64_t deadline = now_ns() + e.how->timeout_ns;
 	int err;
 
-	add_relaxed(&pool->evacuating, 1);
 	for (;;) {
-		/* Pairs with evacuation_wake: what happens after this ends the sleep at once. */
+		/* Pairs with evacuation_wake. What is freed before this thread is counted as a sleeper wakes nobody: so
+		 * the sleep is short. */
 		uint32_t seen = load_acquire(&pool->evacuated);
 		uint64_t before = e.moved;
 
@@ -221,10 +224,12 @@ int range_evacuate(struct weir_pool *pool, weir_pfn_t start, weir_pfn_t end,
 				(void)why_set(why, WEIR_POOL_HOLDER_BUSY, -EBUSY);
 			break;
 		}
-		if (e.moved == before)
-			(void)futex_wait(&pool->evacuated, seen, NAP_NS);
+		if (e.moved != before)
+			continue;
+		add_relaxed(&pool->evacuating, 1);
+		(void)futex_wait(&pool->evacuated, seen, NAP_NS);
+		sub_relaxed(&pool->evacuating, 1);
 	}
-	sub_relaxed(&pool->evacuating, 1);
 	*moved = e.moved;
 	return err;
 }
