@@ -270,7 +270,7 @@ WEIR_API int weir_pool_unlisten(struct weir_pool *pool, struct weir_pool_listene
 WEIR_API int weir_pool_isolate_range(struct weir_pool *pool, weir_pfn_t start, weir_pfn_t end,
 				     struct weir_pool_why *why);
 /* Gives the frames back, merged, to the type that each pageblock had, or to another one: mobility -1 or enum
- * weir_mobility. -EINVAL: not all of it is isolated; -EBUSY: the block is going offline. */
+ * weir_mobility. -EINVAL: not all of it is isolated; -EBUSY: some of it is so because it is being emptied. */
 WEIR_API int weir_pool_undo_isolate_range(struct weir_pool *pool, weir_pfn_t start, weir_pfn_t end,
 					  int mobility);
 /* 1: every frame is isolated, of whatever history; 0: not; -EINVAL. Any start and end. */

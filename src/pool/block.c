@@ -225,7 +225,7 @@ static int block_empty(struct weir_pool *pool, weir_pfn_t start, weir_pfn_t end,
 		       const struct weir_pool_evacuation *how, uint64_t *moved,
 		       struct weir_pool_why *why)
 {
-	int err = range_isolate(pool, start, end, why);
+	int err = range_isolate(pool, start, end, PB_ISOLATED | PB_LEAVING, why);
 
 	if (err)
 		return err;

@@ -28,7 +28,8 @@ void isolated_add(struct weir_pool *pool, struct zone *zone, weir_pfn_t pfn, uns
 }
 
 /* False: it is isolated already, or its block does not allow it. */
-static bool pageblock_isolate(struct weir_pool *pool, struct zone *zone, weir_pfn_t start)
+static bool pageblock_isolate(struct weir_pool *pool, struct zone *zone, weir_pfn_t start,
+			      unsigned mark)
 {
 	const uint32_t pb = pageblock_of(start);
 	bool free;
@@ -46,7 +47,7 @@ static bool pageblock_isolate(struct weir_pool *pool, struct zone *zone, weir_pf
 		pfn += 1u << order;
 	}
 	if (free)
-		store_relaxed(&pool->mark[pb], pageblock_mark(pool, start) | PB_ISOLATED);
+		store_relaxed(&pool->mark[pb], pageblock_mark(pool, start) | mark);
 	lock_release(&zone->lock);
 	return free;
 }
@@ -56,7 +57,7 @@ static void pageblock_undo(struct weir_pool *pool, struct zone *zone, weir_pfn_t
 {
 	const uint32_t at = pageblock_of(start);
 	struct pageblock *pb = &pool->pageblock[at];
-	unsigned mark = pageblock_mark(pool, start) & ~PB_ISOLATED;
+	unsigned mark = pageblock_mark(pool, start) & PB_UNMOVABLE;
 
 	if (mobility >= 0)
 		mark = mobility == WEIR_UNMOVABLE ? PB_UNMOVABLE : 0;
@@ -78,13 +79,15 @@ static void pageblock_undo(struct weir_pool *pool, struct zone *zone, weir_pfn_t
 
 /* --- ranges --- */
 
-struct zone *range_zone(struct weir_pool *pool, weir_pfn_t start, weir_pfn_t end)
+struct zone *range_zone(struct weir_pool *pool, weir_pfn_t start, weir_pfn_t end, bool going)
 {
 	if (start >= end || end > pool->frames || zone_of(pool, start) != zone_of(pool, end - 1))
 		return NULL;
 	for (weir_pfn_t pfn = start; pfn < end;
 	     pfn = ALIGN_DOWN(pfn, 1u << pool->block_shift) + (1u << pool->block_shift)) {
-		if (load_relaxed(&block_of(pool, pfn)->state) != WEIR_BLOCK_ONLINE)
+		const struct block *block = block_of(pool, pfn);
+
+		if (going ? !block_is_up(block) : load_relaxed(&block->state) != WEIR_BLOCK_ONLINE)
 			return NULL;
 	}
 	return zone_of(pool, start);
@@ -119,7 +122,7 @@ static weir_pfn_t first_unmovable(struct weir_pool *pool, struct zone *zone, wei
 	return end;
 }
 
-int range_isolate(struct weir_pool *pool, weir_pfn_t start, weir_pfn_t end,
+int range_isolate(struct weir_pool *pool, weir_pfn_t start, weir_pfn_t end, unsigned mark,
 		  struct weir_pool_why *why)
 {
 	struct zone *zone = zone_of(pool, start);
@@ -127,7 +130,7 @@ int range_isolate(struct weir_pool *pool, weir_pfn_t start, weir_pfn_t end,
 	uint32_t word;
 
 	for (pfn = start; pfn < end; pfn += PAGEBLOCK) {
-		if (!pageblock_isolate(pool, zone, pfn)) {
+		if (!pageblock_isolate(pool, zone, pfn, mark)) {
 			range_undo(pool, start, pfn, -1);
 			return why_frame(pool, why, WEIR_POOL_ISOLATED, -EBUSY, pfn, 0);
 		}
@@ -191,9 +194,9 @@ int weir_pool_isolate_range(struct weir_pool *pool, weir_pfn_t start, weir_pfn_t
 {
 	int err;
 
-	if (!is_aligned(start, end) || !range_zone(pool, start, end))
+	if (!is_aligned(start, end) || !range_zone(pool, start, end, false))
 		return why_set(why, WEIR_POOL_BAD_RANGE, -EINVAL);
-	err = range_isolate(pool, start, end, why);
+	err = range_isolate(pool, start, end, PB_ISOLATED, why);
 	return err ? err : why_set(why, WEIR_POOL_FINE, 0);
 }
 
@@ -204,7 +207,7 @@ int weir_pool_undo_isolate_range(struct weir_pool *pool, weir_pfn_t start, weir_
 	    mobility > WEIR_UNMOVABLE)
 		return -EINVAL;
 	for (weir_pfn_t pfn = start; pfn < end; pfn += PAGEBLOCK) {
-		if (load_relaxed(&block_of(pool, pfn)->state) == WEIR_BLOCK_GOING_OFFLINE)
+		if (pageblock_mark(pool, pfn) & PB_LEAVING)
 			return -EBUSY;
 		if (!is_isolated(pool, pfn))
 			return -EINVAL;
@@ -215,7 +218,7 @@ int weir_pool_undo_isolate_range(struct weir_pool *pool, weir_pfn_t start, weir_
 
 int weir_pool_range_isolated(struct weir_pool *pool, weir_pfn_t start, weir_pfn_t end)
 {
-	struct zone *zone = range_zone(pool, start, end);
+	struct zone *zone = range_zone(pool, start, end, true);
 	bool isolated;
 
 	if (!zone)

@@ -102,6 +102,7 @@ static inline unsigned frame_owner(uint32_t word)
 /* The mark of a pageblock; a table of its own, since the caches read it each time. */
 #define PB_UNMOVABLE 1u /* enum weir_mobility of its free frames */
 #define PB_ISOLATED 2u
+#define PB_LEAVING 4u /* isolated by the pool itself, to empty it: not the public undo's */
 
 struct pageblock {
 	uint64_t isolated[PAGEBLOCK_WORDS]; /* (Z) one bit a head that is ISOLATED */
@@ -251,8 +252,8 @@ void caches_unlock(struct weir_pool *pool);
 /* --- isolate.c --- */
 
 void isolated_add(struct weir_pool *pool, struct zone *zone, weir_pfn_t pfn, unsigned order);
-/* isolate: blocks may be going offline, too. */
-int range_isolate(struct weir_pool *pool, weir_pfn_t start, weir_pfn_t end,
+/* mark: PB_ISOLATED, and PB_LEAVING. */
+int range_isolate(struct weir_pool *pool, weir_pfn_t start, weir_pfn_t end, unsigned mark,
 		  struct weir_pool_why *why);
 void range_undo(struct weir_pool *pool, weir_pfn_t start, weir_pfn_t end, int mobility);
 /* Takes the mark off pageblocks whose frames are withdrawn: they are NONE afterwards, and nothing is freed. (Z) */
@@ -260,8 +261,8 @@ void range_clear_isolation(struct weir_pool *pool, struct zone *zone, weir_pfn_t
 			   weir_pfn_t end);
 /* The first frame that is not isolated, or end. (Z) */
 weir_pfn_t range_first_not_isolated(const struct weir_pool *pool, weir_pfn_t start, weir_pfn_t end);
-/* The zone of a range of ONLINE blocks; NULL: it is none. */
-struct zone *range_zone(struct weir_pool *pool, weir_pfn_t start, weir_pfn_t end);
+/* The zone of a range of blocks that are ONLINE (going: or GOING_OFFLINE); NULL: it is none. */
+struct zone *range_zone(struct weir_pool *pool, weir_pfn_t start, weir_pfn_t end, bool going);
 
 /* --- migrate.c --- */
 

@@ -35,7 +35,7 @@ static void range_take(struct weir_pool *pool, struct zone *zone, weir_pfn_t sta
 int weir_pool_alloc_range(struct weir_pool *pool, weir_pfn_t start, weir_pfn_t end, unsigned owner,
 			  const struct weir_pool_evacuation *how, struct weir_pool_why *why)
 {
-	struct zone *zone = range_zone(pool, start, end);
+	struct zone *zone = range_zone(pool, start, end, false);
 	const weir_pfn_t first = ALIGN_DOWN(start, (weir_pfn_t)PAGEBLOCK);
 	const weir_pfn_t last = ALIGN_UP(end, (weir_pfn_t)PAGEBLOCK);
 	uint64_t moved;
@@ -44,7 +44,7 @@ int weir_pool_alloc_range(struct weir_pool *pool, weir_pfn_t start, weir_pfn_t e
 	/* Pairs with the release in weir_pool_owner_add. */
 	if (!zone || owner >= load_acquire(&pool->owners))
 		return why_set(why, WEIR_POOL_BAD_RANGE, -EINVAL);
-	err = range_isolate(pool, first, last, why);
+	err = range_isolate(pool, first, last, PB_ISOLATED | PB_LEAVING, why);
 	if (err)
 		return err;
 	err = range_evacuate(pool, start, end, how, NULL, &moved, why);
@@ -61,7 +61,8 @@ int weir_pool_alloc_range(struct weir_pool *pool, weir_pfn_t start, weir_pfn_t e
 
 int weir_pool_free_range(struct weir_pool *pool, weir_pfn_t start, weir_pfn_t end)
 {
-	if (!range_zone(pool, start, end))
+	/* A block that tries to go does not keep anybody from freeing. */
+	if (!range_zone(pool, start, end, true))
 		return -EINVAL;
 	for (weir_pfn_t pfn = start; pfn < end; pfn++) {
 		uint32_t word = load_relaxed(&pool->frame[pfn].word);
