@@ -116,7 +116,7 @@ static void frames_give(struct weir_pool *pool, uint32_t block)
 	for (weir_pfn_t pfn = end; pfn > start;) {
 		pfn -= PAGEBLOCK;
 		if (!pool->online) {
-			buddy_add(pool, zone, pfn, ORDER_MAX);
+			buddy_add(pool, zone, pfn, ORDER_MAX, 0);
 			continue;
 		}
 		run_set(pool->pageblock[pageblock_of(pfn)].backed, pfn, ORDER_MAX);

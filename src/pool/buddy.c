@@ -87,8 +87,9 @@ static void list_remove(struct weir_pool *pool, struct zone *zone, weir_pfn_t pf
 	store_relaxed(&frame->word, FRAME_NONE);
 }
 
-/* What was free is not any more; its frames count as having memory from now on. */
-static void account_taken(struct weir_pool *pool, struct zone *zone, weir_pfn_t pfn, unsigned order)
+/* What was free is not any more. Returns how many of its frames may have memory. */
+static unsigned account_taken(struct weir_pool *pool, struct zone *zone, weir_pfn_t pfn,
+			      unsigned order)
 {
 	struct pageblock *pb = &pool->pageblock[pageblock_of(pfn)];
 	const unsigned frames = 1u << order;
@@ -107,15 +108,14 @@ static void account_taken(struct weir_pool *pool, struct zone *zone, weir_pfn_t 
 	store_relaxed(&zone->free, load_relaxed(&zone->free) - frames);
 	if (backed)
 		store_relaxed(&zone->free_backed, load_relaxed(&zone->free_backed) - backed);
+	return backed;
 }
 
-static void account_back(struct weir_pool *pool, struct zone *zone, weir_pfn_t pfn, unsigned order)
+static void account_back(struct weir_pool *pool, struct zone *zone, weir_pfn_t pfn, unsigned order,
+			 unsigned backed)
 {
 	struct pageblock *pb = &pool->pageblock[pageblock_of(pfn)];
 	const unsigned frames = 1u << order;
-	/* Fresh from a trim, or never used: none. Else mostly all. */
-	unsigned backed = order == 0 ? pb->backed[pfn % PAGEBLOCK / 64] >> pfn % 64 & 1
-				     : run_count(pb->backed, pfn, order);
 
 	pb->free += (uint16_t)frames;
 	pb->free_backed += (uint16_t)backed;
@@ -128,14 +128,15 @@ static void account_back(struct weir_pool *pool, struct zone *zone, weir_pfn_t p
 void buddy_remove(struct weir_pool *pool, struct zone *zone, weir_pfn_t pfn, unsigned order)
 {
 	list_remove(pool, zone, pfn, order, mobility_of(pool, pfn));
-	account_taken(pool, zone, pfn, order);
+	(void)account_taken(pool, zone, pfn, order);
 }
 
-void buddy_add(struct weir_pool *pool, struct zone *zone, weir_pfn_t pfn, unsigned order)
+void buddy_add(struct weir_pool *pool, struct zone *zone, weir_pfn_t pfn, unsigned order,
+	       unsigned backed)
 {
 	const unsigned mobility = mobility_of(pool, pfn);
 
-	account_back(pool, zone, pfn, order);
+	account_back(pool, zone, pfn, order, backed);
 	while (order < ORDER_MAX) {
 		weir_pfn_t buddy = pfn ^ 1u << order;
 
@@ -156,7 +157,22 @@ void free_locked(struct weir_pool *pool, struct zone *zone, weir_pfn_t pfn, unsi
 	if (is_isolated(pool, pfn))
 		isolated_add(pool, zone, pfn, order);
 	else
-		buddy_add(pool, zone, pfn, order);
+		buddy_add(pool, zone, pfn, order, 1u << order);
+}
+
+void free_neighbours_locked(struct weir_pool *pool, struct zone *zone, weir_pfn_t start,
+			    weir_pfn_t end)
+{
+	while (start < end) {
+		const unsigned fits = 31u - (unsigned)__builtin_clz(end - start);
+		const unsigned aligned = start ? (unsigned)__builtin_ctz(start) : ORDER_MAX;
+		const unsigned order = MIN(MIN(fits, aligned), (unsigned)ORDER_MAX);
+
+		for (weir_pfn_t pfn = start + 1; pfn < start + (1u << order); pfn++)
+			store_relaxed(&pool->frame[pfn].word, FRAME_NONE);
+		free_locked(pool, zone, start, order);
+		start += 1u << order;
+	}
 }
 
 /* --- taking --- */
@@ -217,7 +233,8 @@ weir_pfn_t zone_take(struct weir_pool *pool, struct zone *zone, unsigned mobilit
 		have--;
 		list_add(pool, zone, pfn + (1u << have), have, from);
 	}
-	account_taken(pool, zone, pfn, order);
-	run_set(pool->pageblock[pageblock_of(pfn)].backed, pfn, order);
+	/* All frames count as having memory from now on. */
+	if (account_taken(pool, zone, pfn, order) != 1u << order)
+		run_set(pool->pageblock[pageblock_of(pfn)].backed, pfn, order);
 	return pfn;
 }

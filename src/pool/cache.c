@@ -91,7 +91,8 @@ static weir_pfn_t *cache_slots(struct cache *cache, unsigned zone, unsigned mobi
 
 /* --- getting and putting --- */
 
-/* Half full from the zone. Returns how many there are now. */
+/* Half full from the zone, by whole runs: the smallest that there are, so that larger ones stay. Returns how many there
+ * are now. */
 static unsigned refill(struct weir_pool *pool, struct cache *cache, unsigned z, unsigned mobility,
 		       unsigned order)
 {
@@ -103,13 +104,20 @@ static unsigned refill(struct weir_pool *pool, struct cache *cache, unsigned z, 
 	unsigned count = 0;
 
 	lock_acquire(&zone->lock);
-	while (count < want && load_relaxed(&zone->free) >= least + (1u << order)) {
-		weir_pfn_t pfn = zone_take(pool, zone, mobility, order);
+	while (count < want &&
+	       load_relaxed(&zone->free) >= least + ((uint64_t)(want - count) << order)) {
+		const unsigned fits = order + 31u - (unsigned)__builtin_clz(want - count);
+		const unsigned filled = zone->filled[mobility] >> order;
+		const unsigned run =
+			MIN(fits, filled ? order + (unsigned)__builtin_ctz(filled) : order);
+		weir_pfn_t pfn = zone_take(pool, zone, mobility, run);
 
 		if (pfn == WEIR_PFN_NONE)
 			break;
-		store_relaxed(&pool->frame[pfn].word, word_make(FRAME_CACHED, order));
-		slot[count++] = pfn;
+		for (weir_pfn_t end = pfn + (1u << run); pfn < end; pfn += 1u << order) {
+			store_relaxed(&pool->frame[pfn].word, word_make(FRAME_CACHED, order));
+			slot[count++] = pfn;
+		}
 	}
 	lock_release(&zone->lock);
 	cache->count[z][mobility][order] = (uint16_t)count;
@@ -147,6 +155,27 @@ int64_t cache_get(struct weir_pool *pool, unsigned zone, unsigned mobility, unsi
 	return pfn;
 }
 
+/* Neighbours that were freed in a row go back as one. The zone's lock is held. */
+static void slots_free(struct weir_pool *pool, struct zone *zone, const weir_pfn_t *slot,
+		       unsigned count, unsigned order)
+{
+	unsigned at = 0;
+
+	while (at < count) {
+		weir_pfn_t low = slot[at], high = low;
+
+		if (order) {
+			free_locked(pool, zone, slot[at++], order);
+			continue;
+		}
+		for (at++; at < count && (slot[at] + 1 == low || slot[at] == high + 1); at++) {
+			low = MIN(low, slot[at]);
+			high = MAX(high, slot[at]);
+		}
+		free_neighbours_locked(pool, zone, low, high + 1);
+	}
+}
+
 /* The oldest half to the zone. */
 static void spill(struct weir_pool *pool, struct cache *cache, unsigned z, unsigned mobility,
 		  unsigned order)
@@ -155,9 +184,13 @@ static void spill(struct weir_pool *pool, struct cache *cache, unsigned z, unsig
 	weir_pfn_t *slot = cache_slots(cache, z, mobility, order);
 	const unsigned count = cache->count[z][mobility][order], out = DIV_UP(count, 2u);
 
+	/* What merging looks at is far away: not to be waited for under the lock. */
+	for (unsigned i = 0; i < out; i++) {
+		__builtin_prefetch(&pool->frame[slot[i] ^ 1u << order]);
+		__builtin_prefetch(&pool->pageblock[pageblock_of(slot[i])]);
+	}
 	lock_acquire(&zone->lock);
-	for (unsigned i = 0; i < out; i++)
-		free_locked(pool, zone, slot[i], order);
+	slots_free(pool, zone, slot, out, order);
 	zone_release_freed(pool, zone);
 	for (unsigned i = out; i < count; i++)
 		slot[i - out] = slot[i];

@@ -71,7 +71,7 @@ static void pageblock_undo(struct weir_pool *pool, struct zone *zone, weir_pfn_t
 
 			pb->isolated[i] &= pb->isolated[i] - 1;
 			count_isolated(pool, zone, pfn, -(1 << order));
-			buddy_add(pool, zone, pfn, order);
+			buddy_add(pool, zone, pfn, order, run_count(pb->backed, pfn, order));
 		}
 	}
 	zone_release_freed(pool, zone);

@@ -55,7 +55,7 @@ enum {
 	OWNERS = 256,
 	CACHE_ORDERS = 4, /* smaller runs than 2^CACHE_ORDERS frames are cached, */
 	CACHE_SLOTS = 64, /* at most so many of an order; */
-	CACHE_LARGE = 4,  /* and so many of the highest order */
+	CACHE_LARGE = 8,  /* and so many of the highest order */
 };
 
 /* --- descriptors --- */
@@ -105,12 +105,14 @@ static inline unsigned frame_owner(uint32_t word)
 #define PB_LEAVING 4u /* isolated by the pool itself, to empty it: not the public undo's */
 
 struct pageblock {
-	uint64_t isolated[PAGEBLOCK_WORDS]; /* (Z) one bit a head that is ISOLATED */
-	uint64_t backed[PAGEBLOCK_WORDS]; /* (Z) frames that may have memory; set where ALLOCATED */
-	uint16_t free;			  /* (Z) frames that are FREE */
-	uint16_t free_backed;		  /* (Z) of these, such that may have memory */
-	uint16_t held;			  /* (Z) frames that are ISOLATED */
-	uint32_t freed_ms; /* (Z) when it became free as a whole; kept where there is a timer */
+	uint16_t free;	      /* (Z) frames that are FREE */
+	uint16_t free_backed; /* (Z) of these, such that may have memory */
+	uint16_t held;	      /* (Z) frames that are ISOLATED */
+	uint32_t freed_ms;    /* (Z) when it became free as a whole; kept where there is a timer */
+	_Alignas(CACHE_LINE)
+		uint64_t isolated[PAGEBLOCK_WORDS]; /* (Z) one bit a head that is ISOLATED */
+	uint64_t backed
+		[PAGEBLOCK_WORDS]; /* (Z) frames that may have memory; set where ALLOCATED or cached */
 };
 
 struct block {
@@ -221,10 +223,14 @@ static inline bool block_is_up(const struct block *block)
 weir_pfn_t zone_take(struct weir_pool *pool, struct zone *zone, unsigned mobility, unsigned order);
 /* One that is FREE, off its list. */
 void buddy_remove(struct weir_pool *pool, struct zone *zone, weir_pfn_t pfn, unsigned order);
-/* Merges it and puts it on a list. Its pageblock is not isolated. */
-void buddy_add(struct weir_pool *pool, struct zone *zone, weir_pfn_t pfn, unsigned order);
-/* To where it belongs, by the isolate bit. */
+/* Merges it and puts it on a list. Its pageblock is not isolated. backed: how many of its frames may have memory. */
+void buddy_add(struct weir_pool *pool, struct zone *zone, weir_pfn_t pfn, unsigned order,
+	       unsigned backed);
+/* What was allocated or cached, to where it belongs, by the isolate bit. */
 void free_locked(struct weir_pool *pool, struct zone *zone, weir_pfn_t pfn, unsigned order);
+/* The same for neighbours: heads of order 0, [start, end). */
+void free_neighbours_locked(struct weir_pool *pool, struct zone *zone, weir_pfn_t start,
+			    weir_pfn_t end);
 /* Bits of a run in one of a pageblock's sets. */
 void run_set(uint64_t *set, weir_pfn_t pfn, unsigned order);
 void run_clear(uint64_t *set, weir_pfn_t pfn, unsigned order);

@@ -90,12 +90,19 @@ static int64_t pageblock_trim(struct weir_pool *pool, struct zone *zone, weir_pf
 	done = runs_discard(pool, runs, count, &err);
 	lock_acquire(&zone->lock);
 	for (unsigned i = 0; i < count; i++) {
+		const weir_pfn_t pfn = runs[i].pfn;
+		unsigned order = runs[i].order, backed = run_count(pb->backed, pfn, order);
+
 		if (i < done) {
-			frames += run_count(pb->backed, runs[i].pfn, runs[i].order);
-			run_clear(pb->backed, runs[i].pfn, runs[i].order);
+			run_clear(pb->backed, pfn, order);
+			frames += backed;
+			backed = 0;
 		}
-		zone->in_trim -= 1u << runs[i].order;
-		free_locked(pool, zone, runs[i].pfn, runs[i].order);
+		zone->in_trim -= 1u << order;
+		if (is_isolated(pool, pfn))
+			isolated_add(pool, zone, pfn, order);
+		else
+			buddy_add(pool, zone, pfn, order, backed);
 	}
 	zone_release_freed(pool, zone);
 	evacuation_wake(pool);
