@@ -21,6 +21,7 @@ test: all
 
 bench: all
 	build/weir bench fault
+	build/weir bench pool
 
 # Unit and stress tests under ASan and UBSan, then under TSan
 check:

@@ -63,8 +63,14 @@ int bench_options_parse(const char *name, int argc, char **argv, struct bench_op
 			options->json = true;
 		} else if (!strcmp(argv[i], "--quick")) {
 			options->quick = true;
-		} else if (!strcmp(argv[i], "--svg") && i + 1 < argc) {
-			options->svg = argv[++i];
+		} else if (!strcmp(argv[i], "--svg")) {
+			if (++i == argc) {
+				log_line("bench %s: --svg needs the name of a file for the picture",
+					 name);
+				*status = EXIT_WEIR;
+				return -EINVAL;
+			}
+			options->svg = argv[i];
 		} else if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
 			fputs(usage, stdout);
 			return -ECANCELED;

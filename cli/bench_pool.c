@@ -123,11 +123,11 @@ static double repeat(struct worker *w)
 
 static void shuffle(struct worker *w)
 {
-	for (uint64_t i = w->count - 1; i > 0; i--) {
-		uint64_t j = random_next(&w->seed) % (i + 1);
-		weir_pfn_t pfn = w->pfn[i];
+	for (uint64_t left = w->count; left > 1; left--) {
+		uint64_t j = random_next(&w->seed) % left;
+		weir_pfn_t pfn = w->pfn[left - 1];
 
-		w->pfn[i] = w->pfn[j];
+		w->pfn[left - 1] = w->pfn[j];
 		w->pfn[j] = pfn;
 	}
 }
