@@ -293,21 +293,13 @@ static int half_use(struct movable *m, unsigned owner)
 	return 0;
 }
 
-static int offline_timed(struct weir_pool *pool, enum hotplug what, unsigned run)
+static int block_timed(struct weir_pool *pool, enum hotplug what, unsigned run)
 {
 	uint64_t start = now_ns();
-	int err = weir_pool_offline(pool, 0, NULL, NULL);
+	int err = what == ON_FREE ? weir_pool_online(pool, 0, NULL)
+				  : weir_pool_offline(pool, 0, NULL, NULL);
 
 	bench.ms[what][run] = ms_since(start);
-	return err;
-}
-
-static int online_timed(struct weir_pool *pool, unsigned run)
-{
-	uint64_t start = now_ns();
-	int err = weir_pool_online(pool, 0, NULL);
-
-	bench.ms[ON_FREE][run] = ms_since(start);
 	return err;
 }
 
@@ -343,17 +335,17 @@ static int blocks_run(struct movable *m, unsigned run)
 		return id;
 	/* Free, and written before. */
 	memset(m->base, 1, bench.block);
-	err = offline_timed(m->pool, OFF_FREE, run);
+	err = block_timed(m->pool, OFF_FREE, run);
 	if (!err)
-		err = online_timed(m->pool, run);
+		err = block_timed(m->pool, ON_FREE, run);
 	if (!err)
-		err = offline_timed(m->pool, OFF_UNTOUCHED, run);
+		err = block_timed(m->pool, OFF_UNTOUCHED, run);
 	if (!err)
 		err = weir_pool_online(m->pool, 0, NULL);
 	if (!err)
 		err = half_use(m, (unsigned)id);
 	if (!err)
-		err = offline_timed(m->pool, OFF_HALF, run);
+		err = block_timed(m->pool, OFF_HALF, run);
 	for (weir_pfn_t i = 0; i < block / 2 && !err; i++)
 		err = m->base[(size_t)m->at[i] << PAGE_SHIFT] == 1 && m->at[i] >= block ? 0 : -EIO;
 	return err;

@@ -6,18 +6,24 @@
  * its holder's word. Only the first frame of a run, its *head*, says anything; since no run is longer than a
  * pageblock, heads are found by walking a pageblock from its first frame, run by run.
  *
- * States of a head, the function that performs each transition, and what holds there:
+ * States of a head:
  *
- *                zone_take                     cache_get
- *      FREE ─────────────────▶ ALLOCATED ◀───────────────────── CACHED
- *       ▲ │                     │   │  └────────────────────────▶ ▲ │
- *       │ │          free_locked│   │          cache_put          │ │ caches_drain,
- *       │ └──────┐  (not isolated)  │ free_locked (isolated)      │ │ trim done
- *       ├────────┼──────────────┘   ▼                             │ │
- *       │        └───────────▶ ISOLATED ◀─────────────────────────┼─┤ (isolated)
- *       │  pageblock_isolate    │   │ offline withdraws           │ │
- *       └───────────────────────┘   ▼                             │ │
- *         pageblock_undo           NONE ──block comes online──▶ FREE┘ (not isolated; FREE to CACHED: refill, trim)
+ *      NONE ──────▶ FREE ◀──────▶ ALLOCATED ◀──────▶ CACHED
+ *       ▲            ▲ ▲              │ ▲              │ ▲
+ *       │            │ └──────────────┼─┼──────────────┼─┘
+ *       │            ▼                ▼ │              │
+ *       └──────── ISOLATED ◀────────────┴──────────────┘
+ *
+ *   NONE to FREE, or ALLOCATED     frames_give: its block comes online
+ *   FREE to ALLOCATED              zone_alloc
+ *   FREE to CACHED                 refill; runs_take, for a trim
+ *   FREE to ISOLATED               pageblock_isolate
+ *   ALLOCATED to and from CACHED   cache_put, cache_get
+ *   ALLOCATED, CACHED to FREE, or  free_locked: weir_pool_free, spill, caches_drain, the end of a trim;
+ *     to ISOLATED                    which of the two the isolate bit says
+ *   ISOLATED to FREE               pageblock_undo
+ *   ISOLATED to ALLOCATED          range_take
+ *   ISOLATED to NONE               frames_withdraw: its block goes offline
  *
  *   FREE       on the list of its order and its pageblock's mobility; never in an isolated pageblock; its buddy is not
  *              free with the same order
@@ -32,7 +38,7 @@
  *
  * Letters: (Z) the zone's lock, (K) the cache's lock, (H) the hotplug lock, (A) atomic, (C) constant after creation.
  * Order: hotplug (RANK_HOTPLUG), a cache's word, the zone (RANK_POOL). Owners and listeners are called with the hotplug
- * lock at the most. No system call is made under a zone's lock or a cache's.
+ * lock at the most. No memory is asked for or given back under a zone's lock or a cache's.
  */
 #ifndef WEIR_POOL_POOL_H
 #define WEIR_POOL_POOL_H

@@ -289,6 +289,39 @@ static void test_offline_gives_way_to_who_wants_a_block(void **state)
 	pool_end(pool);
 }
 
+/* What the pool isolates to empty it is not for others to give back. */
+static void undo_meanwhile(struct holder *h, weir_pfn_t from)
+{
+	const weir_pfn_t start = ALIGN_DOWN(from, WEIR_POOL_PAGEBLOCK);
+
+	assert_int_equal(weir_pool_isolated(h->pool, from), 1);
+	assert_int_equal(
+		weir_pool_undo_isolate_range(h->pool, start, start + WEIR_POOL_PAGEBLOCK, -1),
+		-EBUSY);
+	assert_int_equal(weir_pool_isolate_range(h->pool, start, start + WEIR_POOL_PAGEBLOCK, NULL),
+			 block_state(h->pool, from / BLOCK) == WEIR_BLOCK_ONLINE ? -EBUSY
+										 : -EINVAL);
+}
+
+static void test_nobody_undoes_the_isolation_of_what_leaves(void **state)
+{
+	struct weir_pool *pool = pool_make(2);
+	struct holder *h = holder_make(pool);
+	weir_pfn_t at;
+
+	(void)state;
+	for (unsigned i = 0; i < 20; i++)
+		assert_non_null(hold(h, 0));
+	at = h->held[0].pfn;
+	h->meanwhile = undo_meanwhile;
+	assert_int_equal(weir_pool_alloc_range(pool, at, at + 1, 0, NULL, NULL), 0);
+	assert_int_equal(h->asked, 1);
+	assert_int_equal(weir_pool_free_range(pool, at, at + 1), 0);
+	offline_all(pool, h, at / BLOCK);
+	assert_true(h->asked >= 20);
+	pool_end(pool);
+}
+
 /* --- ranges --- */
 
 /* Any range can be had whole, whatever was there; its frames are single ones of their owner, and come back merged. */
@@ -375,6 +408,7 @@ int main(void)
 		cmocka_unit_test(test_frame_is_freed_while_it_is_moved),
 		cmocka_unit_test(test_progress_and_interruption),
 		cmocka_unit_test(test_offline_gives_way_to_who_wants_a_block),
+		cmocka_unit_test(test_nobody_undoes_the_isolation_of_what_leaves),
 		cmocka_unit_test(test_alloc_range_takes_exactly_the_range),
 		cmocka_unit_test(test_alloc_range_that_cannot_be),
 	};
