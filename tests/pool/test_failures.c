@@ -12,6 +12,7 @@
 static unsigned calls, fail_nth; /* fail_nth 0: none */
 static int fail_with;
 static long mappings;
+static void (*meanwhile)(void); /* during the next discard, once */
 
 static bool fails(void)
 {
@@ -66,6 +67,11 @@ int __wrap_mem_commit(void *addr, size_t bytes)
 
 int __wrap_mem_discard(void *addr, size_t bytes)
 {
+	void (*fn)(void) = meanwhile;
+
+	meanwhile = NULL;
+	if (fn)
+		fn();
 	return fails() ? fail_with : __real_mem_discard(addr, bytes);
 }
 
@@ -268,6 +274,37 @@ static void test_trim_fails_at_every_step(void **state)
 	}
 }
 
+static struct weir_pool *trimmed_pool;
+static weir_pfn_t trimmed_pageblock;
+
+static void isolate_meanwhile(void)
+{
+	assert_int_equal(low_of(trimmed_pool).cached, WEIR_POOL_PAGEBLOCK);
+	assert_int_equal(weir_pool_isolate_range(trimmed_pool, trimmed_pageblock,
+						 trimmed_pageblock + WEIR_POOL_PAGEBLOCK, NULL),
+			 0);
+	assert_int_equal(weir_pool_range_isolated(trimmed_pool, trimmed_pageblock,
+						  trimmed_pageblock + WEIR_POOL_PAGEBLOCK),
+			 0);
+}
+
+/* What comes back from a trim, to a pageblock that was isolated meanwhile, joins the isolated ones. */
+static void test_trim_returns_to_an_isolated_pageblock(void **state)
+{
+	(void)state;
+	trimmed_pool = pool_make(1);
+	trimmed_pageblock = get(trimmed_pool, 9, 0, 0);
+	put(trimmed_pool, trimmed_pageblock, 9);
+	meanwhile = isolate_meanwhile;
+	assert_int_equal(weir_pool_trim(trimmed_pool, 0), WEIR_POOL_PAGEBLOCK);
+	assert_null(meanwhile);
+	assert_int_equal(low_of(trimmed_pool).isolated, WEIR_POOL_PAGEBLOCK);
+	assert_int_equal(weir_pool_range_isolated(trimmed_pool, trimmed_pageblock,
+						  trimmed_pageblock + WEIR_POOL_PAGEBLOCK),
+			 1);
+	pool_end(trimmed_pool);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -275,6 +312,7 @@ int main(void)
 		cmocka_unit_test(test_online_fails_at_every_step),
 		cmocka_unit_test(test_offline_fails_at_every_step),
 		cmocka_unit_test(test_trim_fails_at_every_step),
+		cmocka_unit_test(test_trim_returns_to_an_isolated_pageblock),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
