@@ -241,11 +241,12 @@ void compressed_free(struct compressed *store, slot_t slot)
 {
 	struct span *span = span_of(store, slot);
 	const unsigned kind = load_relaxed(&span->kind), index = kind - 1;
-	struct size_class *class = &store->class[index];
+	struct size_class *class;
 	unsigned at;
 
 	if (!kind)
 		panic("compressed store: slot %u is freed twice", slot);
+	class = &store->class[index];
 	at = (slot - (span->head << (PAGE_SHIFT - SLOT_SHIFT))) / kind;
 	lock_acquire(&class->lock);
 	if (at >= class->per_span || (span->free >> at & 1))

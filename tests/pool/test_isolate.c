@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Isolation: all or nothing, and its own inverse; every count true while it lasts. */
+#include <sched.h>
+
 #include "pools.h"
 
 enum { PB = WEIR_POOL_PAGEBLOCK };
@@ -160,23 +162,26 @@ static void test_overlapping_isolations(void **state)
 
 struct race {
 	struct weir_pool *pool;
-	_Atomic unsigned won[2], wrong;
+	_Atomic unsigned wrong;
 };
 
+/* Until it has won often enough; who loses lets the other go on. */
 static void isolate_and_undo(unsigned index, void *arg)
 {
 	struct race *r = arg;
 	const weir_pfn_t start = index * PB, end = start + 4 * PB;
 
-	for (unsigned i = 0; i < 3000; i++) {
+	for (unsigned won = 0; won < 1000;) {
 		int err = weir_pool_isolate_range(r->pool, start, end, NULL);
 
 		if (!err) {
-			add_relaxed(&r->won[index], 1);
+			won++;
 			if (weir_pool_range_isolated(r->pool, start, end) != 1 ||
 			    weir_pool_undo_isolate_range(r->pool, start, end, -1))
 				add_relaxed(&r->wrong, 1);
-		} else if (err != -EBUSY) {
+		} else if (err == -EBUSY) {
+			sched_yield();
+		} else {
 			add_relaxed(&r->wrong, 1);
 		}
 	}
@@ -189,7 +194,6 @@ static void test_overlapping_isolations_by_two_threads(void **state)
 	(void)state;
 	run_threads(2, isolate_and_undo, &r);
 	assert_int_equal(load_relaxed(&r.wrong), 0);
-	assert_true(load_relaxed(&r.won[0]) > 0 && load_relaxed(&r.won[1]) > 0);
 	assert_int_equal(low_of(r.pool).isolated, 0);
 	assert_int_equal(low_of(r.pool).free_runs[WEIR_POOL_ORDER_MAX], 8);
 	pool_end(r.pool);

@@ -160,7 +160,8 @@ static void hurt_object(const struct area *area, uint32_t cell, void (*hurt)(str
 			continue;
 		}
 		for (unsigned i = 0; i < count && closed > mem_machine() / 2; i++) {
-			if (run[i].open)
+			/* A sanitizer has larger ones, of its own. */
+			if (run[i].open && run[i].to - run[i].from <= GIB(1))
 				found += hurt_in_mapping(
 					(char *)run[i].from, (char *)run[i].to,
 					(uintptr_t)cell_address(area, cell) >> PAGE_SHIFT, hurt);
