@@ -121,56 +121,58 @@ struct mapping {
 	bool open; /* to read and write; else closed */
 };
 
-static bool mapping_read(const char *line, struct mapping *m)
+static unsigned mappings_read(struct mapping *list, unsigned most)
 {
-	char access[5];
-	int name = 0;
-
-	if (sscanf(line, "%" SCNxPTR "-%" SCNxPTR " %4s %*x %*s 0 %n", &m->from, &m->to, access,
-		   &name) < 3 ||
-	    !name || line[name] == '[')
-		return false;
-	m->open = !strcmp(access, "rw-p");
-	return m->open || !strcmp(access, "---p");
-}
-
-/* All copies of a page, old ones too. The pool reserves as much as the machine has, and only it does: its blocks are the
- * open parts of one run of mappings, most of which is closed. */
-static void hurt_object(const struct area *area, uint32_t cell, void (*hurt)(struct object *))
-{
-	enum { RUN = 4096 };
-	static struct mapping run[RUN];
 	FILE *maps = fopen("/proc/self/maps", "re");
-	unsigned found = 0, count = 0;
-	uint64_t closed = 0;
+	unsigned count = 0;
 	char line[512];
-	bool more = true;
 
-	doing("look for an object", cell);
 	CHECK(maps, "/proc/self/maps");
-	while (more) {
-		struct mapping m = {0};
+	while (count < most && fgets(line, sizeof(line), maps)) {
+		struct mapping *m = &list[count];
+		char access[5];
+		int name = 0;
 
-		more = fgets(line, sizeof(line), maps);
-		if (more && !mapping_read(line, &m))
+		if (sscanf(line, "%" SCNxPTR "-%" SCNxPTR " %4s %*x %*s 0 %n", &m->from, &m->to,
+			   access, &name) < 3 ||
+		    !name || line[name] == '[')
 			continue;
-		if (more && count && run[count - 1].to == m.from && count < RUN) {
-			run[count++] = m;
-			closed += m.open ? 0 : m.to - m.from;
-			continue;
-		}
-		for (unsigned i = 0; i < count && closed > mem_machine() / 2; i++) {
-			/* A sanitizer has larger ones, of its own. */
-			if (run[i].open && run[i].to - run[i].from <= GIB(1))
-				found += hurt_in_mapping(
-					(char *)run[i].from, (char *)run[i].to,
-					(uintptr_t)cell_address(area, cell) >> PAGE_SHIFT, hurt);
-		}
-		run[0] = m;
-		count = 1;
-		closed = m.open ? 0 : m.to - m.from;
+		m->open = !strcmp(access, "rw-p");
+		count += m->open || !strcmp(access, "---p");
 	}
 	fclose(maps);
+	return count;
+}
+
+/* All copies of a page, old ones too. The pool reserves as much as the machine has, in whole blocks of 16 MiB, and only it
+ * does. What of it is not online is closed, and that is most of it, up to its end. */
+static void hurt_object(const struct area *area, uint32_t cell, void (*hurt)(struct object *))
+{
+	enum { MAPPINGS = 4096 };
+	static struct mapping list[MAPPINGS];
+	const size_t reserved = ALIGN_UP(MIN(mem_machine(), GIB(256)), MIB(16));
+	const unsigned count = mappings_read(list, MAPPINGS);
+	uintptr_t start = 0, end = 0;
+	unsigned found = 0;
+
+	doing("look for an object", cell);
+	for (unsigned i = 0; i < count; i++) {
+		const size_t bytes = list[i].to - list[i].from;
+
+		if (!list[i].open && bytes <= reserved && bytes > reserved / 2) {
+			end = list[i].to;
+			start = end - reserved;
+		}
+	}
+	CHECK(end, "no pool among the mappings");
+	for (unsigned i = 0; i < count; i++) {
+		const uintptr_t from = MAX(list[i].from, start), to = MIN(list[i].to, end);
+
+		if (list[i].open && from < to)
+			found += hurt_in_mapping((char *)from, (char *)to,
+						 (uintptr_t)cell_address(area, cell) >> PAGE_SHIFT,
+						 hurt);
+	}
 	CHECK(found, "the copy of page %u is not in memory", cell);
 }
 
