@@ -64,6 +64,7 @@ static _Atomic uint8_t holder[FRAMES];
 static _Atomic uint64_t tally[TALLIES];
 static _Atomic bool stop;
 static uint64_t first_seed;
+static _Atomic uint32_t nobody_wakes; /* slept on for a while */
 
 #define CHECK(cond, ...)                                                                           \
 	do {                                                                                       \
@@ -429,7 +430,7 @@ int main(int argc, char **argv)
 	for (uintptr_t i = 0; i < ARRAY_SIZE(body); i++)
 		CHECK(!pthread_create(&thread[i], NULL, body[i], (void *)i), "pthread_create");
 	while (now_ns() < end)
-		(void)futex_wait(&(_Atomic uint32_t){0}, 0, 10000000);
+		(void)futex_wait(&nobody_wakes, 0, 10000000);
 	store_relaxed(&stop, true);
 	for (unsigned i = 0; i < ARRAY_SIZE(body); i++)
 		pthread_join(thread[i], NULL);
