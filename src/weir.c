@@ -164,8 +164,8 @@ static int pool_open(struct weir *weir, uint64_t limit)
 	}
 	if (err)
 		return err;
-	return weir_pool_add(weir->pool, WEIR_ZONE_LOW,
-			     (uint32_t)(options.low_max / options.block), &first);
+	return weir_pool_add(weir->pool, WEIR_ZONE_LOW, (uint32_t)(options.low_max / options.block),
+			     &first);
 }
 
 static int parts_init(struct weir *weir, const struct weir_options *options)
