@@ -13,44 +13,15 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "fault/service.h"
+#include "control/stock.h"
+#include "instance.h"
 #include "os/thread.h"
 
 enum start_state { STARTING, RUNNING, FAILED };
 enum { CACHE_FRAMES = 4 }; /* for each CPU and order */
 
-struct weir {
-	struct lock lock;	/* (I) RANK_INSTANCE: the list of regions */
-	struct weir_pool *pool; /* (C) */
-	struct container container;
-	struct compressed memory;
-	struct filestore file;
-	struct vm vm;
-	struct reclaim reclaim;
-	struct service service;
-	struct pager *pager;		    /* (C) of the background thread */
-	pthread_t background;		    /* (C) */
-	_Atomic uint32_t started;	    /* (A) enum start_state, slept on as a futex */
-	_Atomic uint32_t visitors[2], turn; /* (A) see visit */
-	int start_error;		    /* written before started */
-};
-
 #define WEIR_BYTES ALIGN_UP(sizeof(struct weir), PAGE_SIZE)
 #define PAGER_BYTES ALIGN_UP(sizeof(struct pager), PAGE_SIZE)
-
-/* control's make_room: only handlers charge without force. */
-static bool make_room(void *data, uint64_t bytes)
-{
-	struct weir *weir = data;
-	struct pager *self = service_self();
-
-	return self && reclaim_make_room(&weir->reclaim, self, bytes);
-}
-
-static uint64_t slack(void *data)
-{
-	return reclaim_slack(&((struct weir *)data)->reclaim);
-}
 
 static void tick(void *data)
 {
@@ -101,11 +72,13 @@ static void *background_main(void *data)
 	struct weir *weir = data;
 	int err = descriptors_open(weir);
 
+	(void)stock_open();
 	if (!err)
 		err = service_start(&weir->service);
 	start_tell(weir, err);
 	if (!err || weir->service.started)
 		reclaim_run(&weir->reclaim);
+	stock_close();
 	return NULL;
 }
 
@@ -121,13 +94,6 @@ static int options_check(const struct weir_options *in, struct weir_options *out
 	    (unsigned)out->placement > WEIR_PLACEMENT_NONE)
 		return -EINVAL;
 	return 0;
-}
-
-static void share_set(struct weir *weir, uint64_t limit, uint64_t share)
-{
-	/* An eighth at least stays for resident pages: with nothing to choose, reclaim would only search. */
-	store_relaxed(&weir->vm.memory_share,
-		      share ? MIN(share, limit - limit / 8) : limit / 4 * 3);
 }
 
 static void frames_short(void *data, enum weir_zone zone)
@@ -173,28 +139,30 @@ static int parts_init(struct weir *weir, const struct weir_options *options)
 	int err;
 
 	lock_init(&weir->lock, RANK_INSTANCE, "instance");
-	container_init(&weir->container, options->limit);
+	err = tree_init(&weir->containers, options->limit);
+	if (err)
+		return err;
 	err = pool_open(weir, options->limit);
 	if (err)
 		return err;
-	err = compressed_init(&weir->memory, weir->pool, &weir->container);
+	err = compressed_init(&weir->memory, weir->pool);
 	if (err)
 		return err;
 	err = filestore_init(&weir->file, options->store_dir);
 	if (err)
 		return err;
-	err = vm_init(&weir->vm, &weir->container, &weir->memory, &weir->file);
+	err = vm_init(&weir->vm, weir->containers.root, &weir->memory, &weir->file);
 	if (err)
 		return err;
-	share_set(weir, options->limit, options->compressed_share);
+	weir->share = options->compressed_share;
+	tenants_share(weir);
 	weir->pager = mem_alloc(PAGER_BYTES);
 	if (!weir->pager)
 		return -ENOMEM;
 	err = reclaim_init(&weir->reclaim, &weir->vm, weir->pager);
 	if (err)
 		return err;
-	weir->container.ops =
-		(struct container_ops){.make_room = make_room, .slack = slack, .data = weir};
+	tenants_init(weir);
 	weir->reclaim.follow.churn_ns = (uint64_t)options->churn_ms * 1000000;
 	follow_grow(&weir->reclaim);
 	weir->reclaim.tick = tick;
@@ -216,6 +184,7 @@ static void parts_destroy(struct weir *weir)
 	filestore_destroy(&weir->file);
 	compressed_destroy(&weir->memory);
 	weir_pool_destroy(weir->pool);
+	tree_destroy(&weir->containers);
 }
 
 int weir_open(const struct weir_options *options, struct weir **out)
@@ -285,43 +254,13 @@ int weir_set_limit(struct weir *weir, uint64_t limit)
 	/* Several words that belong together. */
 	thread_signals_block(&signals);
 	lock_acquire(&weir->lock);
-	container_set_max(&weir->container, limit);
-	share_set(weir, limit, 0);
+	container_set_max(weir->containers.root, limit);
+	weir->share = 0;
+	tenants_share(weir);
 	lock_release(&weir->lock);
 	vm_attention(&weir->vm);
 	thread_signals_restore(&signals);
 	return 0;
-}
-
-/*
- * Visitors: threads of the program that go through the list of regions without the lock. Who destroys a region hides
- * it, then waits until nobody has it any more; taking turns, so that newcomers do not hold that up.
- */
-static unsigned visit(struct weir *weir)
-{
-	unsigned turn = load_relaxed(&weir->turn) % 2;
-
-	add_relaxed(&weir->visitors[turn], 1);
-	/* Pairs with the fence in visitors_wait: it sees the visitor, or the visitor finds the region hidden. */
-	fence_seq_cst();
-	return turn;
-}
-
-static void visit_end(struct weir *weir, unsigned turn)
-{
-	/* Pairs with the acquire in visitors_wait. */
-	sub_acq_rel(&weir->visitors[turn], 1);
-}
-
-static void visitors_wait(struct weir *weir)
-{
-	fence_seq_cst();
-	for (unsigned i = 0; i < 2; i++) {
-		unsigned turn = add_relaxed(&weir->turn, 1) % 2;
-
-		while (load_acquire(&weir->visitors[turn]))
-			sched_yield();
-	}
 }
 
 /* --- regions --- */
@@ -345,14 +284,15 @@ static int destroy_errand(void *data)
 
 	region_hide(vm, e->region);
 	service_quiesce(&e->weir->service);
-	visitors_wait(e->weir);
+	instance_quiesce_visitors(e->weir);
 	reclaim_quiesce(&e->weir->reclaim);
 	region_unregister(vm, e->region);
 	region_destroy(vm, e->region);
 	return 0;
 }
 
-static int region_add(struct weir *weir, void *addr, uint64_t bytes, void **out)
+static int region_add(struct weir *weir, struct weir_container *container, void *addr,
+		      uint64_t bytes, void **out)
 {
 	struct region_errand e = {.weir = weir};
 	sigset_t signals;
@@ -360,7 +300,7 @@ static int region_add(struct weir *weir, void *addr, uint64_t bytes, void **out)
 
 	thread_signals_block(&signals);
 	lock_acquire(&weir->lock);
-	err = region_create(&weir->vm, addr, bytes, &e.region);
+	err = region_create(&weir->vm, container, addr, bytes, &e.region);
 	if (!err) {
 		*out = e.region->base;
 		err = reclaim_errand(&weir->reclaim, register_errand, &e);
@@ -372,18 +312,24 @@ static int region_add(struct weir *weir, void *addr, uint64_t bytes, void **out)
 	return err;
 }
 
-int weir_region_create(struct weir *weir, uint64_t bytes, void **addr)
+int weir_region_create_in(struct weir_container *container, uint64_t bytes, void **addr)
 {
 	if (!bytes || bytes > INT64_MAX)
 		return -EINVAL;
-	return region_add(weir, NULL, ALIGN_UP(bytes, (uint64_t)PAGE_SIZE), addr);
+	return region_add(instance_of(container), container, NULL,
+			  ALIGN_UP(bytes, (uint64_t)PAGE_SIZE), addr);
+}
+
+int weir_region_create(struct weir *weir, uint64_t bytes, void **addr)
+{
+	return weir_region_create_in(weir->containers.root, bytes, addr);
 }
 
 int weir_region_adopt(struct weir *weir, void *addr, uint64_t bytes)
 {
 	void *same;
 
-	return addr ? region_add(weir, addr, bytes, &same) : -EINVAL;
+	return addr ? region_add(weir, weir->containers.root, addr, bytes, &same) : -EINVAL;
 }
 
 int weir_region_destroy(struct weir *weir, void *addr)
@@ -423,9 +369,9 @@ int weir_region_discard(struct weir *weir, void *addr, uint64_t bytes)
 	int err;
 
 	thread_signals_block(&signals);
-	turn = visit(weir);
+	turn = instance_visit(weir);
 	err = discard(&weir->vm, vm_find(&weir->vm, (uintptr_t)addr), addr, bytes);
-	visit_end(weir, turn);
+	instance_leave(weir, turn);
 	thread_signals_restore(&signals);
 	return err;
 }
@@ -485,7 +431,7 @@ void weir_thread_unbind(struct weir *weir)
 static uint64_t tables_bytes(struct weir *weir)
 {
 	uint64_t bytes = load_relaxed(&weir->memory.span_bytes) / PAGE_SIZE * sizeof(struct span);
-	unsigned turn = visit(weir);
+	unsigned turn = instance_visit(weir);
 
 	for (uint32_t i = 0; i < load_relaxed(&weir->vm.regions); i++) {
 		struct region *region = load_acquire(&weir->vm.region[i]);
@@ -493,14 +439,14 @@ static uint64_t tables_bytes(struct weir *weir)
 		if (region)
 			bytes += (uint64_t)load_relaxed(&region->top) * sizeof(page_word_t);
 	}
-	visit_end(weir, turn);
+	instance_leave(weir, turn);
 	return bytes + (weir->service.handlers + 1) * sizeof(struct pager);
 }
 
 static uint64_t populated_bytes(struct weir *weir)
 {
 	uint64_t pages = 0;
-	unsigned turn = visit(weir);
+	unsigned turn = instance_visit(weir);
 
 	for (uint32_t i = 0; i < load_relaxed(&weir->vm.regions); i++) {
 		struct region *region = load_acquire(&weir->vm.region[i]);
@@ -510,7 +456,7 @@ static uint64_t populated_bytes(struct weir *weir)
 		for (uint32_t c = 0; c < chunks; c++)
 			pages += load_relaxed(&region->populated[c]);
 	}
-	visit_end(weir, turn);
+	instance_leave(weir, turn);
 	return pages << PAGE_SHIFT;
 }
 
@@ -518,6 +464,7 @@ int weir_stats_read(struct weir *weir, struct weir_stats *out)
 {
 	struct vm_counters *n = &weir->vm.count;
 	struct hist *h = &weir->service.served_ns;
+	struct weir_container *root = weir->containers.root;
 	struct weir_pool_stats pool = {.size = sizeof(pool)};
 	struct weir_stats s;
 
@@ -526,11 +473,11 @@ int weir_stats_read(struct weir *weir, struct weir_stats *out)
 	(void)weir_pool_stats_read(weir->pool, &pool);
 	s = (struct weir_stats){
 		.size = MIN(out->size, sizeof(s)),
-		.limit = load_relaxed(&weir->container.max),
-		.charged = container_charged(&weir->container),
-		.peak = (uint64_t)load_relaxed(&weir->container.peak),
-		.resident = container_usage(&weir->container, CHARGE_RESIDENT),
-		.compressed = container_usage(&weir->container, CHARGE_COMPRESSED),
+		.limit = load_relaxed(&root->max),
+		.charged = container_charged(root),
+		.peak = weir_container_get(root, WEIR_PEAK),
+		.resident = container_usage(root, CHARGE_RESIDENT),
+		.compressed = container_usage(root, CHARGE_COMPRESSED),
 		.overhead = tables_bytes(weir) + pool.tables + compressed_slack(&weir->memory) +
 			    ((pool.zone[0].backed + pool.zone[0].cached) << PAGE_SHIFT),
 		.populated = populated_bytes(weir),
@@ -549,7 +496,7 @@ int weir_stats_read(struct weir *weir, struct weir_stats *out)
 		.stored = load_relaxed(&weir->file.bytes),
 		.written = load_relaxed(&n->written),
 		.write_failed = load_relaxed(&n->write_failed),
-		.over_max = load_relaxed(&weir->container.over_max),
+		.over_max = load_relaxed(&root->count[COUNT_OVER_MAX]),
 		.poisoned = load_relaxed(&n->poisoned),
 		.fork_loaded = load_relaxed(&n->fork_loaded),
 		.bindings = load_relaxed(&weir->service.placement.bindings),

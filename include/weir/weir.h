@@ -25,14 +25,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "pool.h"
+#include <weir/api.h>
+#include <weir/container.h>
+#include <weir/pool.h>
+#include <weir/region.h>
 
 #ifdef __cplusplus
 extern "C" {
-#endif
-
-#ifndef WEIR_API
-#define WEIR_API __attribute__((visibility("default")))
 #endif
 
 struct weir;

@@ -23,6 +23,9 @@ enum lock_rank {
 	RANK_CLASS = 50,     /* store/: one size class of the compressed store */
 	RANK_FILE = 55,	     /* store/: slots of the file store */
 	RANK_POOL = 60,	     /* pool/: free frames */
+	RANK_STOCKS = 70,    /* control/: the list of stocks, and draining them */
+	RANK_CONTAINER = 75, /* control/: the tree and its counters */
+	RANK_PRESSURE = 80,  /* control/: one container's stall times */
 	RANK_WAITQ = 90,     /* base/: the list inside a wait queue */
 };
 

@@ -1,70 +1,537 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
+/* The tree and its values. Charging is in charge.c. */
 #include "control/container.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
-void container_init(struct container *container, uint64_t max)
-{
-	memset(container, 0, sizeof(*container));
-	container_set_max(container, max);
-}
+#include "base/size.h"
+#include "control/stock.h"
+#include "os/mem.h"
 
-void container_set_max(struct container *container, uint64_t max)
+#define CONTAINER_BYTES ALIGN_UP(sizeof(struct weir_container), PAGE_SIZE)
+
+/* --- marks --- */
+
+/* Everything that follows from the limits of a container and those above it. The lock is held. */
+static void marks_set(struct weir_container *c)
 {
+	const uint64_t max = load_relaxed(&c->max);
 	uint64_t gap = MAX(MIN(max / 16, MIB(8)), MIN(max / 2, 16 * PAGE_SIZE));
+	uint64_t limit = c->parent ? MIN(max, load_relaxed(&c->parent->limit)) : max;
+	uint64_t batch = MIN((uint64_t)STOCK_BATCH, limit / 512);
 
-	store_relaxed(&container->max, max);
-	store_relaxed(&container->high, max - gap);
+	store_relaxed(&c->limit, limit);
+	store_relaxed(&c->mark,
+		      MIN(load_relaxed(&c->high), max == WEIR_NO_LIMIT ? max : max - gap));
+	/* Where a batch is less than two pages a stock is not worth its place. */
+	store_relaxed(&c->batch, batch < 2 * PAGE_SIZE ? 0 : ALIGN_DOWN(batch, PAGE_SIZE));
 }
 
-static void peak_raise(struct container *container, int64_t now)
+static void value_store(_Atomic uint64_t *value, struct weir_container *c, uint64_t bytes)
 {
-	int64_t peak = load_relaxed(&container->peak);
+	struct tree *tree = c->tree;
 
-	while (now > peak && !cas_relaxed(&container->peak, &peak, now))
-		;
+	lock_acquire(&tree->lock);
+	store_relaxed(value, bytes);
+	for (struct weir_container *d = c; d; d = container_next(c, d))
+		marks_set(d);
+	lock_release(&tree->lock);
 }
 
-bool container_try(struct container *container, enum charge_kind kind, uint64_t bytes)
+void container_set_max(struct weir_container *c, uint64_t max)
 {
-	int64_t now = add_relaxed(&container->charged, (int64_t)bytes) + (int64_t)bytes;
-	int64_t slack =
-		container->ops.slack ? (int64_t)container->ops.slack(container->ops.data) : 0;
+	value_store(&c->max, c, max);
+}
 
-	/* Taking back what did not fit may fail a smaller charge beside it that would have: that one then asks
-	 * for room and tries again. */
-	if (now + slack > (int64_t)load_relaxed(&container->max)) {
-		sub_relaxed(&container->charged, (int64_t)bytes);
-		return false;
+/* --- the tree --- */
+
+static struct weir_container *container_new(struct tree *tree, const char *name)
+{
+	struct weir_container *c = mem_alloc(CONTAINER_BYTES);
+
+	if (!c)
+		return NULL;
+	c->tree = tree;
+	memcpy(c->name, name, strnlen(name, WEIR_NAME_MAX));
+	store_relaxed(&c->max, WEIR_NO_LIMIT);
+	store_relaxed(&c->high, WEIR_NO_LIMIT);
+	store_relaxed(&c->swap_max, WEIR_NO_LIMIT);
+	pressure_init(&c->pressure, now_ns());
+	return c;
+}
+
+int tree_init(struct tree *tree, uint64_t max)
+{
+	memset(tree, 0, sizeof(*tree));
+	lock_init(&tree->lock, RANK_CONTAINER, "containers");
+	tree->root = container_new(tree, "");
+	if (!tree->root)
+		return -ENOMEM;
+	store_relaxed(&tree->count, 1);
+	container_set_max(tree->root, max);
+	return 0;
+}
+
+struct weir_container *container_next(const struct weir_container *root, struct weir_container *c)
+{
+	if (c->child)
+		return c->child;
+	while (c != root && !c->next)
+		c = c->parent;
+	return c == root ? NULL : c->next;
+}
+
+void tree_destroy(struct tree *tree)
+{
+	struct weir_container *c = tree->root;
+
+	if (!c)
+		return;
+	(void)stocks_drain(tree, NULL, true);
+	/* Leaves first. */
+	while (c) {
+		struct weir_container *parent = c->parent;
+
+		if (c->child) {
+			c = c->child;
+			continue;
+		}
+		if (parent)
+			parent->child = c->next;
+		mem_release(c, CONTAINER_BYTES);
+		c = parent;
 	}
-	add_relaxed(&container->usage[kind], (int64_t)bytes);
-	peak_raise(container, now);
-	return true;
+	tree->root = NULL;
 }
 
-int container_charge(struct container *container, enum charge_kind kind, uint64_t bytes)
+static int name_check(const char *name)
 {
-	while (!container_try(container, kind, bytes)) {
-		if (!container->ops.make_room ||
-		    !container->ops.make_room(container->ops.data, bytes))
-			return -ENOMEM;
+	size_t len = strnlen(name, WEIR_NAME_MAX + 1);
+
+	if (len > WEIR_NAME_MAX)
+		return -ENAMETOOLONG;
+	if (!len || !strcmp(name, ".") || !strcmp(name, ".."))
+		return -EINVAL;
+	for (size_t i = 0; i < len; i++) {
+		if (name[i] == '/' || (unsigned char)name[i] < ' ' || name[i] == 0x7f)
+			return -EINVAL;
 	}
 	return 0;
 }
 
-void container_force(struct container *container, enum charge_kind kind, uint64_t bytes)
+static struct weir_container *child_named(struct weir_container *parent, const char *name,
+					  size_t len)
 {
-	int64_t now = add_relaxed(&container->charged, (int64_t)bytes) + (int64_t)bytes;
-
-	add_relaxed(&container->usage[kind], (int64_t)bytes);
-	peak_raise(container, now);
+	for (struct weir_container *c = parent->child; c; c = c->next) {
+		if (!strncmp(c->name, name, len) && !c->name[len])
+			return c;
+	}
+	return NULL;
 }
 
-void container_uncharge(struct container *container, enum charge_kind kind, uint64_t bytes)
+/* Levels below c, itself included. */
+static unsigned height(struct weir_container *c)
 {
-	int64_t before = sub_relaxed(&container->usage[kind], (int64_t)bytes);
+	unsigned most = c->depth;
 
-	assert_always(before >= (int64_t)bytes);
-	sub_relaxed(&container->charged, (int64_t)bytes);
+	for (struct weir_container *d = c; d; d = container_next(c, d))
+		most = MAX(most, d->depth);
+	return most - c->depth + 1;
+}
+
+/* The lock is held. */
+static int link_check(struct weir_container *c, const struct weir_container *parent)
+{
+	if (child_named((struct weir_container *)parent, c->name, strlen(c->name)))
+		return -EEXIST;
+	return parent->depth + height(c) > WEIR_DEPTH_MAX ? -ENOSPC : 0;
+}
+
+static void tree_link(struct weir_container *c, struct weir_container *parent)
+{
+	c->parent = parent;
+	c->next = parent->child;
+	parent->child = c;
+	for (struct weir_container *d = c; d; d = container_next(c, d)) {
+		d->depth = d->parent->depth + 1;
+		marks_set(d);
+	}
+}
+
+static void tree_unlink(struct weir_container *c)
+{
+	struct weir_container **at = &c->parent->child;
+
+	while (*at != c)
+		at = &(*at)->next;
+	*at = c->next;
+	c->next = NULL;
+}
+
+int weir_container_create(struct weir_container *parent, const char *name,
+			  struct weir_container **out)
+{
+	struct tree *tree = parent->tree;
+	int err = name_check(name);
+	struct weir_container *c;
+
+	if (err)
+		return err;
+	c = container_new(tree, name);
+	if (!c)
+		return -ENOMEM;
+	lock_acquire(&tree->lock);
+	err = link_check(c, parent);
+	if (!err) {
+		tree_link(c, parent);
+		add_relaxed(&tree->count, 1);
+	}
+	lock_release(&tree->lock);
+	if (err)
+		mem_release(c, CONTAINER_BYTES);
+	else
+		*out = c;
+	return err;
+}
+
+struct weir_container *weir_container_find(struct weir_container *parent, const char *path)
+{
+	struct weir_container *c = parent;
+
+	lock_acquire(&parent->tree->lock);
+	while (c && *path) {
+		size_t len = strcspn(path, "/");
+
+		if (len)
+			c = child_named(c, path, len);
+		path += len;
+		path += *path == '/';
+	}
+	lock_release(&parent->tree->lock);
+	return c;
+}
+
+const char *weir_container_name(const struct weir_container *container)
+{
+	return container->name;
+}
+
+int weir_container_delete(struct weir_container *c)
+{
+	struct tree *tree = c->tree;
+	int err = 0;
+
+	if (!c->parent)
+		return -EINVAL;
+	lock_acquire(&tree->lock);
+	if (c->child)
+		err = -EBUSY;
+	else
+		tree_unlink(c);
+	lock_release(&tree->lock);
+	if (err)
+		return err;
+	/* The parent's counters hold all that was charged here: nothing is added up. */
+	if (tree->ops.reparent)
+		tree->ops.reparent(tree->ops.data, c);
+	(void)stocks_drain(tree, c, true);
+	sub_relaxed(&tree->count, 1);
+	mem_release(c, CONTAINER_BYTES);
+	return 0;
+}
+
+int weir_container_move(struct weir_container *c, struct weir_container *parent)
+{
+	struct tree *tree = c->tree;
+	int err = 0;
+
+	if (!c->parent)
+		return -EINVAL;
+	if (parent->tree != tree)
+		return -EXDEV;
+	for (struct weir_container *d = c; d; d = container_next(c, d)) {
+		if (tree->ops.used && tree->ops.used(tree->ops.data, d))
+			return -EBUSY;
+	}
+	(void)stocks_drain(tree, NULL, true);
+	lock_acquire(&tree->lock);
+	if (container_below(parent, c))
+		err = -ELOOP;
+	else if (load_relaxed(&c->charged) || load_relaxed(&c->swap))
+		err = -EBUSY;
+	else if (parent != c->parent)
+		err = link_check(c, parent);
+	if (!err) {
+		tree_unlink(c);
+		tree_link(c, parent);
+	}
+	lock_release(&tree->lock);
+	return err;
+}
+
+/* --- values --- */
+
+uint64_t weir_container_get(struct weir_container *c, enum weir_value value)
+{
+	switch (value) {
+	case WEIR_CURRENT:
+		return container_charged(c);
+	case WEIR_PEAK:
+		return positive(load_relaxed(&c->peak));
+	case WEIR_MAX:
+		return load_relaxed(&c->max);
+	case WEIR_HIGH:
+		return load_relaxed(&c->high);
+	case WEIR_LOW:
+		return load_relaxed(&c->low);
+	case WEIR_SWAP_CURRENT:
+		return positive(load_relaxed(&c->swap));
+	case WEIR_SWAP_MAX:
+		return load_relaxed(&c->swap_max);
+	case WEIR_VALUES:
+		break;
+	}
+	return 0;
+}
+
+int weir_container_reclaim(struct weir_container *c, uint64_t bytes)
+{
+	const struct control_ops *ops = &c->tree->ops;
+	uint64_t freed = stocks_drain(c->tree, NULL, false);
+
+	if (freed < bytes && ops->reclaim)
+		freed += ops->reclaim(ops->data, c, bytes - freed);
+	return freed < bytes ? -EAGAIN : 0;
+}
+
+/* A limit that holds from now on, and what is above it already. */
+static int limit_store(_Atomic uint64_t *value, struct weir_container *c, uint64_t bytes)
+{
+	uint64_t held;
+
+	value_store(value, c, bytes);
+	/* Slots of stocks know how much they may hold. */
+	(void)stocks_drain(c->tree, NULL, false);
+	if (c->tree->ops.notice)
+		c->tree->ops.notice(c->tree->ops.data);
+	held = container_held(c);
+	if (held > bytes)
+		(void)weir_container_reclaim(c, held - bytes);
+	return container_held(c) > bytes ? -EAGAIN : 0;
+}
+
+int weir_container_set(struct weir_container *c, enum weir_value value, uint64_t bytes)
+{
+	switch (value) {
+	case WEIR_MAX:
+		if (!c->parent && (bytes < WEIR_LIMIT_MIN || bytes > INT64_MAX))
+			return -EINVAL;
+		return limit_store(&c->max, c, bytes);
+	case WEIR_HIGH:
+		return limit_store(&c->high, c, bytes);
+	case WEIR_LOW:
+		store_relaxed(&c->low, bytes);
+		return 0;
+	case WEIR_SWAP_MAX:
+		store_relaxed(&c->swap_max, bytes);
+		return 0;
+	case WEIR_PEAK:
+		lock_acquire(&c->tree->lock);
+		store_relaxed(&c->peak, load_relaxed(&c->charged));
+		lock_release(&c->tree->lock);
+		return 0;
+	case WEIR_CURRENT:
+	case WEIR_SWAP_CURRENT:
+	case WEIR_VALUES:
+		break;
+	}
+	return -EINVAL;
+}
+
+int weir_container_set_text(struct weir_container *c, const char *value, const char *text)
+{
+	static const char *const names[WEIR_VALUES] = {
+		[WEIR_CURRENT] = "current",   [WEIR_PEAK] = "peak",
+		[WEIR_MAX] = "max",	      [WEIR_HIGH] = "high",
+		[WEIR_LOW] = "low",	      [WEIR_SWAP_CURRENT] = "swap.current",
+		[WEIR_SWAP_MAX] = "swap.max",
+	};
+	uint64_t bytes = WEIR_NO_LIMIT;
+
+	for (unsigned i = 0; i < WEIR_VALUES; i++) {
+		int err = 0;
+
+		if (strcmp(names[i], value) != 0)
+			continue;
+		if (strcmp(text, "max") != 0)
+			err = size_parse(text, 0, &bytes);
+		return err ? err : weir_container_set(c, (enum weir_value)i, bytes);
+	}
+	return -ENOENT;
+}
+
+void weir_container_on_oom(struct weir_container *c, weir_oom_fn fn, void *data)
+{
+	c->oom_data = data;
+	/* Pairs with the acquire in charge.c. */
+	store_release(&c->oom, fn);
+}
+
+/* --- events, counts, stat, pressure --- */
+
+void container_event(struct weir_container *container, enum container_event event)
+{
+	add_relaxed(&container->local[event], 1);
+	for (struct weir_container *c = container; c; c = c->parent)
+		add_relaxed(&c->all[event], 1);
+}
+
+void container_count(struct weir_container *container, enum container_count count, uint64_t n)
+{
+	for (struct weir_container *c = container; c; c = c->parent)
+		add_relaxed(&c->count[count], n);
+}
+
+void weir_container_events(struct weir_container *c, int local, struct weir_events *events)
+{
+	const _Atomic uint64_t *n = local ? c->local : c->all;
+
+	*events = (struct weir_events){
+		.low = load_relaxed(&n[EVENT_LOW]),
+		.high = load_relaxed(&n[EVENT_HIGH]),
+		.max = load_relaxed(&n[EVENT_MAX]),
+		.oom = load_relaxed(&n[EVENT_OOM]),
+		.swap_max = load_relaxed(&n[EVENT_SWAP_MAX]),
+		.swap_fail = load_relaxed(&n[EVENT_SWAP_FAIL]),
+	};
+}
+
+int weir_container_stat(struct weir_container *c, struct weir_container_stat *out)
+{
+	const struct control_ops *ops = &c->tree->ops;
+	struct weir_container_stat s = {
+		.size = MIN(out->size, sizeof(s)),
+		.anon = container_usage(c, CHARGE_RESIDENT),
+		.file = container_usage(c, CHARGE_FILE),
+		.compressed = container_usage(c, CHARGE_COMPRESSED),
+		.soft_faults = load_relaxed(&c->count[COUNT_SOFT]),
+		.major_faults = load_relaxed(&c->count[COUNT_MAJOR]),
+		.refaults = load_relaxed(&c->count[COUNT_REFAULTS]),
+		.scanned = load_relaxed(&c->count[COUNT_SCANNED]),
+		.stolen = load_relaxed(&c->count[COUNT_STOLEN]),
+		.charge_failures = load_relaxed(&c->count[COUNT_FAILURES]),
+	};
+
+	if (out->size < sizeof(out->size))
+		return -EINVAL;
+	if (ops->stat)
+		ops->stat(ops->data, c, &s);
+	memcpy(out, &s, s.size);
+	return 0;
+}
+
+void container_stall_begin(struct weir_container *container, int tid, uint64_t now)
+{
+	for (struct weir_container *c = container; c; c = c->parent)
+		pressure_begin(&c->pressure, tid, now);
+}
+
+void container_stall_end(struct weir_container *container, uint64_t now)
+{
+	for (struct weir_container *c = container; c; c = c->parent)
+		pressure_end(&c->pressure, now);
+}
+
+void weir_container_pressure(struct weir_container *c, struct weir_pressure *out)
+{
+	uint64_t total[PRESSURE_KINDS];
+	uint32_t avg10[PRESSURE_KINDS];
+
+	pressure_read(&c->pressure, now_ns(), total, avg10);
+	*out = (struct weir_pressure){
+		.some_us = total[PRESSURE_SOME] / 1000,
+		.full_us = total[PRESSURE_FULL] / 1000,
+		.some_avg10 = (unsigned)((uint64_t)avg10[PRESSURE_SOME] * 10000 / PRESSURE_ONE),
+		.full_avg10 = (unsigned)((uint64_t)avg10[PRESSURE_FULL] * 10000 / PRESSURE_ONE),
+	};
+}
+
+int weir_pressure_print(const struct weir_pressure *p, char *text, size_t room)
+{
+	return snprintf(text, room,
+			"some avg10=%u.%02u total=%llu\nfull avg10=%u.%02u total=%llu\n",
+			p->some_avg10 / 100, p->some_avg10 % 100, (unsigned long long)p->some_us,
+			p->full_avg10 / 100, p->full_avg10 % 100, (unsigned long long)p->full_us);
+}
+
+/* --- for reclaim --- */
+
+uint64_t container_own_usage(const struct weir_container *c, enum charge_kind kind)
+{
+	int64_t own = load_relaxed(&c->usage[kind]);
+
+	for (const struct weir_container *child = c->child; child; child = child->next)
+		own -= load_relaxed(&child->usage[kind]);
+	return positive(own);
+}
+
+uint64_t container_own_charged(const struct weir_container *c)
+{
+	int64_t own = load_relaxed(&c->charged);
+
+	for (const struct weir_container *child = c->child; child; child = child->next)
+		own -= load_relaxed(&child->charged);
+	return positive(own);
+}
+
+/* What a child uses of its low. */
+static uint64_t low_used(const struct weir_container *c)
+{
+	return MIN(container_charged(c), load_relaxed(&c->low));
+}
+
+void container_protect(struct weir_container *target)
+{
+	target->elow = WEIR_NO_LIMIT;
+	target->safe = false;
+	for (struct weir_container *p = target; p; p = container_next(target, p)) {
+		uint64_t sum = 0;
+
+		for (struct weir_container *c = p->child; c; c = c->next)
+			sum += low_used(c);
+		for (struct weir_container *c = p->child; c; c = c->next) {
+			c->elow = load_relaxed(&c->low);
+			/* More is asked for than the parent has: each gets its share of that. */
+			if (p->elow != WEIR_NO_LIMIT && sum > p->elow)
+				c->elow =
+					(uint64_t)((unsigned __int128)p->elow * low_used(c) / sum);
+			else if (p->elow != WEIR_NO_LIMIT)
+				c->elow = MIN(c->elow, p->elow);
+			c->safe = p->safe || container_charged(c) <= c->elow;
+		}
+	}
+}
+
+struct weir_container *container_pressed(struct weir_container *container)
+{
+	struct weir_container *c = container;
+
+	while (c && !container_above_mark(c))
+		c = c->parent;
+	return c;
+}
+
+void container_throttle(struct weir_container *container)
+{
+	const struct control_ops *ops = &container->tree->ops;
+
+	for (struct weir_container *c = container; c; c = c->parent) {
+		if (likely(container_charged(c) <= load_relaxed(&c->high)))
+			continue;
+		container_event(c, EVENT_HIGH);
+		if (ops->throttle)
+			ops->throttle(ops->data, c);
+	}
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "control/stock.h"
 #include "os/thread.h"
 
 /* Initial-exec: no first use that would allocate. */
@@ -103,6 +104,8 @@ static void *handler_main(void *data)
 	struct uffd_fault fault[1];
 
 	self_pager = h->pager;
+	/* Without a stock charges work too, and cost more. */
+	(void)stock_open();
 	for (;;) {
 		uint64_t began;
 		int n;
@@ -123,6 +126,9 @@ static void *handler_main(void *data)
 		/* Pairs with the fence in service_quiesce. */
 		add_acq_rel(&h->serving, 1);
 		began = now_ns();
+		h->pager->tid = fault[0].tid;
+		h->pager->began_ns = began;
+		h->pager->container = NULL;
 		readers_set(s, placement_fault(&s->placement, fault[0].tid, &h->cpu));
 		serve(h, &fault[0]);
 		hist_add(&s->served_ns, now_ns() - began);
@@ -131,6 +137,7 @@ static void *handler_main(void *data)
 		if (h->reading && load_relaxed(&s->readers) > load_relaxed(&s->readers_wanted))
 			place_leave(h);
 	}
+	stock_close();
 	return NULL;
 }
 

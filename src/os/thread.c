@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/close_range.h>
+#include <linux/membarrier.h>
 #include <linux/rseq.h>
 #include <signal.h>
 #include <string.h>
@@ -166,4 +167,16 @@ const volatile uint32_t *thread_cpu_word(void)
 		return NULL;
 	return (const volatile uint32_t *)((char *)__builtin_thread_pointer() + __rseq_offset +
 					   offsetof(struct rseq, cpu_id));
+}
+
+int thread_barrier_register(void)
+{
+	return syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0u, 0) ? -errno
+											 : 0;
+}
+
+void thread_barrier(void)
+{
+	if (syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0u, 0))
+		panic("membarrier, registered for, fails: %s", errno_name(errno));
 }

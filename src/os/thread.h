@@ -33,6 +33,10 @@ void thread_log_to_program(int pidfd);
  */
 void thread_signals_block(sigset_t *before);
 void thread_signals_restore(const sigset_t *before);
+/* membarrier(2), private expedited: when it returns, every running thread of the process has passed a full barrier.
+ * Register once before; -ENOSYS, -EPERM: not to be had here. */
+int thread_barrier_register(void);
+void thread_barrier(void);
 
 int thread_id(void);
 unsigned thread_cpu_count(void); /* those that this process may use */

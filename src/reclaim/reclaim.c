@@ -7,20 +7,21 @@
 
 #include "base/log.h"
 
-enum job_state { IDLE, FILLING, OPEN, DROPPING };
 enum { WINDOW = 64, WRITE_GAP = 4096, TICK_NS = 50000000, FUTILE_NS = 20000000 };
 
 /* --- the clock --- */
 
-bool clock_step(struct vm *vm, struct clock_hand *hand, struct region **out, uint32_t *first,
-		uint32_t *count, unsigned *laps)
+bool clock_step(struct vm *vm, const struct tenancy *whose, struct clock_hand *hand,
+		struct window *out, unsigned *laps)
 {
 	uint32_t regions = load_relaxed(&vm->regions), skipped = 0;
 
 	while (skipped <= regions) {
 		struct region *region =
 			hand->region < regions ? load_acquire(&vm->region[hand->region]) : NULL;
-		uint32_t top = region ? load_relaxed(&region->top) : 0;
+		uint32_t mask =
+			region ? owners_mask(&region->owners, whose->container, whose->below) : 0;
+		uint32_t top = mask ? load_relaxed(&region->top) : 0;
 
 		if (hand->page >= top) {
 			hand->page = 0;
@@ -37,9 +38,8 @@ bool clock_step(struct vm *vm, struct clock_hand *hand, struct region **out, uin
 				ALIGN_DOWN(hand->page, 1u << CHUNK_SHIFT) + (1u << CHUNK_SHIFT);
 			continue;
 		}
-		*out = region;
-		*first = hand->page;
-		*count = MIN((uint32_t)WINDOW, top - hand->page);
+		*out = (struct window){region, hand->page, MIN((uint32_t)WINDOW, top - hand->page),
+				       mask};
 		hand->page += WINDOW;
 		return true;
 	}
@@ -47,20 +47,20 @@ bool clock_step(struct vm *vm, struct clock_hand *hand, struct region **out, uin
 }
 
 /* Batches small enough that a tiny limit is not emptied by one job. */
-static unsigned batch_size(struct reclaim *r)
+unsigned job_size(const struct weir_container *container)
 {
-	uint64_t pages = load_relaxed(&r->vm->container->max) >> PAGE_SHIFT;
+	uint64_t pages = load_relaxed(&container->limit) >> PAGE_SHIFT;
 
 	return (unsigned)MAX(MIN(pages / 32, (uint64_t)JOB_MAX), 8u);
 }
 
 /* Looks at one page as the clock's hand passes. True: it is a victim (and CLEANING if it was dirty). */
-static bool clock_visit(page_word_t *word)
+static bool clock_visit(page_word_t *word, uint32_t owners)
 {
 	uint64_t w = load_relaxed(word);
 
 	for (;;) {
-		if ((w & WORD_BUSY) || !word_resident(w))
+		if ((w & WORD_BUSY) || !word_resident(w) || !(owners >> word_owner(w) & 1))
 			return false;
 		/* Of this job, or left over from an earlier one that met it busy. */
 		if (word_state(w) == PAGE_CLEANING)
@@ -88,26 +88,30 @@ static bool chosen(const struct reclaim *r, unsigned found, const struct region 
 	return false;
 }
 
-static unsigned clock_scan(struct reclaim *r, unsigned want)
+static unsigned clock_scan(struct reclaim *r, struct weir_container *container, unsigned want)
 {
-	struct region *region;
-	uint32_t first, count;
-	unsigned found = 0, laps = 0, resident = 0;
+	const struct tenancy whose = {container, false};
+	struct clock_hand *hand = &tenant_of(container)->hand;
+	struct window at;
+	unsigned found = 0, laps = 0, resident = 0, scanned = 0;
 
 	/* A credit of 15 takes 15 laps to wear off; where a lap and a bit see nobody, more laps will not either. */
 	while (found < want && laps <= CREDIT_MAX + 1 && (laps < 2 || resident) &&
-	       clock_step(r->vm, &r->hand, &region, &first, &count, &laps)) {
-		for (uint32_t page = first; page < first + count && found < want; page++) {
-			page_word_t *word = &region->word[page];
+	       clock_step(r->vm, &whose, hand, &at, &laps)) {
+		for (uint32_t page = at.first; page < at.first + at.count && found < want; page++) {
+			page_word_t *word = &at.region->word[page];
 
 			resident += word_resident(load_relaxed(word));
-			if (clock_visit(word) && !(laps && chosen(r, found, region, page)))
-				r->victim[found++] = (struct victim){region, page};
+			scanned++;
+			if (clock_visit(word, at.owners) &&
+			    !(laps && chosen(r, found, at.region, page)))
+				r->victim[found++] = (struct victim){at.region, page};
 		}
 		/* The batch is full inside the window: go on from there next time. */
 		if (found == want)
-			r->hand.page = r->victim[found - 1].page + 1;
+			hand->page = r->victim[found - 1].page + 1;
 	}
+	container_count(container, COUNT_SCANNED, scanned);
 	return found;
 }
 
@@ -168,14 +172,14 @@ static void job_abandon(struct reclaim *r, unsigned count)
 }
 
 /* The last write failed, and it is not yet time for the next. */
-static bool store_failing(struct reclaim *r)
+bool store_failing(struct reclaim *r)
 {
 	uint64_t retry = load_relaxed(&r->retry_ns);
 
 	return retry && now_ns() < retry;
 }
 
-static bool futile(struct reclaim *r)
+bool reclaim_futile(struct reclaim *r)
 {
 	uint64_t until = load_relaxed(&r->futile_until_ns);
 
@@ -183,17 +187,18 @@ static bool futile(struct reclaim *r)
 }
 
 /* IDLE to OPEN, by whoever gets there first. False: another thread has the job, or there is nothing to do. */
-static bool job_fill(struct reclaim *r, unsigned want)
+bool job_fill(struct reclaim *r, struct weir_container *container)
 {
 	uint32_t idle = IDLE;
 	unsigned count;
 
 	/* Pairs with the release that ends the job before. */
-	if (load_relaxed(&r->vm->hold) || futile(r) || !cas_acquire(&r->state, &idle, FILLING))
+	if (load_relaxed(&r->vm->hold) || reclaim_futile(r) ||
+	    !cas_acquire(&r->state, &idle, FILLING))
 		return false;
 	/* A fork that holds now waits for IDLE (reclaim_hold_for_fork): look again behind its fence. */
 	fence_seq_cst();
-	count = load_relaxed(&r->vm->hold) ? 0 : clock_scan(r, want);
+	count = load_relaxed(&r->vm->hold) ? 0 : clock_scan(r, container, job_size(container));
 	if (count) {
 		int err = protect_victims(r, count);
 
@@ -238,7 +243,8 @@ static int job_claim(struct reclaim *r, uint64_t *ticket)
 }
 
 /* The copy of a page: its kind and location, or COPY_NONE when there is no room for it. */
-static uint64_t copy_make(struct reclaim *r, struct pager *self, page_no_t number, const void *src)
+static uint64_t copy_make(struct reclaim *r, struct pager *self, struct weir_container *container,
+			  page_no_t number, const void *src)
 {
 	struct vm *vm = r->vm;
 	uint32_t location;
@@ -254,6 +260,8 @@ static uint64_t copy_make(struct reclaim *r, struct pager *self, page_no_t numbe
 		return 0;
 	if (compressed_put(vm->memory, self->packer.out, size, &location))
 		return 0;
+	/* By force: a copy is made to free a page, and must not need room itself. */
+	container_force(container, CHARGE_COMPRESSED, compressed_room(vm->memory, location));
 	add_relaxed(&vm->count.packed_in, PAGE_SIZE);
 	add_relaxed(&vm->count.packed_out, size);
 	return word_copy(COPY_MEMORY, location);
@@ -270,7 +278,7 @@ static void job_clean(struct reclaim *r, struct pager *self, const struct victim
 			return;
 	} while (!page_lock(word, &w));
 	tsan_acquire(page_address(v->region, v->page));
-	copy = copy_make(r, self, page_number(v->region, v->page),
+	copy = copy_make(r, self, page_owner(v->region, w), page_number(v->region, v->page),
 			 page_address(v->region, v->page));
 	if (copy)
 		w = word_history(w) | PAGE_CLEAN | copy;
@@ -320,9 +328,10 @@ static unsigned job_drop(struct reclaim *r, unsigned count)
 	uint64_t w[JOB_MAX];
 	struct vm *vm = r->vm;
 	unsigned n = drop_lock(r, count, list, w);
-	uint64_t stamp = (uint64_t)vm_clock(vm) << STAMP_SHIFT;
 	int err = n ? mem_drop(&vm->dropper, runs, drop_runs(list, n, runs)) : 0;
 	unsigned dropped = 0;
+	struct dues dues = {0};
+	uint64_t stamp = 0;
 
 	if (err)
 		log_once("dropping pages failed (%s); they stay in memory", errno_name(err));
@@ -330,22 +339,27 @@ static unsigned job_drop(struct reclaim *r, unsigned count)
 		/* A call that failed (mlock) has dropped some of them, and does not tell which: a word that calls
 		 * such a page clean would make it read as zeroes. Dropping each again tells, page by page. */
 		if (!err || !mem_discard(page_address(list[i]->region, list[i]->page), PAGE_SIZE)) {
+			struct weir_container *owner = page_owner(list[i]->region, w[i]);
+
+			/* One time for all that leave together. */
+			if (owner != dues.container)
+				stamp = (uint64_t)vm_clock(owner) << STAMP_SHIFT;
 			w[i] = word_history(w[i]) | word_copy_of(w[i]) | (w[i] & WORD_WRITEBACK) |
 			       PAGE_ABSENT | stamp;
+			dues_add(&dues, owner);
+			add_relaxed(&tenant_of(owner)->evictions, 1);
+			container_count(owner, COUNT_STOLEN, 1);
 			dropped++;
 		}
 		page_unlock(vm, list[i]->region, list[i]->page, w[i], true);
 	}
-	if (!dropped)
-		return 0;
-	container_uncharge(vm->container, CHARGE_RESIDENT, (uint64_t)dropped << PAGE_SHIFT);
-	add_relaxed(&vm->evictions, dropped);
+	dues_settle(&dues);
 	add_relaxed(&vm->count.moved_out, dropped);
 	return dropped;
 }
 
 /* Works on at most `most` items of the job that is open; drops when it did the last one. Returns items done. */
-static unsigned job_work(struct reclaim *r, struct pager *self, unsigned most, unsigned *dropped)
+unsigned job_work(struct reclaim *r, struct pager *self, unsigned most, unsigned *dropped)
 {
 	unsigned worked = 0;
 
@@ -361,7 +375,7 @@ static unsigned job_work(struct reclaim *r, struct pager *self, unsigned most, u
 		if (add_acq_rel(&r->done, 1) + 1 == ticket_items(ticket)) {
 			store_relaxed(&r->state, DROPPING);
 			*dropped += job_drop(r, ticket_items(ticket));
-			if (store_failing(r) && container_above_max(r->vm->container))
+			if (store_failing(r) && container_above_max(r->vm->root))
 				store_relaxed(&r->futile_until_ns, now_ns() + FUTILE_NS);
 			/* Pairs with the acquire in job_fill. */
 			store_release(&r->state, IDLE);
@@ -371,93 +385,14 @@ static unsigned job_work(struct reclaim *r, struct pager *self, unsigned most, u
 	return worked;
 }
 
-enum { FREE_FRAMES = 512 };
-#define SLACK_ALLOWED MIB(6)
-
-uint64_t reclaim_slack(struct reclaim *r)
-{
-	struct compressed *memory = r->vm->memory;
-	uint64_t unused = compressed_slack(memory) +
-			  (weir_pool_backed_frames(memory->pool, WEIR_ZONE_LOW) << PAGE_SHIFT);
-
-	return unused > SLACK_ALLOWED ? unused - SLACK_ALLOWED : 0;
-}
-
-static bool reclaim_over_share(struct reclaim *r)
-{
-	return container_usage(r->vm->container, CHARGE_COMPRESSED) >
-	       load_relaxed(&r->vm->memory_share);
-}
-
-/* --- the fault path --- */
-
-void reclaim_after_fault(struct reclaim *r, struct pager *self)
-{
-	struct container *c = r->vm->container;
-	unsigned dropped = 0;
-
-	if (likely(!container_above_high(c)))
-		return;
-	/* While the background thread sleeps, protecting from here costs no shootdown. */
-	if (load_relaxed(&r->state) == IDLE)
-		(void)job_fill(r, batch_size(r));
-	vm_attention(r->vm);
-	if (container_held(c) > (load_relaxed(&c->high) + load_relaxed(&c->max)) / 2)
-		(void)job_work(r, self, 2, &dropped);
-}
-
-/* Gives memory of free frames back where there is too much of it. False: nothing was given. */
-static bool trim(struct reclaim *r)
-{
-	struct weir_pool *pool = r->vm->memory->pool;
-
-	return weir_pool_backed_frames(pool, WEIR_ZONE_LOW) > FREE_FRAMES &&
-	       weir_pool_trim(pool, FREE_FRAMES / 2) > 0;
-}
-
-static bool fits(struct container *c, uint64_t bytes)
-{
-	return container_held(c) + bytes <= load_relaxed(&c->max);
-}
-
-bool reclaim_make_room(struct reclaim *r, struct pager *self, uint64_t bytes)
-{
-	enum { PATIENCE = 4096 };
-	struct container *c = r->vm->container;
-	unsigned dropped = 0, idle = 0;
-
-	for (unsigned i = 0; i < PATIENCE && !fits(c, bytes); i++) {
-		if (load_relaxed(&r->vm->hold) || futile(r))
-			return false;
-		if (trim(r))
-			continue;
-		/* Copies hold nearly everything: what helps is writing them out, which the background does. */
-		if (container_usage(c, CHARGE_RESIDENT) < load_relaxed(&c->max) / 16 &&
-		    reclaim_over_share(r) && !store_failing(r)) {
-			vm_attention(r->vm);
-			sched_yield();
-			continue;
-		}
-		if (job_work(r, self, 4, &dropped))
-			continue;
-		if (job_fill(r, batch_size(r))) {
-			vm_attention(r->vm);
-			continue;
-		}
-		/* Nothing resident is left to choose: what presses is the copies, and they go to the file in
-		 * the background. */
-		if (load_relaxed(&r->state) == IDLE && ++idle > 2)
-			break;
-		sched_yield();
-	}
-	return fits(c, bytes);
-}
-
 unsigned reclaim_once(struct reclaim *r, struct pager *self)
 {
 	unsigned dropped = 0;
 
-	(void)job_fill(r, batch_size(r));
+	struct weir_container *container = reclaim_choose(r, r->vm->root, CHOOSE_ANY);
+
+	if (container)
+		(void)job_fill(r, container);
 	while (job_work(r, self, JOB_MAX, &dropped))
 		;
 	return dropped;
@@ -534,16 +469,6 @@ void reclaim_release_fork(struct reclaim *r)
 
 /* --- the background thread --- */
 
-/* Frames without use go back to the system; sparse spans are emptied when they hold too much. */
-static void slack_reduce(struct reclaim *r)
-{
-	struct compressed *memory = r->vm->memory;
-
-	if (compressed_slack(memory) > SLACK_ALLOWED / 2)
-		(void)compressed_compact(memory, SLACK_ALLOWED / 4, relocate_object, r);
-	(void)trim(r);
-}
-
 /* A thread without the descriptor has freed a page that a fault was parked on. Waking too many is harmless. */
 static void wake_parked(struct vm *vm)
 {
@@ -565,8 +490,8 @@ static bool work_to_do(struct reclaim *r)
 		return true;
 	if (load_relaxed(&r->vm->hold))
 		return false;
-	return load_relaxed(&r->state) == OPEN || container_above_high(r->vm->container) ||
-	       follow_short(r) || (reclaim_over_share(r) && !store_failing(r));
+	return load_relaxed(&r->state) == OPEN || reclaim_wanted(r) || follow_short(r) ||
+	       (!store_failing(r) && reclaim_over_share(r));
 }
 
 /* idle: the last turn achieved nothing although there was work (everything busy, a full disk): wait a little then. */
@@ -586,17 +511,19 @@ static void sleep_until_needed(struct reclaim *r, bool idle)
 static bool background_turn(struct reclaim *r)
 {
 	unsigned dropped = 0, worked;
+	struct weir_container *container;
 
 	if (errand_run(r))
 		return true;
 	if (load_relaxed(&r->vm->hold))
 		return false;
 	follow_grow(r);
-	if (container_above_high(r->vm->container) && load_relaxed(&r->state) == IDLE)
-		(void)job_fill(r, batch_size(r));
+	container = load_relaxed(&r->state) == IDLE ? reclaim_wanted(r) : NULL;
+	if (container)
+		(void)job_fill(r, container);
 	worked = job_work(r, r->pager, JOB_MAX, &dropped);
 	slack_reduce(r);
-	if (reclaim_over_share(r) && !store_failing(r))
+	if (!store_failing(r) && reclaim_over_share(r))
 		worked += writeback_once(r) > 0;
 	return worked;
 }
@@ -632,7 +559,6 @@ int reclaim_init(struct reclaim *r, struct vm *vm, struct pager *pager)
 	memset(r, 0, sizeof(*r));
 	r->vm = vm;
 	r->pager = pager;
-	r->writeback_age = 256; /* to begin with: half a limit's worth of evictions */
 	lock_init(&r->errand_lock, RANK_ERRAND, "errand");
 	waitq_init(&r->errand_done);
 	compressed_relocate_set(vm->memory, relocate_object, r);

@@ -41,8 +41,16 @@ struct victim {
 	uint32_t page;
 };
 
-struct clock_hand {
-	uint32_t region, page;
+/* Whose pages the clock steps over: a container's own, or also those of all below it. */
+struct tenancy {
+	const struct weir_container *container;
+	bool below;
+};
+
+/* Where it stands. A page is meant where owners has the bit of its owner. */
+struct window {
+	struct region *region;
+	uint32_t first, count, owners;
 };
 
 enum { FOLLOW_FREE_LOW = 1024 }; /* frames: below this a block comes online */
@@ -62,21 +70,24 @@ struct errand {
 	int result;
 };
 
+enum job_state { IDLE, FILLING, OPEN, DROPPING };
+
 struct reclaim {
 	struct vm *vm;			  /* (C) */
 	_Atomic uint32_t state;		  /* (A) IDLE, FILLING, OPEN, DROPPING */
 	_Atomic uint64_t ticket;	  /* (A) job << 32 | items << 16 | next */
 	_Atomic uint32_t done;		  /* (A) items of the current job */
 	uint32_t job;			  /* (F) */
-	struct clock_hand hand;		  /* (F) */
 	struct victim victim[JOB_MAX];	  /* (F) (O) */
 	struct clock_hand writeback_hand; /* (T) */
-	unsigned writeback_age;	 /* (T) of the eviction clock: younger pages stay in memory */
-	struct file_batch batch; /* (T) */
-	struct pager *pager;	 /* (T) */
+	struct file_batch batch;	  /* (T) */
+	struct weir_container
+		*payer[FILE_BATCH]; /* (T) whose swap each page of the batch is charged to */
+	struct pager *pager;	    /* (T) */
 	_Atomic uint64_t
 		retry_ns; /* (A) after a failed write: not before; written by the background thread */
 	unsigned retry_step_ns; /* (T) */
+	_Atomic uint32_t turn;	/* (A) which of the containers that want something is first */
 	/* Nothing can be written and a job has not got below the limit: no other job before this. (A) */
 	_Atomic uint64_t futile_until_ns;
 	struct follow follow;
@@ -95,10 +106,16 @@ void reclaim_destroy(struct reclaim *reclaim);
 void reclaim_run(struct reclaim *reclaim);
 void reclaim_stop(struct reclaim *reclaim);
 
-/* For the fault path, after a load: starts a job above `high`, helps with it near `max`. Cheap below `high`. */
+/* For the fault path, after a load: starts a job above the mark, helps with it near `max`. Cheap below the mark. */
 void reclaim_after_fault(struct reclaim *reclaim, struct pager *self);
-/* Makes room for bytes; the container's make_room. False: nothing can be freed now. */
-bool reclaim_make_room(struct reclaim *reclaim, struct pager *self, uint64_t bytes);
+/* Makes room for bytes below level; control's make_room. */
+enum room reclaim_make_room(struct reclaim *reclaim, struct pager *self,
+			    struct weir_container *level, uint64_t bytes);
+/* A level is above its high: works for it, a job at the most; control's throttle. */
+void reclaim_throttle(struct reclaim *reclaim, struct pager *self, struct weir_container *level);
+/* Until a container and those below it hold bytes less, or nothing helps. Returns what they hold less. On the background
+ * thread. */
+uint64_t reclaim_give(struct reclaim *reclaim, struct weir_container *container, uint64_t bytes);
 /* Bytes that the store and the pool hold without use, beyond what is allowed; the container's slack. */
 uint64_t reclaim_slack(struct reclaim *reclaim);
 /* One whole job by the calling thread: choose, clean, drop. Returns pages dropped. For tests and proactive use. */
@@ -125,7 +142,32 @@ int writeback_once(struct reclaim *reclaim);
 void relocate_object(void *data, page_no_t page, slot_t slot);
 
 /* Steps a clock's hand over windows of populated pages. False: no page is populated. *laps counts wrap-arounds. */
-bool clock_step(struct vm *vm, struct clock_hand *hand, struct region **region, uint32_t *first,
-		uint32_t *count, unsigned *laps);
+bool clock_step(struct vm *vm, const struct tenancy *whose, struct clock_hand *hand,
+		struct window *window, unsigned *laps);
+
+/* --- between reclaim.c, the job, and demand.c, who wants one and from whom --- */
+
+/* Pages of one job of a container: few where the limit is tiny, which a job must not empty. */
+unsigned job_size(const struct weir_container *container);
+/* IDLE to OPEN, by whoever gets there first. False: another thread has the job, or there is nothing to do. */
+bool job_fill(struct reclaim *reclaim, struct weir_container *container);
+/* Works on at most `most` items of the job that is open; drops when it did the last one. Returns items done. */
+unsigned job_work(struct reclaim *reclaim, struct pager *self, unsigned most, unsigned *dropped);
+/* The last write failed, and it is not yet time for the next. */
+bool store_failing(struct reclaim *reclaim);
+/* Nothing can be written, and a job has not got below the limit lately. */
+bool reclaim_futile(struct reclaim *reclaim);
+
+enum choose { CHOOSE_UNSAFE, /* only where more is used than low protects */ CHOOSE_ANY };
+/* The container at or below target to take pages from: of those that have any, the one with most beyond its effective
+ * low. NULL: none. */
+struct weir_container *reclaim_choose(struct reclaim *reclaim, struct weir_container *target,
+				      enum choose choose);
+/* The container to take pages from in the background, NULL: nobody is above its mark. */
+struct weir_container *reclaim_wanted(struct reclaim *reclaim);
+/* A container whose compressed pages, and those below it, are more than their share, and may go to the file. */
+struct weir_container *reclaim_over_share(struct reclaim *reclaim);
+/* Frames without use go back to the system; sparse spans are emptied when they hold too much. */
+void slack_reduce(struct reclaim *reclaim);
 
 #endif

@@ -30,6 +30,8 @@ static bool header_right(const struct vm *vm, const struct object *obj, page_no_
 static bool batch_add(struct reclaim *r, struct region *region, uint32_t page, uint64_t w)
 {
 	const struct object *obj;
+	struct weir_container *owner;
+	size_t bytes;
 	bool added;
 
 	if (!page_lock(&region->word[page], &w))
@@ -40,7 +42,16 @@ static bool batch_add(struct reclaim *r, struct region *region, uint32_t page, u
 		page_unlock(r->vm, region, page, w, true);
 		return true;
 	}
+	owner = page_owner(region, w);
+	bytes = ALIGN_UP(object_size(obj), (size_t)r->vm->file->file.unit);
+	if (!container_swap_try(owner, bytes)) {
+		page_unlock(r->vm, region, page, w, true);
+		return true;
+	}
+	r->payer[r->batch.count % FILE_BATCH] = owner;
 	added = file_batch_add(r->vm->file, &r->batch, obj, (uint64_t)(uintptr_t)region);
+	if (!added)
+		container_swap_uncharge(owner, bytes);
 	page_unlock(r->vm, region, page, added ? w | WORD_WRITEBACK : w, true);
 	return added;
 }
@@ -51,26 +62,27 @@ static bool wanted(uint64_t w)
 	       (word_state(w) == PAGE_ABSENT || word_state(w) == PAGE_CLEAN);
 }
 
-/* Gathers pages that have been away for at least `age` of the eviction clock. One lap at the most. Returns how many could
- * have been, were they old enough. */
-static unsigned batch_gather(struct reclaim *r, unsigned age)
+/* Gathers pages of the target that have been away for at least `age` of the eviction clock. One lap at the most. Returns
+ * how many could have been, were they old enough. */
+static unsigned batch_gather(struct reclaim *r, const struct weir_container *target, unsigned age)
 {
-	struct vm *vm = r->vm;
-	struct region *region;
-	uint32_t first, count;
-	unsigned laps = 0, now = vm_clock(vm), candidates = 0;
+	const struct tenancy whose = {target, true};
+	struct window at;
+	unsigned laps = 0, candidates = 0;
 
 	while (r->batch.count < FILE_BATCH && laps < 2 &&
-	       clock_step(vm, &r->writeback_hand, &region, &first, &count, &laps)) {
-		for (uint32_t page = first; page < first + count; page++) {
-			uint64_t w = load_relaxed(&region->word[page]);
+	       clock_step(r->vm, &whose, &r->writeback_hand, &at, &laps)) {
+		for (uint32_t page = at.first; page < at.first + at.count; page++) {
+			uint64_t w = load_relaxed(&at.region->word[page]);
 
-			if (!wanted(w) || (w & WORD_WRITEBACK) || word_state(w) == PAGE_CLEAN)
+			if (!wanted(w) || (w & WORD_WRITEBACK) || word_state(w) == PAGE_CLEAN ||
+			    !(at.owners >> word_owner(w) & 1))
 				continue;
 			candidates++;
-			if (((now - word_stamp(w)) & STAMP_MASK) < age)
+			if (age && ((vm_clock(page_owner(at.region, w)) - word_stamp(w)) &
+				    STAMP_MASK) < age)
 				continue;
-			if (!batch_add(r, region, page, w)) {
+			if (!batch_add(r, at.region, page, w)) {
 				r->writeback_hand.page = page;
 				return candidates;
 			}
@@ -83,19 +95,21 @@ static unsigned batch_gather(struct reclaim *r, unsigned age)
  * The pages longest away, nearly: those older than an age that one in eight reaches. It follows what is found, and so
  * needs no sorting, nor a list. Where even a lap finds few, any page goes while the share is exceeded.
  */
-static void batch_choose(struct reclaim *r)
+static void batch_choose(struct reclaim *r, const struct weir_container *over)
 {
-	unsigned candidates = batch_gather(r, r->writeback_age);
-	unsigned step = MAX(r->writeback_age / 8, 1u);
+	const struct weir_container *target = over ? over : r->vm->root;
+	int *shift = &tenant_of(target)->writeback_shift;
+	unsigned age = (unsigned)(256 + *shift);
+	unsigned candidates = batch_gather(r, target, age);
+	unsigned step = MAX(age / 8, 1u);
 
 	if (r->batch.count * 8 > candidates)
-		r->writeback_age = MIN(r->writeback_age + step, STAMP_MASK / 2u);
+		age = MIN(age + step, STAMP_MASK / 2u);
 	else
-		r->writeback_age -= MIN(step, r->writeback_age);
-	if (r->batch.count < FILE_BATCH / 4 &&
-	    container_usage(r->vm->container, CHARGE_COMPRESSED) >
-		    load_relaxed(&r->vm->memory_share))
-		(void)batch_gather(r, 0);
+		age -= MIN(step, age);
+	*shift = (int)age - 256;
+	if (r->batch.count < FILE_BATCH / 4 && over)
+		(void)batch_gather(r, target, 0);
 }
 
 /* Turns the copy of a page over to the file, if it is still the one that was written. */
@@ -108,7 +122,7 @@ static bool copy_turn_over(struct vm *vm, struct region *region, uint32_t page, 
 		page_unlock(vm, region, page, w, true);
 		return false;
 	}
-	compressed_free(vm->memory, word_location(w));
+	page_copy_free(vm, region, w);
 	w &= ~(WORD_WRITEBACK | word_copy(3, UINT32_MAX));
 	page_unlock(vm, region, page, w | word_copy(COPY_FILE, slot), true);
 	return true;
@@ -123,6 +137,8 @@ static void batch_forget(struct reclaim *r)
 		uint64_t w = page_lock_wait(&region->word[page]);
 
 		page_unlock(r->vm, region, page, w & ~WORD_WRITEBACK, true);
+		container_swap_uncharge(r->payer[i], r->batch.size[i]);
+		container_event(r->payer[i], EVENT_SWAP_FAIL);
 	}
 	add_relaxed(&r->vm->count.write_failed, r->batch.count);
 }
@@ -132,7 +148,7 @@ static void copy_give_up(struct vm *vm, struct region *region, uint32_t page, ui
 {
 	if (!page_lock(&region->word[page], &w))
 		return;
-	page_copy_free(vm, w);
+	page_copy_free(vm, region, w);
 	page_unlock(vm, region, page,
 		    word_history(w) | (uint64_t)word_credit(w) << CREDIT_SHIFT | PAGE_DIRTY, true);
 }
@@ -140,17 +156,17 @@ static void copy_give_up(struct vm *vm, struct region *region, uint32_t page, ui
 /* While nothing can be written, copies of pages that are resident anyhow are the only memory to be had. */
 static void copies_give_up(struct reclaim *r)
 {
+	const struct tenancy all = {r->vm->root, true};
 	struct clock_hand hand = {0};
-	struct region *region;
-	uint32_t first, count;
+	struct window at;
 	unsigned laps = 0;
 
-	while (!laps && clock_step(r->vm, &hand, &region, &first, &count, &laps)) {
-		for (uint32_t page = first; page < first + count; page++) {
-			uint64_t w = load_relaxed(&region->word[page]);
+	while (!laps && clock_step(r->vm, &all, &hand, &at, &laps)) {
+		for (uint32_t page = at.first; page < at.first + at.count; page++) {
+			uint64_t w = load_relaxed(&at.region->word[page]);
 
 			if (wanted(w) && word_state(w) == PAGE_CLEAN)
-				copy_give_up(r->vm, region, page, w);
+				copy_give_up(r->vm, at.region, page, w);
 		}
 	}
 }
@@ -171,6 +187,7 @@ static int write_failed(struct reclaim *r, int err)
 int writeback_once(struct reclaim *r)
 {
 	struct vm *vm = r->vm;
+	const struct weir_container *target = reclaim_over_share(r);
 	unsigned written = 0;
 	int err = filestore_open(vm->file);
 
@@ -178,7 +195,7 @@ int writeback_once(struct reclaim *r)
 		return write_failed(r, err);
 	r->batch.count = 0;
 	r->batch.fill = 0;
-	batch_choose(r);
+	batch_choose(r, target);
 	if (!r->batch.count)
 		return 0;
 	err = filestore_write(vm->file, &r->batch);
@@ -191,10 +208,12 @@ int writeback_once(struct reclaim *r)
 		struct region *region = (struct region *)(uintptr_t)r->batch.tag[i];
 		uint32_t page = (uint32_t)(r->batch.page[i] - page_number(region, 0));
 
-		if (copy_turn_over(vm, region, page, r->batch.slot[i]))
+		if (copy_turn_over(vm, region, page, r->batch.slot[i])) {
 			written++;
-		else
-			filestore_free(vm->file, r->batch.slot[i]);
+			continue;
+		}
+		filestore_free(vm->file, r->batch.slot[i]);
+		container_swap_uncharge(r->payer[i], r->batch.size[i]);
 	}
 	add_relaxed(&vm->count.written, written);
 	return (int)r->batch.count;
@@ -218,6 +237,7 @@ void relocate_object(void *data, page_no_t number, slot_t slot)
 	obj = compressed_object(vm->memory, slot);
 	if (header_right(vm, obj, number, w) &&
 	    compressed_put(vm->memory, obj, object_size(obj), &to) == 0) {
+		/* Of the same class: it costs what it did. */
 		compressed_free(vm->memory, slot);
 		w &= ~(WORD_WRITEBACK | word_copy(3, UINT32_MAX));
 		w |= word_copy(COPY_MEMORY, to);

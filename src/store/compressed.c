@@ -59,7 +59,7 @@ static int span_migrate(void *data, weir_pfn_t from, unsigned order, uint64_t pr
 static void span_describe(void *data, weir_pfn_t pfn, uint64_t private_word, char *text,
 			  size_t room);
 
-int compressed_init(struct compressed *store, struct weir_pool *pool, struct container *container)
+int compressed_init(struct compressed *store, struct weir_pool *pool)
 {
 	const struct weir_pool_owner owner = {.size = sizeof(owner),
 					      .name = "compressed store",
@@ -73,7 +73,6 @@ int compressed_init(struct compressed *store, struct weir_pool *pool, struct con
 	store->pool = pool;
 	store->base = weir_pool_base(pool);
 	store->frames = weir_pool_end(pool, WEIR_ZONE_LOW);
-	store->container = container;
 	for (unsigned i = 0; i < CLASSES; i++)
 		class_init(&store->class[i], i);
 	id = weir_pool_owner_add(pool, &owner);
@@ -226,7 +225,6 @@ int compressed_put(struct compressed *store, const void *object, size_t size, sl
 	lock_release(&class->lock);
 	add_relaxed(&store->objects, 1);
 	add_relaxed(&store->class_bytes, class_size(index));
-	container_force(store->container, CHARGE_COMPRESSED, class_size(index));
 	return 0;
 }
 
@@ -261,7 +259,6 @@ void compressed_free(struct compressed *store, slot_t slot)
 	lock_release(&class->lock);
 	sub_relaxed(&store->objects, 1);
 	sub_relaxed(&store->class_bytes, class_size(index));
-	container_uncharge(store->container, CHARGE_COMPRESSED, class_size(index));
 }
 
 struct object *compressed_object(const struct compressed *store, slot_t slot)

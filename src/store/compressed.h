@@ -12,14 +12,12 @@
  * Spans are movable frames of the pool: a block that goes offline has them emptied by the same relocation of objects that
  * compaction does. While a span's pageblock is isolated, nothing new goes into it.
  *
- * Charged to the container: the size class of every object, always by force: a copy is made to free a page, and
- * must not need room itself.
+ * An object costs its size class (compressed_room); who puts it there charges that to the container of its page.
  */
 #ifndef WEIR_STORE_COMPRESSED_H
 #define WEIR_STORE_COMPRESSED_H
 
 #include "base/lock.h"
-#include "control/container.h"
 #include "store/object.h"
 #include "weir/pool.h"
 
@@ -56,25 +54,24 @@ struct size_class {
 typedef void (*relocate_fn)(void *data, page_no_t page, slot_t slot);
 
 struct compressed {
-	struct weir_pool *pool;	     /* (C) */
-	char *base;		     /* (C) of its zone low */
-	weir_pfn_t frames;	     /* (C) of its zone low */
-	unsigned owner;		     /* (C) the pool's id of this store */
-	struct container *container; /* (C) */
-	struct span *span;	     /* (C) table by pfn */
-	relocate_fn relocate;	     /* (C) for the pool, once it is set */
-	void *relocate_data;	     /* (C) */
+	struct weir_pool *pool; /* (C) */
+	char *base;		/* (C) of its zone low */
+	weir_pfn_t frames;	/* (C) of its zone low */
+	unsigned owner;		/* (C) the pool's id of this store */
+	struct span *span;	/* (C) table by pfn */
+	relocate_fn relocate;	/* (C) for the pool, once it is set */
+	void *relocate_data;	/* (C) */
 	struct weir_pool_listener listener;
 	struct size_class class[CLASSES];
 	_Atomic uint64_t objects;     /* (A) */
-	_Atomic uint64_t class_bytes; /* (A) what is charged */
+	_Atomic uint64_t class_bytes; /* (A) what the objects cost */
 	_Atomic uint64_t span_bytes;  /* (A) frames in spans */
 	/* The span that compaction empties, pfn + 1; takes no new objects. Set to 0 under its class's lock when the
 	 * last object is gone and the frames are back in the pool. (A) written under that lock */
 	_Atomic weir_pfn_t draining;
 };
 
-int compressed_init(struct compressed *store, struct weir_pool *pool, struct container *container);
+int compressed_init(struct compressed *store, struct weir_pool *pool);
 void compressed_destroy(struct compressed *store);
 /* Copies the object in. 0, or -ENOMEM: no frames to be had; then the page stays where it is. */
 int compressed_put(struct compressed *store, const void *object, size_t size,
@@ -82,7 +79,7 @@ int compressed_put(struct compressed *store, const void *object, size_t size,
 void compressed_free(struct compressed *store, slot_t slot);
 /* Valid while the caller holds the busy bit of the object's page. */
 struct object *compressed_object(const struct compressed *store, slot_t slot);
-/* How many bytes may be read there. */
+/* How many bytes may be read there: what the object costs. */
 size_t compressed_room(const struct compressed *store, slot_t slot);
 
 /*

@@ -222,6 +222,11 @@ int filestore_write(struct filestore *store, struct file_batch *batch)
 	return 0;
 }
 
+uint64_t filestore_slot_bytes(const struct filestore *store, file_slot_t slot)
+{
+	return (uint64_t)slot_units(slot) * store->file.unit;
+}
+
 void filestore_free(struct filestore *store, file_slot_t slot)
 {
 	units_put(store, slot_unit(slot), slot_units(slot));

@@ -64,6 +64,8 @@ bool file_batch_add(struct filestore *store, struct file_batch *batch, const str
 /* Writes the batch. 0: all of it is in the file. Else -errno (-ENOSPC, -EIO, ...) and nothing is. */
 int filestore_write(struct filestore *store, struct file_batch *batch);
 void filestore_free(struct filestore *store, file_slot_t slot);
+/* Bytes of the file that a slot takes: whole units. */
+uint64_t filestore_slot_bytes(const struct filestore *store, file_slot_t slot);
 /* Reads an object of page into dst; buffer: page aligned, FILE_READ_BYTES. 0; -EBADMSG as object_unpack; errno. */
 enum { FILE_READ_BYTES = 64 * 4096 };
 int filestore_read(struct filestore *store, file_slot_t slot, page_no_t page, void *buffer,

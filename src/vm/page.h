@@ -2,10 +2,10 @@
 /*
  * The page word: where a page of a region is. One 64-bit atomic a page.
  *
- *    63        32 31  30      16 15   12 11    9 8   7 6       5    4     3   2    0
- *   ┌────────────┬────┬──────────┬────────┬───────┬─────┬─────────┬──────┬────┬───────┐
- *   │  location  │ WB │  stamp   │ credit │ grade │kind │rewritten│PARKED│BUSY│ state │
- *   └────────────┴────┴──────────┴────────┴───────┴─────┴─────────┴──────┴────┴───────┘
+ *    63        32 31  30             16 15  12 11    9 8   7 6       5    4     3   2    0
+ *   ┌────────────┬────┬─────────────────┬──────┬───────┬─────┬─────────┬──────┬────┬───────┐
+ *   │  location  │ WB │ stamp or credit │owner │ grade │kind │rewritten│PARKED│BUSY│ state │
+ *   └────────────┴────┴─────────────────┴──────┴───────┴─────┴─────────┴──────┴────┴───────┘
  *
  *   state     below
  *   BUSY      the page lock. Who holds it alone may change the word, but for PARKED; it is never held over anything
@@ -16,7 +16,9 @@
  *   kind      what location is: COPY_NONE, COPY_FILLED (the 32-bit word the page is full of), COPY_MEMORY (a slot of
  *             the compressed store), COPY_FILE (a slot of the file store)
  *   grade     0 to 5: how often the page came back within one limit's worth of evictions
- *   credit    resident pages: how many times the clock passes over
+ *   owner     whose the page is: which of the containers in the region's table (vm/owners.h) its memory and its copy are
+ *             charged to; meaningless in NONE and POISONED, to which nothing is charged
+ *   credit    resident pages: how many times the clock passes over (4 bits)
  *   stamp     absent pages: the eviction clock when it left
  *   WB        the copy in memory is on its way to the file; anything that changes location clears it
  *
@@ -70,12 +72,14 @@ enum {
 	REWRITTEN_SHIFT = 5,
 	KIND_SHIFT = 7,
 	GRADE_SHIFT = 9,
-	CREDIT_SHIFT = 12,
+	OWNER_SHIFT = 12,
 	STAMP_SHIFT = 16,
+	CREDIT_SHIFT = STAMP_SHIFT, /* a page is resident or away */
 	LOCATION_SHIFT = 32,
 	REWRITTEN_MAX = 3,
 	GRADE_MAX = 5,
 	CREDIT_MAX = 15,
+	OWNER_MASK = 15,
 	STAMP_MASK = 0x7fff,
 };
 
@@ -95,9 +99,9 @@ static inline unsigned word_grade(uint64_t w)
 {
 	return w >> GRADE_SHIFT & 7;
 }
-static inline unsigned word_credit(uint64_t w)
+static inline unsigned word_owner(uint64_t w)
 {
-	return w >> CREDIT_SHIFT & 15;
+	return w >> OWNER_SHIFT & OWNER_MASK;
 }
 static inline unsigned word_stamp(uint64_t w)
 {
@@ -113,10 +117,17 @@ static inline bool word_resident(uint64_t w)
 	       word_state(w) == PAGE_CLEANING;
 }
 
-/* What a state keeps of the page's history: rewritten and grade. */
+/* 0 for a page that is away: the bits are its stamp then. */
+static inline unsigned word_credit(uint64_t w)
+{
+	return word_resident(w) ? w >> CREDIT_SHIFT & CREDIT_MAX : 0;
+}
+
+/* What a page keeps from state to state: rewritten, grade and owner. */
 static inline uint64_t word_history(uint64_t w)
 {
-	return w & (3ull << REWRITTEN_SHIFT | 7ull << GRADE_SHIFT);
+	return w & (3ull << REWRITTEN_SHIFT | 7ull << GRADE_SHIFT |
+		    (uint64_t)OWNER_MASK << OWNER_SHIFT);
 }
 static inline uint64_t word_copy(enum copy_kind kind, uint32_t location)
 {

@@ -21,6 +21,8 @@ struct run {
 	uint64_t before[RUN_MAX]; /* words without BUSY */
 	uint64_t after[RUN_MAX];
 	bool writable[RUN_MAX];
+	struct weir_container *container; /* that pays, */
+	unsigned owner;			  /* in this slot of the region's table */
 	uint32_t charged; /* pages charged; what is not installed is uncharged at the end */
 	enum fault_access access;
 	uint32_t target; /* the page that faulted */
@@ -28,9 +30,8 @@ struct run {
 
 /* --- credits --- */
 
-static void credit_note(struct vm *vm, bool quick, bool graded)
+static void credit_note(struct credit_control *c, bool quick, bool graded)
 {
-	struct credit_control *c = &vm->credit;
 	uint32_t loads = add_relaxed(&c->loads, 1) + 1;
 
 	if (quick)
@@ -54,20 +55,22 @@ static void credit_note(struct vm *vm, bool quick, bool graded)
 }
 
 /* Grade and credit of a page that comes back: 1, 2, 4, 8, 15 for quick returns in a row, quartered otherwise. */
-static uint64_t credit_of(struct vm *vm, uint64_t w, bool *quick)
+static uint64_t credit_of(struct vm *vm, struct weir_container *container, uint64_t w, bool *quick)
 {
-	unsigned away = (vm_clock(vm) - word_stamp(w)) & STAMP_MASK;
+	struct credit_control *control = &tenant_of(container)->credit;
+	unsigned away = (vm_clock(container) - word_stamp(w)) & STAMP_MASK;
 	unsigned grade = word_grade(w), credit = 0;
 
 	*quick = away < 512; /* vm_clock counts 512ths of the limit */
-	credit_note(vm, *quick, grade > 0);
+	credit_note(control, *quick, grade > 0);
 	if (*quick) {
 		grade = MIN(grade + 1, (unsigned)GRADE_MAX);
 		add_relaxed(&vm->count.refaults, 1);
+		container_count(container, COUNT_REFAULTS, 1);
 	} else {
 		grade = grade > 2 ? grade - 2 : 0;
 	}
-	if (grade && load_relaxed(&vm->credit.on))
+	if (grade && load_relaxed(&control->on))
 		credit = MIN(1u << (grade - 1), (unsigned)CREDIT_MAX);
 	return (uint64_t)grade << GRADE_SHIFT | (uint64_t)credit << CREDIT_SHIFT;
 }
@@ -136,9 +139,9 @@ static bool loadable(uint64_t w)
 
 /* One access to a disk costs as much for many pages as for one; out of memory more pages win little, and all of them
  * take room from others: at most a 128th of the limit. */
-static unsigned run_limit(struct vm *vm, uint64_t w)
+static unsigned run_limit(const struct run *run, uint64_t w)
 {
-	uint64_t pages = load_relaxed(&vm->container->max) >> (PAGE_SHIFT + 7);
+	uint64_t pages = load_relaxed(&run->container->limit) >> (PAGE_SHIFT + 7);
 	unsigned most =
 		word_state(w) == PAGE_ABSENT && word_kind(w) == COPY_FILE ? RUN_MAX : RUN_MEMORY;
 
@@ -171,7 +174,7 @@ static void run_extend(struct vm *vm, struct run *run, unsigned want, int step)
 	uint32_t got = 0;
 	const uint64_t first = run->before[0];
 
-	want = MIN(want, run_limit(vm, first));
+	want = MIN(want, run_limit(run, first));
 	for (; got + 1 < want; got++) {
 		int64_t page = (int64_t)run->target + (int64_t)step * (int64_t)(got + 1);
 		page_word_t *word;
@@ -183,7 +186,7 @@ static void run_extend(struct vm *vm, struct run *run, unsigned want, int step)
 		/* A stream of first touches ends where there are contents, and the other way round. */
 		if ((words[got] & WORD_BUSY) || !loadable(words[got]) ||
 		    word_state(words[got]) != word_state(first) ||
-		    !container_try(vm->container, CHARGE_RESIDENT, PAGE_SIZE))
+		    !container_try(run->container, CHARGE_RESIDENT, PAGE_SIZE))
 			break;
 		run->charged++;
 		if (!page_lock(word, &words[got]))
@@ -276,12 +279,15 @@ static bool copy_worth_keeping(struct vm *vm, uint64_t w)
  * it belongs there, and its copy in the file is given up: when it leaves again it is compressed. Else it is one of many
  * that come and go, and leaves as it came, at no cost.
  */
-static bool belongs_in_memory(struct vm *vm, uint64_t w)
+static bool belongs_in_memory(struct vm *vm, const struct weir_container *container, uint64_t w)
 {
-	uint64_t held = (container_usage(vm->container, CHARGE_RESIDENT) >> PAGE_SHIFT) +
-			load_relaxed(&vm->memory->objects);
+	uint64_t class_bytes = MAX(load_relaxed(&vm->memory->class_bytes), 1);
+	uint64_t objects = container_usage(container, CHARGE_COMPRESSED) *
+			   load_relaxed(&vm->memory->objects) / class_bytes;
 
-	return word_kind(w) == COPY_FILE && vm_away(vm, w) < held;
+	return word_kind(w) == COPY_FILE &&
+	       vm_away(container, w) <
+		       (container_usage(container, CHARGE_RESIDENT) >> PAGE_SHIFT) + objects;
 }
 
 /* The word that page i gets once it is installed. */
@@ -290,17 +296,19 @@ static void run_decide(struct vm *vm, struct run *run, uint32_t i)
 	const uint64_t w = run->before[i];
 	unsigned rewritten = word_rewritten(w);
 	bool quick;
-	uint64_t kept;
+	uint64_t kept = (uint64_t)run->owner << OWNER_SHIFT;
 
 	if (word_state(w) == PAGE_NONE) {
 		run->writable[i] = true;
-		run->after[i] = PAGE_DIRTY;
+		run->after[i] = kept | PAGE_DIRTY;
 		return;
 	}
-	kept = credit_of(vm, w, &quick);
-	run->writable[i] = (run->access != ACCESS_READ) || rewritten ||
-			   !copy_worth_keeping(vm, w) ||
-			   (run->first + i == run->target && belongs_in_memory(vm, w));
+	kept |= credit_of(vm, run->container, w, &quick);
+	/* A copy stays with the container that its page belonged to, so a page that changes hands comes without. */
+	run->writable[i] =
+		(run->access != ACCESS_READ) || rewritten || word_owner(w) != run->owner ||
+		!copy_worth_keeping(vm, w) ||
+		(run->first + i == run->target && belongs_in_memory(vm, run->container, w));
 	if (run->access == ACCESS_READ && rewritten)
 		rewritten--;
 	kept |= (uint64_t)rewritten << REWRITTEN_SHIFT;
@@ -318,7 +326,7 @@ static void page_poison(struct vm *vm, struct run *run, uint32_t i, int err)
 	log_line("the page at %p cannot be read back (%s): it is poisoned, a touch is SIGBUS",
 		 (void *)address, errno_name(err));
 	add_relaxed(&vm->count.poisoned, 1);
-	page_copy_free(vm, run->before[i]);
+	page_copy_free(vm, run->region, run->before[i]);
 	if (!vm->can_poison || uffd_poison(vm->uffd, address, PAGE_SIZE))
 		panic("this kernel has no UFFDIO_POISON, and there is no other way to tell the "
 		      "program");
@@ -370,7 +378,7 @@ static int run_install(struct vm *vm, struct pager *self, struct run *run, uint3
 				(size_t)n << PAGE_SHIFT, !run->writable[from], &done);
 		for (uint32_t i = from; i < from + (uint32_t)(done >> PAGE_SHIFT); i++) {
 			if (run->writable[i])
-				page_copy_free(vm, run->before[i]);
+				page_copy_free(vm, region, run->before[i]);
 			page_unlock(vm, region, run->first + i, run->after[i], true);
 		}
 		from += (uint32_t)(done >> PAGE_SHIFT);
@@ -378,8 +386,9 @@ static int run_install(struct vm *vm, struct pager *self, struct run *run, uint3
 		if (err == -EEXIST) {
 			/* Somebody put a page there behind our back: it is what the program sees, so it is true. */
 			log_once("a page was installed by somebody else");
-			page_copy_free(vm, run->before[from]);
-			page_unlock(vm, region, run->first + from, PAGE_DIRTY, true);
+			page_copy_free(vm, region, run->before[from]);
+			page_unlock(vm, region, run->first + from,
+				    (uint64_t)run->owner << OWNER_SHIFT | PAGE_DIRTY, true);
 			(void)uffd_wake(vm->uffd, page_address(region, run->first + from),
 					PAGE_SIZE);
 			from++;
@@ -445,7 +454,7 @@ static enum pagein_result run_load(struct vm *vm, struct pager *self, struct run
 	if (err)
 		result = install_failed(vm, run, err);
 	if (run->charged)
-		container_uncharge(vm->container, CHARGE_RESIDENT,
+		container_uncharge(run->container, CHARGE_RESIDENT,
 				   (uint64_t)run->charged << PAGE_SHIFT);
 	return result;
 }
@@ -453,12 +462,12 @@ static enum pagein_result run_load(struct vm *vm, struct pager *self, struct run
 /* --- the transitions of a page that is there --- */
 
 /* The word of a page that has become writable. */
-static uint64_t written_word(struct vm *vm, uint64_t w)
+static uint64_t written_word(struct vm *vm, const struct region *region, uint64_t w)
 {
 	uint64_t history = word_history(w) | (uint64_t)word_credit(w) << CREDIT_SHIFT;
 
 	if (word_state(w) == PAGE_CLEAN) {
-		page_copy_free(vm, w);
+		page_copy_free(vm, region, w);
 		history |= (uint64_t)REWRITTEN_MAX << REWRITTEN_SHIFT;
 	}
 	return history | PAGE_DIRTY;
@@ -500,8 +509,8 @@ static void make_writable(struct vm *vm, struct region *region, uint32_t page, u
 			      false))
 		(void)uffd_wake(vm->uffd, page_address(region, page), PAGE_SIZE);
 	for (uint32_t i = 0; i < count; i++)
-		page_unlock(vm, region, step < 0 ? page - i : page + i, written_word(vm, words[i]),
-			    true);
+		page_unlock(vm, region, step < 0 ? page - i : page + i,
+			    written_word(vm, region, words[i]), true);
 }
 
 /*
@@ -516,15 +525,70 @@ static void page_recheck(struct vm *vm, struct region *region, uint32_t page, ui
 
 	if (err == 0) {
 		add_relaxed(&vm->count.vanished, 1);
-		page_copy_free(vm, w);
-		w = PAGE_DIRTY;
+		page_copy_free(vm, region, w);
+		w = (uint64_t)word_owner(w) << OWNER_SHIFT | PAGE_DIRTY;
 	}
 	page_unlock(vm, region, page, w, true);
 	(void)uffd_wake(vm->uffd, address, PAGE_SIZE);
 }
 
-enum pagein_result pagein(struct vm *vm, struct pager *self, struct region *region, uint32_t page,
-			  enum fault_access access)
+static void run_pays(struct run *run)
+{
+	run->owner = load_relaxed(&run->region->owners.current);
+	run->container = owners_get(&run->region->owners, run->owner);
+}
+
+static void stall_begin(struct pager *self, struct weir_container *container)
+{
+	if (self->stalled)
+		return;
+	self->stalled = container;
+	container_stall_begin(container, self->tid, self->began_ns ? self->began_ns : now_ns());
+}
+
+/* One page for the target. False: it is refused, and the touch is to fail. */
+static bool run_charge(struct vm *vm, struct pager *self, struct run *run, uint64_t w)
+{
+	int err;
+
+	run->charged = 1;
+	container_throttle(run->container);
+	if (likely(container_try(run->container, CHARGE_RESIDENT, PAGE_SIZE)))
+		return true;
+	stall_begin(self, run->container);
+	err = container_charge(run->container, CHARGE_RESIDENT, PAGE_SIZE);
+	if (!err)
+		return true;
+	if (err == -ENOMEM && word_state(w) == PAGE_NONE && vm->can_poison) {
+		run->charged = 0;
+		return false;
+	}
+	/* Nothing to reclaim just now, or the page has contents: over the limit is better than lost. */
+	container_force(run->container, CHARGE_RESIDENT, PAGE_SIZE);
+	container_count(run->container, COUNT_OVER_MAX, 1);
+	return true;
+}
+
+/* A first touch that the container has no room for. The page stays poisoned until it is discarded. */
+static bool page_refuse(struct vm *vm, struct region *region, uint32_t page, uint64_t *w)
+{
+	char *address = page_address(region, page);
+	int err;
+
+	if (!page_lock(&region->word[page], w))
+		return false;
+	region_populate(region, page, 1);
+	err = uffd_poison(vm->uffd, address, PAGE_SIZE);
+	add_relaxed(&vm->count.poisoned, !err);
+	if (err)
+		sub_relaxed(&region->populated[page >> CHUNK_SHIFT], 1);
+	page_unlock(vm, region, page, err ? *w : (uint64_t)PAGE_POISONED, true);
+	(void)uffd_wake(vm->uffd, address, PAGE_SIZE);
+	return true;
+}
+
+static enum pagein_result fault_serve(struct vm *vm, struct pager *self, struct region *region,
+				      uint32_t page, enum fault_access access)
 {
 	struct run run = {
 		.region = region,
@@ -538,6 +602,8 @@ enum pagein_result pagein(struct vm *vm, struct pager *self, struct region *regi
 	struct stream *stream;
 	int32_t window;
 
+	run_pays(&run);
+	self->container = run.container;
 	for (;;) {
 		if (w & WORD_BUSY) {
 			/* The holder's exchange in page_unlock sees the bit, or this fails. */
@@ -550,6 +616,7 @@ enum pagein_result pagein(struct vm *vm, struct pager *self, struct region *regi
 			if (!page_lock(word, &w))
 				continue;
 			add_relaxed(&vm->count.soft, 1);
+			container_count(run.container, COUNT_SOFT, 1);
 			if (word_state(w) == PAGE_POISONED) {
 				/* A thread that faulted before, and was not yet in line when page_poison woke. */
 				page_unlock(vm, region, page, w, true);
@@ -561,13 +628,12 @@ enum pagein_result pagein(struct vm *vm, struct pager *self, struct region *regi
 			}
 			break;
 		}
-		if (!run.charged) {
-			run.charged = 1;
-			if (container_charge(vm->container, CHARGE_RESIDENT, PAGE_SIZE)) {
-				/* Nothing to reclaim: over the limit is better than lost. */
-				container_force(vm->container, CHARGE_RESIDENT, PAGE_SIZE);
-				add_relaxed(&vm->container->over_max, 1);
-			}
+		if (word_state(w) == PAGE_ABSENT)
+			stall_begin(self, run.container);
+		if (!run.charged && !run_charge(vm, self, &run, w)) {
+			if (page_refuse(vm, region, page, &w))
+				break;
+			continue;
 		}
 		if (!page_lock(word, &w))
 			continue;
@@ -586,8 +652,21 @@ enum pagein_result pagein(struct vm *vm, struct pager *self, struct region *regi
 		return run_load(vm, self, &run);
 	}
 	if (run.charged)
-		container_uncharge(vm->container, CHARGE_RESIDENT, PAGE_SIZE);
+		container_uncharge(run.container, CHARGE_RESIDENT, PAGE_SIZE);
 	return w & WORD_BUSY ? PAGEIN_PARKED : PAGEIN_DONE;
+}
+
+enum pagein_result pagein(struct vm *vm, struct pager *self, struct region *region, uint32_t page,
+			  enum fault_access access)
+{
+	enum pagein_result result = fault_serve(vm, self, region, page, access);
+
+	if (self->stalled) {
+		container_count(self->stalled, COUNT_MAJOR, 1);
+		container_stall_end(self->stalled, now_ns());
+		self->stalled = NULL;
+	}
+	return result;
 }
 
 /*
@@ -604,7 +683,8 @@ static int bring_in_page(struct vm *vm, struct pager *self, struct region *regio
 			page_unlock(vm, region, page, w, true);
 			return word_state(w) == PAGE_POISONED ? -EIO : 0;
 		}
-		container_force(vm->container, CHARGE_RESIDENT, PAGE_SIZE);
+		run_pays(&run);
+		container_force(run.container, CHARGE_RESIDENT, PAGE_SIZE);
 		run.charged = 1;
 		run.before[0] = w;
 		switch (run_load(vm, self, &run)) {

@@ -5,13 +5,13 @@
 
 #include "vm/vm.h"
 
-int vm_init(struct vm *vm, struct container *container, struct compressed *memory,
+int vm_init(struct vm *vm, struct weir_container *root, struct compressed *memory,
 	    struct filestore *file)
 {
 	memset(vm, 0, sizeof(*vm));
 	vm->uffd = -1;
 	vm->dropper.pidfd = -1;
-	vm->container = container;
+	vm->root = root;
 	vm->memory = memory;
 	vm->file = file;
 	store_relaxed(&vm->memory_share, UINT64_MAX);
@@ -40,19 +40,20 @@ void vm_attention(struct vm *vm)
 		waitq_wake_all(&vm->attention);
 }
 
-static uint64_t clock_unit(struct vm *vm)
+static uint64_t clock_unit(const struct weir_container *container)
 {
-	return MAX(load_relaxed(&vm->container->max) >> (PAGE_SHIFT + 9), 1);
+	return MAX(load_relaxed(&container->limit) >> (PAGE_SHIFT + 9), 1);
 }
 
-unsigned vm_clock(struct vm *vm)
+unsigned vm_clock(const struct weir_container *container)
 {
-	return (unsigned)(load_relaxed(&vm->evictions) / clock_unit(vm)) & STAMP_MASK;
+	return (unsigned)(load_relaxed(&tenant_of(container)->evictions) / clock_unit(container)) &
+	       STAMP_MASK;
 }
 
-uint64_t vm_away(struct vm *vm, uint64_t w)
+uint64_t vm_away(const struct weir_container *container, uint64_t w)
 {
-	return ((vm_clock(vm) - word_stamp(w)) & STAMP_MASK) * clock_unit(vm);
+	return ((vm_clock(container) - word_stamp(w)) & STAMP_MASK) * clock_unit(container);
 }
 
 static size_t words_bytes(uint32_t pages)
@@ -88,7 +89,8 @@ static bool overlaps(const struct vm *vm, const char *addr, size_t bytes)
 	return false;
 }
 
-int region_create(struct vm *vm, void *addr, size_t bytes, struct region **out)
+int region_create(struct vm *vm, struct weir_container *container, void *addr, size_t bytes,
+		  struct region **out)
 {
 	const size_t align = MIB(2);
 	struct region *region;
@@ -104,6 +106,7 @@ int region_create(struct vm *vm, void *addr, size_t bytes, struct region **out)
 		return -ENOMEM;
 	region->pages = (uint32_t)(bytes >> PAGE_SHIFT);
 	region->mapped_here = !addr;
+	owners_set(&region->owners, 0, container);
 	region->base = addr ? addr : mem_region_map(bytes, align);
 	region->word = mem_alloc(words_bytes(region->pages));
 	region->populated = mem_alloc(populated_bytes(region->pages));
@@ -136,7 +139,7 @@ void region_populate(struct region *region, uint32_t page, uint32_t count)
 
 /* Memory that was touched before there was anybody to fault to. Runs after registration, beside faults: a page that
  * a handler installs meanwhile has left NONE, and is passed over. */
-static int adopt(struct vm *vm, struct region *region)
+static int adopt(struct region *region)
 {
 	enum { STEP = 32768 };
 	uint8_t resident[STEP / 8];
@@ -155,10 +158,11 @@ static int adopt(struct vm *vm, struct region *region)
 			if (!(resident[i / 8] >> (i % 8) & 1))
 				continue;
 			any = true;
+			/* A region is adopted by the thread that makes it: its first owner is the only one. */
 			if (!cas_relaxed(&region->word[page + i], &none, PAGE_DIRTY))
 				continue;
 			region_populate(region, page + i, 1);
-			container_force(vm->container, CHARGE_RESIDENT, PAGE_SIZE);
+			container_force(owners_get(&region->owners, 0), CHARGE_RESIDENT, PAGE_SIZE);
 		}
 		/* An allocator starts at the bottom: the first 128 MiB without a page are the end of it. */
 		if (!any)
@@ -172,7 +176,7 @@ int region_register(struct vm *vm, struct region *region)
 	int err = uffd_register(vm->uffd, region->base, (size_t)region->pages << PAGE_SHIFT,
 				UFFD_MISSING | UFFD_WP);
 
-	return err || region->mapped_here ? err : adopt(vm, region);
+	return err || region->mapped_here ? err : adopt(region);
 }
 
 void region_unregister(struct vm *vm, struct region *region)
@@ -201,14 +205,16 @@ void region_hide(struct vm *vm, struct region *region)
 void region_destroy(struct vm *vm, struct region *region)
 {
 	uint32_t pages = region->pages;
+	struct dues dues = {0};
 
 	for (uint32_t page = 0; page < load_relaxed(&region->top); page++) {
 		uint64_t w = load_relaxed(&region->word[page]);
 
-		page_copy_free(vm, w);
+		page_copy_free(vm, region, w);
 		if (word_resident(w))
-			container_uncharge(vm->container, CHARGE_RESIDENT, PAGE_SIZE);
+			dues_add(&dues, page_owner(region, w));
 	}
+	dues_settle(&dues);
 	if (region->mapped_here)
 		mem_release(region->base, (size_t)pages << PAGE_SHIFT);
 	mem_release(region->word, words_bytes(pages));
@@ -233,12 +239,18 @@ void page_unlock(struct vm *vm, struct region *region, uint32_t page, uint64_t w
 	}
 }
 
-void page_copy_free(struct vm *vm, uint64_t w)
+void page_copy_free(struct vm *vm, const struct region *region, uint64_t w)
 {
-	if (word_kind(w) == COPY_MEMORY)
+	if (word_kind(w) == COPY_MEMORY) {
+		uint64_t bytes = compressed_room(vm->memory, word_location(w));
+
 		compressed_free(vm->memory, word_location(w));
-	else if (word_kind(w) == COPY_FILE)
+		container_uncharge(page_owner(region, w), CHARGE_COMPRESSED, bytes);
+	} else if (word_kind(w) == COPY_FILE) {
+		container_swap_uncharge(page_owner(region, w),
+					filestore_slot_bytes(vm->file, word_location(w)));
 		filestore_free(vm->file, word_location(w));
+	}
 }
 
 uint64_t page_lock_wait(page_word_t *word)
@@ -259,7 +271,8 @@ static int discard_window(struct vm *vm, struct region *region, uint32_t page, u
 			  bool have_uffd)
 {
 	uint64_t w[1 << CHUNK_SHIFT];
-	uint32_t populated = 0, resident = 0;
+	struct dues dues = {0};
+	uint32_t populated = 0;
 	int err;
 
 	/* Absent pages are locked too: one that is loaded meanwhile must not be caught in the drop. */
@@ -271,16 +284,16 @@ static int discard_window(struct vm *vm, struct region *region, uint32_t page, u
 		 * job read it, which is a fault of our own; so each page is asked again, as in reclaim's job_drop. */
 		if (!err || !mem_discard(page_address(region, page + i), PAGE_SIZE)) {
 			populated += word_state(w[i]) != PAGE_NONE;
-			resident += word_resident(w[i]);
-			page_copy_free(vm, w[i]);
+			if (word_resident(w[i]))
+				dues_add(&dues, page_owner(region, w[i]));
+			page_copy_free(vm, region, w[i]);
 			w[i] = PAGE_NONE;
 		}
 		page_unlock(vm, region, page + i, w[i], have_uffd);
 	}
 	if (populated)
 		sub_relaxed(&region->populated[page >> CHUNK_SHIFT], populated);
-	if (resident)
-		container_uncharge(vm->container, CHARGE_RESIDENT, resident * PAGE_SIZE);
+	dues_settle(&dues);
 	return err;
 }
 

@@ -17,6 +17,7 @@
 #include "os/uffd.h"
 #include "store/compressed.h"
 #include "store/filestore.h"
+#include "vm/owners.h"
 #include "vm/page.h"
 
 enum {
@@ -34,7 +35,8 @@ struct region {
 	page_word_t *word;	     /* (A) */
 	_Atomic uint32_t *populated; /* (A) per chunk: pages that are not NONE */
 	_Atomic uint32_t top;	     /* (A) no page from here on was ever populated */
-	bool mapped_here;	     /* (C) until region_unregister: the range is ours to unmap */
+	struct owners owners;
+	bool mapped_here; /* (C) until region_unregister: the range is ours to unmap */
 };
 
 /* Counted with relaxed adds; read at any time. */
@@ -70,6 +72,19 @@ struct file_control {
 	_Atomic uint32_t loads, in_stream; /* (A) */
 	_Atomic bool random;		   /* (A) hardly any */
 };
+/* What weir knows of a tenant besides what it is charged: behind container->above. */
+struct clock_hand {
+	uint32_t region, page;
+};
+struct tenant {
+	_Atomic uint64_t evictions; /* (A) pages dropped: the clock of stamps */
+	struct credit_control credit;
+	struct clock_hand hand; /* of reclaim's clock; by the thread that fills a job */
+	/* By the background thread: pages younger than 256 (half a limit's worth of evictions) and this stay in memory. */
+	int writeback_shift;
+};
+_Static_assert(sizeof(struct tenant) <= sizeof(((struct weir_container *)0)->above),
+	       "container.h keeps so much for the layers above");
 
 /* A reader that goes up or down page by page. Racy on purpose: a lost update costs one readahead. */
 struct stream {
@@ -81,17 +96,15 @@ struct vm {
 	int uffd;				      /* (C) in weir's own descriptor table */
 	bool can_poison;			      /* (C) */
 	struct mem_dropper dropper;		      /* (C) */
-	struct container *container;		      /* (C) */
+	struct weir_container *root;		      /* (C) */
 	struct compressed *memory;		      /* (C) */
 	struct filestore *file;			      /* (C) */
 	_Atomic(struct region *) region[REGIONS_MAX]; /* (I) to write, (A) to read */
 	_Atomic uint32_t regions;		      /* (A) slots in use, holes included */
-	_Atomic uint64_t evictions;		      /* (A) pages dropped: the clock of stamps */
-	_Atomic uint64_t memory_share; /* (A) bytes that compressed objects may take */
+	_Atomic uint64_t memory_share; /* (A) bytes that compressed objects of the root may take */
 	_Atomic uint32_t hold;	       /* (A) forks under way: nothing is dropped */
 	_Atomic bool wake_all;	       /* (A) a thread without the descriptor freed a parked page */
 	struct waitq attention;	       /* the background thread of reclaim/ sleeps here */
-	struct credit_control credit;
 	struct file_control file_control;
 	struct stream stream[STREAMS];
 	_Atomic uint32_t stream_hand, proved_hand; /* (A) */
@@ -106,6 +119,10 @@ struct pager {
 	/* Called before a load that may block: another handler takes over reading. May be NULL. */
 	void (*before_block)(void *data);
 	void *data;
+	int tid;			  /* of the thread whose fault is served */
+	uint64_t began_ns;		  /* when that fault was read; 0: not known */
+	struct weir_container *container; /* whose region that fault was in */
+	struct weir_container *stalled;	  /* a stall of it is under way */
 };
 
 enum fault_access { ACCESS_READ = 0, ACCESS_WRITE = 1, ACCESS_WP = 2 };
@@ -116,16 +133,16 @@ enum pagein_result {
 	PAGEIN_GONE,   /* the range is going away */
 };
 
-int vm_init(struct vm *vm, struct container *container, struct compressed *memory,
+int vm_init(struct vm *vm, struct weir_container *root, struct compressed *memory,
 	    struct filestore *file);
 /* The region at an address, or NULL. */
 struct region *vm_find(struct vm *vm, uintptr_t address);
 /* Tells the background thread to look. */
 void vm_attention(struct vm *vm);
-/* The stamp of now: evictions in units of a 512th of the limit. */
-unsigned vm_clock(struct vm *vm);
-/* So many pages were dropped since this one was; a little less than 64 limits' worth at the most. */
-uint64_t vm_away(struct vm *vm, uint64_t w);
+/* The stamp of now: evictions from the container in units of a 512th of its limit. */
+unsigned vm_clock(const struct weir_container *container);
+/* So many of its pages were dropped since this one was; a little less than 64 limits' worth at the most. */
+uint64_t vm_away(const struct weir_container *container, uint64_t w);
 
 /* Loads one page and wakes who waits for it. Never sleeps on a busy page. */
 enum pagein_result pagein(struct vm *vm, struct pager *self, struct region *region, uint32_t page,
@@ -133,9 +150,10 @@ enum pagein_result pagein(struct vm *vm, struct pager *self, struct region *regi
 /* Loads every absent page of every region, over the limit. 0 or -EIO: a page is lost (poisoned). */
 int vm_bring_in(struct vm *vm, struct pager *self);
 
-/* Creates a region over fresh address space (addr NULL) or over memory that is there. 0, -EINVAL, -ENOMEM, -ENOSPC
+/* Creates a region of the container over fresh address space (addr NULL) or over memory that is there. 0, -EINVAL, -ENOMEM, -ENOSPC
  * (REGIONS_MAX). The caller holds the instance's lock. */
-int region_create(struct vm *vm, void *addr, size_t bytes, struct region **region);
+int region_create(struct vm *vm, struct weir_container *container, void *addr, size_t bytes,
+		  struct region **region);
 /* From a thread that has the userfaultfd: from now on the region faults. Pages that are in memory are adopted. */
 int region_register(struct vm *vm, struct region *region);
 /* Destroying: hide it, wait until no handler and no job has it any more, unregister, then destroy. */
@@ -150,14 +168,50 @@ void region_populate(struct region *region, uint32_t page, uint32_t count);
 int region_discard(struct vm *vm, struct pager *self, struct region *region, uint32_t page,
 		   uint32_t count);
 
+/* A slot of the region's table for a container: its own, or one that no page is charged to. -ENOSPC. */
+int region_owner_slot(const struct region *region, const struct weir_container *container);
+/* Pages and copies to the current owner. -ENOMEM: some do not fit there, and stay. From a thread with the userfaultfd. */
+int region_transfer(struct vm *vm, struct region *region);
+/* Adds what the words of a container's pages, and of those below it, tell. */
+void region_stat(struct vm *vm, const struct region *region, const struct weir_container *container,
+		 struct weir_container_stat *stat);
+
 /* Ends a hold of the busy bit with a new word (its BUSY and PARKED are ignored), and wakes parked faults. */
 void page_unlock(struct vm *vm, struct region *region, uint32_t page, uint64_t w, bool have_uffd);
 /* Waits for the busy bit, spinning and yielding. Not for handlers, and only for callers whose own busy bits, if any,
  * are those of lower pages: holders of a bit never wait for another, so it comes. */
 uint64_t page_lock_wait(page_word_t *word);
-/* Lets the copy that a word names go. The caller holds the busy bit. */
-void page_copy_free(struct vm *vm, uint64_t w);
+/* Lets the copy that a word names go, and uncharges it. The caller holds the busy bit. */
+void page_copy_free(struct vm *vm, const struct region *region, uint64_t w);
 
+/* Uncharges of resident pages, gathered as long as they are one container's. */
+struct dues {
+	struct weir_container *container;
+	uint64_t bytes;
+};
+static inline void dues_settle(struct dues *dues)
+{
+	if (dues->bytes)
+		container_uncharge(dues->container, CHARGE_RESIDENT, dues->bytes);
+	dues->bytes = 0;
+}
+static inline void dues_add(struct dues *dues, struct weir_container *container)
+{
+	if (dues->container != container)
+		dues_settle(dues);
+	dues->container = container;
+	dues->bytes += PAGE_SIZE;
+}
+
+static inline struct tenant *tenant_of(const struct weir_container *container)
+{
+	return (struct tenant *)(uintptr_t)container->above;
+}
+/* Who pays for the page of a word. The caller holds its busy bit. */
+static inline struct weir_container *page_owner(const struct region *region, uint64_t w)
+{
+	return owners_get(&region->owners, word_owner(w));
+}
 static inline char *page_address(const struct region *region, uint32_t page)
 {
 	return region->base + ((size_t)page << PAGE_SHIFT);

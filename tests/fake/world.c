@@ -25,11 +25,18 @@ bool world_said(const char *words)
 
 /* --- beginning and end --- */
 
-static bool make_room(void *data, uint64_t bytes)
+static enum room make_room(void *data, struct weir_container *level, uint64_t bytes)
 {
 	struct world *w = data;
 
-	return reclaim_make_room(&w->reclaim, w->pager, bytes);
+	return reclaim_make_room(&w->reclaim, w->pager, level, bytes);
+}
+
+static void throttle(void *data, struct weir_container *level)
+{
+	struct world *w = data;
+
+	reclaim_throttle(&w->reclaim, w->pager, level);
 }
 
 static uint64_t slack(void *data)
@@ -47,7 +54,8 @@ static void region_open(struct world *w, uint32_t pages)
 {
 	const unsigned i = w->regions++;
 
-	assert_int_equal(region_create(&w->vm, NULL, (size_t)pages << PAGE_SHIFT, &w->region[i]),
+	assert_int_equal(region_create(&w->vm, w->container, NULL, (size_t)pages << PAGE_SHIFT,
+				       &w->region[i]),
 			 0);
 	assert_int_equal(region_register(&w->vm, w->region[i]), 0);
 	w->content[i] = must(mem_alloc((size_t)pages << PAGE_SHIFT));
@@ -63,21 +71,22 @@ void world_open(struct world *w, const struct world_options *options)
 	said[0] = '\0';
 	log_set_sink(log_sink);
 	memset(w, 0, sizeof(*w));
-	container_init(&w->container, (uint64_t)max << PAGE_SHIFT);
+	assert_int_equal(tree_init(&w->tree, (uint64_t)max << PAGE_SHIFT), 0);
+	w->container = w->tree.root;
 	w->pool = frames_open(options->pool ? options->pool : MIB(16));
 	if (options->free_frames)
 		frames_leave(w->pool, options->free_frames);
 	w->not_ours = frames_used(w->pool);
-	assert_int_equal(compressed_init(&w->memory, w->pool, &w->container), 0);
+	assert_int_equal(compressed_init(&w->memory, w->pool), 0);
 	assert_int_equal(filestore_init(&w->file, "/a/disk"), 0);
-	assert_int_equal(vm_init(&w->vm, &w->container, &w->memory, &w->file), 0);
+	assert_int_equal(vm_init(&w->vm, w->container, &w->memory, &w->file), 0);
 	w->vm.uffd = uffd_open(0);
 	w->vm.can_poison = true;
 	w->pager = must(mem_alloc(ALIGN_UP(sizeof(struct pager), PAGE_SIZE)));
 	w->background = must(mem_alloc(ALIGN_UP(sizeof(struct pager), PAGE_SIZE)));
 	assert_int_equal(reclaim_init(&w->reclaim, &w->vm, w->background), 0);
-	w->container.ops =
-		(struct container_ops){.make_room = make_room, .slack = slack, .data = w};
+	w->tree.ops = (struct control_ops){
+		.make_room = make_room, .throttle = throttle, .slack = slack, .data = w};
 	for (unsigned i = 0; i < WORLD_REGIONS && options->pages[i]; i++)
 		region_open(w, options->pages[i]);
 	if (!w->regions)
@@ -100,9 +109,10 @@ void world_close(struct world *w)
 		mem_release(w->content[i], (size_t)pages << PAGE_SHIFT);
 		mem_release(w->lost[i], ALIGN_UP(pages * sizeof(bool), PAGE_SIZE));
 	}
-	assert_int_equal(load_relaxed(&w->container.charged), 0);
+	assert_int_equal(load_relaxed(&w->container->charged), 0);
 	assert_int_equal(load_relaxed(&w->memory.objects), 0);
 	assert_int_equal(load_relaxed(&w->file.bytes), 0);
+	assert_int_equal(load_relaxed(&w->container->swap), 0);
 	assert_int_equal(frames_used(w->pool), w->not_ours);
 	assert_int_equal(compressed_validate(&w->memory), 0);
 	assert_int_equal(weir_pool_validate(w->pool), 0);
@@ -112,6 +122,7 @@ void world_close(struct world *w)
 	filestore_destroy(&w->file);
 	compressed_destroy(&w->memory);
 	weir_pool_destroy(w->pool);
+	tree_destroy(&w->tree);
 	log_set_sink(NULL);
 	fake_reset();
 }
@@ -156,7 +167,7 @@ static void check_state(struct world *w, unsigned r, uint32_t page, uint64_t x)
 	page_assert(fake_poisoned(addr) == (state == PAGE_POISONED));
 	page_assert(state != PAGE_CLEAN || fake_protected(addr));
 	page_assert(state != PAGE_CLEANING || load_relaxed(&w->reclaim.state) != 0);
-	page_assert(!word_credit(x) || word_resident(x));
+	page_assert(word_resident(x) || state == PAGE_ABSENT || !word_credit(x));
 	page_assert(word_grade(x) <= GRADE_MAX);
 	page_assert(state != PAGE_NONE || x == 0);
 	page_assert(state != PAGE_POISONED || x == PAGE_POISONED);
@@ -239,16 +250,17 @@ void world_check(struct world *w)
 	memset(seen_unit, 0, sizeof(seen_unit));
 	for (unsigned r = 0; r < w->regions; r++)
 		check_region(w, r, &sum);
-	assert_int_equal(container_usage(&w->container, CHARGE_RESIDENT),
+	assert_int_equal(container_usage(w->container, CHARGE_RESIDENT),
 			 sum.resident << PAGE_SHIFT);
-	assert_int_equal(container_usage(&w->container, CHARGE_COMPRESSED), sum.compressed);
+	assert_int_equal(container_usage(w->container, CHARGE_COMPRESSED), sum.compressed);
 	assert_int_equal(load_relaxed(&w->memory.class_bytes), sum.compressed);
 	assert_int_equal(load_relaxed(&w->memory.objects), sum.objects);
 	assert_int_equal(load_relaxed(&w->file.bytes), sum.units * w->file.file.unit);
+	assert_int_equal(load_relaxed(&w->container->swap), load_relaxed(&w->file.bytes));
 	for (unsigned kind = 0; kind < CHARGE_KINDS; kind++)
-		usage += load_relaxed(&w->container.usage[kind]);
-	assert_int_equal(load_relaxed(&w->container.charged), usage);
-	assert_true(load_relaxed(&w->container.peak) >= usage);
+		usage += load_relaxed(&w->container->usage[kind]);
+	assert_int_equal(load_relaxed(&w->container->charged), usage);
+	assert_true(load_relaxed(&w->container->peak) >= usage);
 	assert_int_equal(compressed_validate(&w->memory), 0);
 	assert_int_equal(filestore_validate(&w->file), 0);
 	assert_int_equal(weir_pool_validate(w->pool), 0);
@@ -442,7 +454,8 @@ void evict(struct world *w, unsigned expected)
 
 void world_pass(struct world *w, unsigned limits)
 {
-	add_relaxed(&w->vm.evictions, limits * (load_relaxed(&w->container.max) >> PAGE_SHIFT));
+	add_relaxed(&tenant_of(w->container)->evictions,
+		    limits * (load_relaxed(&w->container->max) >> PAGE_SHIFT));
 }
 
 unsigned write_all(struct world *w)

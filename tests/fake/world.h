@@ -34,7 +34,8 @@ struct world_options {
 struct world {
 	struct weir_pool *pool;
 	uint64_t not_ours; /* frames that were taken at the start */
-	struct container container;
+	struct tree tree;
+	struct weir_container *container;
 	struct compressed memory;
 	struct filestore file;
 	struct vm vm;
@@ -75,11 +76,11 @@ static inline char *content_of(const struct world *w, unsigned region, uint32_t 
 /* In pages. */
 static inline uint64_t resident(struct world *w)
 {
-	return container_usage(&w->container, CHARGE_RESIDENT) >> PAGE_SHIFT;
+	return container_usage(w->container, CHARGE_RESIDENT) >> PAGE_SHIFT;
 }
 static inline uint64_t compressed(struct world *w)
 {
-	return container_usage(&w->container, CHARGE_COMPRESSED);
+	return container_usage(w->container, CHARGE_COMPRESSED);
 }
 
 /* --- a thread of the program --- */

@@ -62,7 +62,7 @@ static void test_hold_brings_everything_in(void **state)
 	assert_int_equal(reclaim_hold_for_fork(&w.reclaim), 0);
 	everything_is_there(400);
 	assert_int_equal(load_relaxed(&w.vm.count.fork_loaded), 400);
-	assert_true(container_charged(&w.container) > LIMIT * PAGE_SIZE);
+	assert_true(container_charged(w.container) > LIMIT * PAGE_SIZE);
 	/* What the program does meanwhile goes over the limit too. */
 	write_pages(&w, 400, 50, TEXT);
 	for (unsigned i = 0; i < 20; i++) {
@@ -72,9 +72,9 @@ static void test_hold_brings_everything_in(void **state)
 	}
 	everything_is_there(450);
 	reclaim_release_fork(&w.reclaim);
-	for (unsigned i = 0; i < 20000 && container_above_high(&w.container); i++)
+	for (unsigned i = 0; i < 20000 && container_above_mark(w.container); i++)
 		usleep(1000);
-	assert_false(container_above_high(&w.container));
+	assert_false(container_above_mark(w.container));
 	background_end();
 	world_check(&w);
 	for (uint32_t page = 0; page < 450; page++)

@@ -352,8 +352,8 @@ static void write_back(void)
 
 static void change_limit(void)
 {
-	container_set_max(&w.container, (uint64_t)(64 + below(1000)) << PAGE_SHIFT);
-	store_relaxed(&w.vm.credit.on, one_in(2));
+	container_set_max(w.container, (uint64_t)(64 + below(1000)) << PAGE_SHIFT);
+	store_relaxed(&tenant_of(w.container)->credit.on, one_in(2));
 }
 
 /* Everything comes in; what is lost is told. */
@@ -481,7 +481,7 @@ static void sum_up(void)
 	sum.same_filled += load_relaxed(&n->same_filled);
 	sum.written += load_relaxed(&n->written);
 	sum.write_failed += load_relaxed(&n->write_failed);
-	sum.over_max += load_relaxed(&w.container.over_max);
+	sum.over_max += load_relaxed(&w.container->count[COUNT_OVER_MAX]);
 }
 
 static void one_world(unsigned number)

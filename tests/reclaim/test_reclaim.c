@@ -9,7 +9,6 @@
 
 static struct world w;
 
-enum { IDLE = 0, OPEN = 2 }; /* of enum job_state in reclaim.c */
 /* A limit of 256 pages makes jobs of 8; above 240 a fault begins one, above 248 it works on two of its pages. */
 enum { LIMIT = 256, HIGH = 240, MIDDLE = 248, JOB = 8, PAGES = 1024 };
 static const struct world_options small = {.max = LIMIT, .pages = {PAGES}, .check_each = true};
@@ -52,20 +51,21 @@ static void test_clock_of_an_empty_world(void **state)
 {
 	const struct world_options one = {.pages = {8192}};
 	struct clock_hand hand = {0};
-	struct region *region;
-	uint32_t first, count;
+	struct tenancy whose = {0};
+	struct window at;
 	unsigned laps = 0;
 
 	(void)state;
 	world_open(&w, &one);
-	assert_false(clock_step(&w.vm, &hand, &region, &first, &count, &laps));
+	whose.container = w.container;
+	assert_false(clock_step(&w.vm, &whose, &hand, &at, &laps));
 	assert_int_equal(reclaim_once(&w.reclaim, w.pager), 0);
 	/* Populated once, and discarded again. */
 	touch(&w, 8000, true);
 	assert_int_equal(world_discard(&w, 0, 8000, 1, true), 0);
-	assert_false(clock_step(&w.vm, &hand, &region, &first, &count, &laps));
+	assert_false(clock_step(&w.vm, &whose, &hand, &at, &laps));
 	region_hide(&w.vm, w.only);
-	assert_false(clock_step(&w.vm, &hand, &region, &first, &count, &laps));
+	assert_false(clock_step(&w.vm, &whose, &hand, &at, &laps));
 	store_release(&w.vm.region[0], w.only);
 	world_close(&w);
 }
@@ -79,28 +79,30 @@ static void test_clock_steps_over_populated_windows(void **state)
 		{0, 512, 64}, {0, 576, 64}, {0, 640, 64}, {0, 704, 7}, {2, 0, 64}, {2, 64, 37},
 	};
 	struct clock_hand hand = {0};
-	struct region *region;
-	uint32_t first, count;
+	struct tenancy whose = {0};
+	struct window at;
 	unsigned laps = 0;
 
 	(void)state;
 	world_open(&w, &three);
+	whose.container = w.container;
 	touch(&w, 710, true);
 	touch(&w, 600, true);
 	world_touch(&w, 2, 100, true);
 	for (unsigned round = 0; round < 3; round++) {
 		for (unsigned i = 0; i < ARRAY_SIZE(windows); i++) {
-			assert_true(clock_step(&w.vm, &hand, &region, &first, &count, &laps));
-			assert_ptr_equal(region, w.region[windows[i][0]]);
-			assert_int_equal(first, windows[i][1]);
-			assert_int_equal(count, windows[i][2]);
+			assert_true(clock_step(&w.vm, &whose, &hand, &at, &laps));
+			assert_ptr_equal(at.region, w.region[windows[i][0]]);
+			assert_int_equal(at.first, windows[i][1]);
+			assert_int_equal(at.count, windows[i][2]);
+			assert_int_equal(at.owners, 1);
 			assert_int_equal(laps, round);
 		}
 	}
 	region_hide(&w.vm, w.region[0]);
 	hand = (struct clock_hand){0};
-	assert_true(clock_step(&w.vm, &hand, &region, &first, &count, &laps));
-	assert_ptr_equal(region, w.region[2]);
+	assert_true(clock_step(&w.vm, &whose, &hand, &at, &laps));
+	assert_ptr_equal(at.region, w.region[2]);
 	store_release(&w.vm.region[0], w.region[0]);
 	world_close(&w);
 }
@@ -547,7 +549,7 @@ static void test_failed_drop_keeps_the_pages(void **state)
 	evict(&w, 0);
 	assert_int_equal(resident(&w), JOB);
 	assert_int_equal(load_relaxed(&w.memory.objects), JOB);
-	assert_int_equal(load_relaxed(&w.vm.evictions), 0);
+	assert_int_equal(load_relaxed(&tenant_of(w.container)->evictions), 0);
 	assert_int_equal(load_relaxed(&w.vm.count.moved_out), 0);
 	for (uint32_t page = 0; page < JOB; page++)
 		assert_int_equal(state_of(page), PAGE_CLEAN);
@@ -627,15 +629,15 @@ static void test_make_room(void **state)
 	world_open(&w, &small);
 	/* There is room. */
 	write_pages(&w, 0, LIMIT - 1, FILLED);
-	assert_true(reclaim_make_room(&w.reclaim, w.pager, PAGE_SIZE));
+	assert_int_equal(reclaim_make_room(&w.reclaim, w.pager, w.container, PAGE_SIZE), ROOM_MADE);
 	assert_int_equal(resident(&w), LIMIT - 1);
 	/* There is none; a job makes some. */
 	touch(&w, LIMIT, true);
 	assert_int_equal(resident(&w), LIMIT);
-	assert_true(reclaim_make_room(&w.reclaim, w.pager, PAGE_SIZE));
+	assert_int_equal(reclaim_make_room(&w.reclaim, w.pager, w.container, PAGE_SIZE), ROOM_MADE);
 	assert_int_equal(resident(&w), LIMIT - JOB);
 	/* More than one job's worth. */
-	assert_true(reclaim_make_room(&w.reclaim, w.pager, 100 * PAGE_SIZE));
+	assert_int_equal(reclaim_make_room(&w.reclaim, w.pager, w.container, 100 * PAGE_SIZE), ROOM_MADE);
 	assert_true(resident(&w) <= LIMIT - 100);
 	world_check(&w);
 	world_close(&w);
@@ -648,15 +650,15 @@ static void test_no_room_to_be_made(void **state)
 	write_pages(&w, 0, LIMIT, FILLED);
 	/* A fork is under way. */
 	add_relaxed(&w.vm.hold, 1);
-	assert_false(reclaim_make_room(&w.reclaim, w.pager, PAGE_SIZE));
+	assert_int_not_equal(reclaim_make_room(&w.reclaim, w.pager, w.container, PAGE_SIZE), ROOM_MADE);
 	assert_int_equal(fake_count(FAKE_DROP), 0);
 	sub_relaxed(&w.vm.hold, 1);
 	/* More than there is. */
-	assert_false(reclaim_make_room(&w.reclaim, w.pager, (LIMIT + 1) * PAGE_SIZE));
+	assert_int_not_equal(reclaim_make_room(&w.reclaim, w.pager, w.container, (LIMIT + 1) * PAGE_SIZE), ROOM_MADE);
 	assert_int_equal(resident(&w), 0);
 	/* Nothing is resident, and copies are not this function's to free. */
-	container_set_max(&w.container, 0);
-	assert_false(reclaim_make_room(&w.reclaim, w.pager, PAGE_SIZE));
+	container_set_max(w.container, 0);
+	assert_int_not_equal(reclaim_make_room(&w.reclaim, w.pager, w.container, PAGE_SIZE), ROOM_MADE);
 	world_close(&w);
 }
 
@@ -700,7 +702,7 @@ static void test_background_does_nothing_during_a_fork(void **state)
 	evict(&w, JOB);
 	add_relaxed(&w.vm.hold, 1);
 	store_relaxed(&w.vm.memory_share, 0);
-	container_set_max(&w.container, 16 * PAGE_SIZE);
+	container_set_max(w.container, 16 * PAGE_SIZE);
 	background_turns(&w, 3);
 	assert_int_equal(resident(&w), 40 - JOB);
 	assert_int_equal(fake_count(FAKE_FILE_WRITE), 0);
@@ -861,7 +863,7 @@ static void test_background_reduces_slack(void **state)
 	}
 	before = reclaim_slack(&w.reclaim);
 	assert_true(before > MIB(10));
-	assert_int_equal(container_held(&w.container), container_charged(&w.container) + before);
+	assert_int_equal(container_held(w.container), container_charged(w.container) + before);
 	background_turns(&w, 3);
 	world_check(&w);
 	assert_true(reclaim_slack(&w.reclaim) < MIB(1));

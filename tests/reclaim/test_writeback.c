@@ -158,7 +158,7 @@ static void test_the_oldest_go_first(void **state)
 	(void)state;
 	world_open(&w, &plain);
 	away(500, 40);
-	add_relaxed(&w.vm.evictions, half_a_limit + 64);
+	add_relaxed(&tenant_of(w.container)->evictions, half_a_limit + 64);
 	away(0, 200);
 	open_file();
 	over_share();
@@ -641,18 +641,18 @@ static void test_jobs_wait_while_they_cannot_help(void **state)
 	away(0, 40);
 	fake_disk(0);
 	assert_int_equal(write_until_failure(&w), -ENOSPC);
-	container_set_max(&w.container, 20 * PAGE_SIZE);
+	container_set_max(w.container, 20 * PAGE_SIZE);
 	write_pages(&w, 100, 30, NOISE);
 	evict(&w, 0);
 	calls = fake_count(FAKE_PROTECT);
-	assert_false(reclaim_make_room(&w.reclaim, w.pager, PAGE_SIZE));
+	assert_int_not_equal(reclaim_make_room(&w.reclaim, w.pager, w.container, PAGE_SIZE), ROOM_MADE);
 	evict(&w, 0);
 	reclaim_after_fault(&w.reclaim, w.pager);
 	write_pages(&w, 200, 1, TEXT);
 	assert_int_equal(fake_count(FAKE_PROTECT), calls);
 	/* A fiftieth of a second later a job may have better luck. */
 	fake_time_pass(20000000);
-	(void)reclaim_make_room(&w.reclaim, w.pager, PAGE_SIZE);
+	(void)reclaim_make_room(&w.reclaim, w.pager, w.container, PAGE_SIZE);
 	assert_true(fake_count(FAKE_PROTECT) > calls);
 	world_check(&w);
 	world_close(&w);

@@ -14,7 +14,6 @@ enum { SLOT_BYTES = 1 << SLOT_SHIFT, OBJECTS = 4096 };
 
 struct fixture {
 	struct weir_pool *pool;
-	struct container container;
 	struct compressed store;
 };
 
@@ -23,8 +22,7 @@ static struct fixture *fixture_make(size_t pool_bytes)
 	static struct fixture f;
 
 	f.pool = frames_open(pool_bytes);
-	container_init(&f.container, GIB(1));
-	assert_int_equal(compressed_init(&f.store, f.pool, &f.container), 0);
+	assert_int_equal(compressed_init(&f.store, f.pool), 0);
 	return &f;
 }
 
@@ -117,10 +115,10 @@ static void test_every_size_has_its_class(void **state)
 		assert_int_equal(room, class_bytes_of(size));
 		assert_int_equal((uintptr_t)compressed_object(&f->store, slot) % SLOT_BYTES, 0);
 		assert_memory_equal(compressed_object(&f->store, slot), object, size);
-		assert_int_equal(container_usage(&f->container, CHARGE_COMPRESSED), room);
+		assert_int_equal(load_relaxed(&f->store.class_bytes), room);
 		assert_int_equal(load_relaxed(&f->store.class_bytes), room);
 		compressed_free(&f->store, slot);
-		assert_int_equal(container_charged(&f->container), 0);
+		assert_int_equal(load_relaxed(&f->store.class_bytes), 0);
 		assert_int_equal(frames_used(f->pool), 0);
 	}
 	fixture_end(f);
@@ -177,8 +175,7 @@ static void oracle_counts(struct oracle *o)
 
 	assert_int_equal(load_relaxed(&store->objects), o->live);
 	assert_int_equal(load_relaxed(&store->class_bytes), o->bytes);
-	assert_int_equal(container_usage(&o->f->container, CHARGE_COMPRESSED), o->bytes);
-	assert_int_equal(container_charged(&o->f->container), o->bytes);
+	assert_int_equal(load_relaxed(&o->f->store.class_bytes), o->bytes);
 	assert_int_equal(spans, frames_used(o->f->pool) << PAGE_SHIFT);
 	assert_int_equal(compressed_slack(store), spans - o->bytes);
 }
@@ -265,7 +262,7 @@ static void oracle_end(struct oracle *o)
 	}
 	oracle_counts(o);
 	assert_int_equal(frames_used(o->f->pool), 0);
-	assert_int_equal(container_charged(&o->f->container), 0);
+	assert_int_equal(load_relaxed(&o->f->store.class_bytes), 0);
 	fixture_end(o->f);
 }
 
@@ -669,7 +666,7 @@ static void test_compaction_beside_running_threads(void **state)
 	assert_int_equal(load_relaxed(&c.wrong), 0);
 	assert_int_equal(load_relaxed(&c.f->store.objects), 0);
 	assert_int_equal(frames_used(c.f->pool), 0);
-	assert_int_equal(container_charged(&c.f->container), 0);
+	assert_int_equal(load_relaxed(&c.f->store.class_bytes), 0);
 	fixture_end(c.f);
 }
 

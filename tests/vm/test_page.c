@@ -37,7 +37,8 @@ static void test_fields_do_not_overlap(void **state)
 {
 	const uint64_t copy = word_copy(COPY_FILE, 0x89abcdef);
 	const uint64_t x = copy | PAGE_ABSENT | 3ull << REWRITTEN_SHIFT | 5ull << GRADE_SHIFT |
-			   15ull << CREDIT_SHIFT | (uint64_t)STAMP_MASK << STAMP_SHIFT;
+			   9ull << OWNER_SHIFT | (uint64_t)STAMP_MASK << STAMP_SHIFT;
+	const uint64_t here = PAGE_DIRTY | 15ull << CREDIT_SHIFT;
 
 	(void)state;
 	assert_false(x & (WORD_BUSY | WORD_PARKED | WORD_WRITEBACK));
@@ -45,11 +46,16 @@ static void test_fields_do_not_overlap(void **state)
 	assert_int_equal(word_rewritten(x), 3);
 	assert_int_equal(word_kind(x), COPY_FILE);
 	assert_int_equal(word_grade(x), 5);
-	assert_int_equal(word_credit(x), 15);
+	assert_int_equal(word_owner(x), 9);
+	/* Credit and stamp have one place: a page is here or away. */
+	assert_int_equal(word_credit(x), 0);
+	assert_int_equal(word_credit(here), 15);
+	assert_false(here & (WORD_WRITEBACK | word_copy(COPY_FILE, UINT32_MAX)));
 	assert_int_equal(word_stamp(x), STAMP_MASK);
 	assert_int_equal(word_location(x), 0x89abcdef);
 	assert_true(word_copy_of(x | WORD_WRITEBACK | WORD_BUSY | WORD_PARKED) == copy);
-	assert_true(word_history(x) == (3ull << REWRITTEN_SHIFT | 5ull << GRADE_SHIFT));
+	assert_true(word_history(x) ==
+		    (3ull << REWRITTEN_SHIFT | 5ull << GRADE_SHIFT | 9ull << OWNER_SHIFT));
 	assert_true(word_with_state(x, PAGE_NONE) == (x & ~WORD_STATE));
 	for (unsigned bit = 0; bit < 64; bit++) {
 		const uint64_t one = 1ull << bit;
@@ -57,7 +63,7 @@ static void test_fields_do_not_overlap(void **state)
 
 		fields += one == WORD_BUSY || one == WORD_PARKED || one == WORD_WRITEBACK;
 		fields += word_rewritten(one) || word_kind(one) || word_grade(one);
-		fields += word_credit(one) || word_stamp(one) || word_location(one);
+		fields += word_owner(one) || word_stamp(one) || word_location(one);
 		assert_int_equal(fields, 1);
 	}
 }
@@ -271,7 +277,7 @@ static void test_clean_to_absent_by_job_drop(void **state)
 	(void)state;
 	world_open(&w, &small);
 	job_half();
-	add_relaxed(&w.vm.evictions, 5);
+	add_relaxed(&tenant_of(w.container)->evictions, 5);
 	evict(&w, JOB);
 	for (uint32_t page = 0; page < JOB; page++) {
 		assert_int_equal(state_of(page), PAGE_ABSENT);
@@ -280,7 +286,7 @@ static void test_clean_to_absent_by_job_drop(void **state)
 	}
 	assert_int_equal(resident(&w), MIDDLE + 1 - JOB);
 	assert_int_equal(load_relaxed(&w.vm.count.moved_out), JOB);
-	assert_int_equal(load_relaxed(&w.vm.evictions), JOB + 5);
+	assert_int_equal(load_relaxed(&tenant_of(w.container)->evictions), JOB + 5);
 	world_close(&w);
 }
 
@@ -413,7 +419,7 @@ static void test_every_state_to_none_by_discard(void **state)
 		assert_int_equal(world_discard(&w, 0, page, 1, true), 0);
 	for (uint32_t page = 0; page < 512; page++)
 		assert_true(word_of(&w, page) == PAGE_NONE);
-	assert_int_equal(container_charged(&w.container), 0);
+	assert_int_equal(container_charged(w.container), 0);
 	for (uint32_t page = 0; page < 6; page++)
 		read_page(&w, page);
 	world_close(&w);

@@ -233,27 +233,29 @@ struct meddling {
 	bool done;
 };
 
-/* For container_ops.make_room: another handler loads the page while this one makes room. */
-static bool load_meanwhile(void *data, uint64_t bytes)
+/* For control_ops.make_room: another handler loads the page while this one makes room. */
+static enum room load_meanwhile(void *data, struct weir_container *level, uint64_t bytes)
 {
 	struct meddling *m = data;
 
+	(void)level;
 	(void)bytes;
-	container_set_max(&w.container, MIB(64));
+	container_set_max(w.container, MIB(64));
 	assert_int_equal(world_fault(&w, m->page, ACCESS_READ), PAGEIN_DONE);
 	m->done = true;
-	return true;
+	return ROOM_MADE;
 }
 
-static bool lock_meanwhile(void *data, uint64_t bytes)
+static enum room lock_meanwhile(void *data, struct weir_container *level, uint64_t bytes)
 {
 	struct meddling *m = data;
 
+	(void)level;
 	(void)bytes;
-	container_set_max(&w.container, MIB(64));
+	container_set_max(w.container, MIB(64));
 	m->word = page_lock_wait(&w.only->word[m->page]);
 	m->done = true;
-	return true;
+	return ROOM_MADE;
 }
 
 /* The charge for a page that somebody else loaded meanwhile is given back. */
@@ -264,8 +266,8 @@ static void test_page_loaded_while_room_is_made(void **state)
 	(void)state;
 	world_open(&w, &plain);
 	away(1, TEXT);
-	w.container.ops = (struct container_ops){.make_room = load_meanwhile, .data = &m};
-	container_set_max(&w.container, 0);
+	w.tree.ops = (struct control_ops){.make_room = load_meanwhile, .data = &m};
+	container_set_max(w.container, 0);
 	read_page(&w, 0);
 	assert_true(m.done);
 	assert_int_equal(resident(&w), 1);
@@ -281,8 +283,8 @@ static void test_page_locked_while_room_is_made(void **state)
 	(void)state;
 	world_open(&w, &plain);
 	away(1, TEXT);
-	w.container.ops = (struct container_ops){.make_room = lock_meanwhile, .data = &m};
-	container_set_max(&w.container, 0);
+	w.tree.ops = (struct control_ops){.make_room = lock_meanwhile, .data = &m};
+	container_set_max(w.container, 0);
 	assert_int_equal(fake_touch(at(&w, 0), false), TOUCH_MISSING);
 	assert_int_equal(world_fault(&w, 0, ACCESS_READ), PAGEIN_PARKED);
 	assert_true(m.done);
@@ -768,9 +770,9 @@ static void test_fault_at_the_limit_makes_room(void **state)
 	for (uint32_t page = 0; page < 512; page++)
 		read_page(&w, page);
 	world_check(&w);
-	assert_int_equal(load_relaxed(&w.container.over_max), 0);
-	assert_true(load_relaxed(&w.container.peak) <= (64 + 8) * (int64_t)PAGE_SIZE);
-	assert_true(load_relaxed(&w.vm.evictions) >= 512 - 64);
+	assert_int_equal(load_relaxed(&w.container->count[COUNT_OVER_MAX]), 0);
+	assert_true(load_relaxed(&w.container->peak) <= (64 + 8) * (int64_t)PAGE_SIZE);
+	assert_true(load_relaxed(&tenant_of(w.container)->evictions) >= 512 - 64);
 	world_close(&w);
 }
 
@@ -784,7 +786,7 @@ static void test_fault_goes_over_the_limit_for_want_of_room(void **state)
 	add_relaxed(&w.vm.hold, 1);
 	write_pages(&w, 0, 100, TEXT);
 	assert_int_equal(resident(&w), 100);
-	assert_int_equal(load_relaxed(&w.container.over_max), 36);
+	assert_int_equal(load_relaxed(&w.container->count[COUNT_OVER_MAX]), 36);
 	assert_int_equal(fake_count(FAKE_DROP), 0);
 	sub_relaxed(&w.vm.hold, 1);
 	world_close(&w);
@@ -795,9 +797,9 @@ static void test_fault_goes_over_the_limit_for_want_of_room(void **state)
 /* What was away for a limit's worth of evictions or more comes back slowly. */
 static void let_time_pass(void)
 {
-	uint64_t limit_pages = load_relaxed(&w.container.max) >> PAGE_SHIFT;
+	uint64_t limit_pages = load_relaxed(&w.container->max) >> PAGE_SHIFT;
 
-	add_relaxed(&w.vm.evictions, limit_pages + limit_pages / 64);
+	add_relaxed(&tenant_of(w.container)->evictions, limit_pages + limit_pages / 64);
 }
 
 static void test_grade_and_credit_of_quick_and_slow_returns(void **state)
@@ -808,7 +810,7 @@ static void test_grade_and_credit_of_quick_and_slow_returns(void **state)
 
 	(void)state;
 	world_open(&w, &plain);
-	store_relaxed(&w.vm.credit.on, true);
+	store_relaxed(&tenant_of(w.container)->credit.on, true);
 	away(1, TEXT);
 	for (unsigned i = 0; i < ARRAY_SIZE(credits); i++) {
 		read_page(&w, 0);
@@ -841,7 +843,7 @@ static void test_no_credit_while_credits_are_off(void **state)
 	assert_int_equal(word_grade(word_of(&w, 0)), 1);
 	assert_int_equal(word_credit(word_of(&w, 0)), 0);
 	evict_all(&w);
-	store_relaxed(&w.vm.credit.on, true);
+	store_relaxed(&tenant_of(w.container)->credit.on, true);
 	read_page(&w, 0);
 	world_poke(&w, 0, 0, 0, 1);
 	assert_int_equal(word_grade(word_of(&w, 0)), 2);
@@ -852,7 +854,7 @@ static void test_no_credit_while_credits_are_off(void **state)
 /* After 4096 loads: on where pages that came back quickly do so again, half as often again as all do. */
 static void test_credits_are_switched_by_how_refaults_are_spread(void **state)
 {
-	struct credit_control *c = &w.vm.credit;
+	struct credit_control *c = &tenant_of(w.container)->credit;
 
 	(void)state;
 	world_open(&w, &plain);

@@ -10,19 +10,20 @@ static const struct world_options plain = {.pages = {16}};
 static void test_create_refuses_what_is_no_region(void **state)
 {
 	struct region *region = NULL;
-	const uint64_t charged = container_charged(&w.container);
+	uint64_t charged;
 
 	(void)state;
 	world_open(&w, &plain);
-	assert_int_equal(region_create(&w.vm, NULL, 0, &region), -EINVAL);
-	assert_int_equal(region_create(&w.vm, NULL, PAGE_SIZE + 1, &region), -EINVAL);
-	assert_int_equal(region_create(&w.vm, (void *)(PAGE_SIZE / 2), PAGE_SIZE, &region),
+	charged = container_charged(w.container);
+	assert_int_equal(region_create(&w.vm, w.container, NULL, 0, &region), -EINVAL);
+	assert_int_equal(region_create(&w.vm, w.container, NULL, PAGE_SIZE + 1, &region), -EINVAL);
+	assert_int_equal(region_create(&w.vm, w.container, (void *)(PAGE_SIZE / 2), PAGE_SIZE, &region),
 			 -EINVAL);
-	assert_int_equal(region_create(&w.vm, NULL, (size_t)UINT32_MAX << PAGE_SHIFT, &region),
+	assert_int_equal(region_create(&w.vm, w.container, NULL, (size_t)UINT32_MAX << PAGE_SHIFT, &region),
 			 -EINVAL);
 	assert_null(region);
 	assert_int_equal(load_relaxed(&w.vm.regions), 1);
-	assert_int_equal(container_charged(&w.container), charged);
+	assert_int_equal(container_charged(w.container), charged);
 	world_close(&w);
 }
 
@@ -38,7 +39,7 @@ static void test_create_without_memory(void **state)
 		int err;
 
 		fake_fail(FAKE_ALLOC, n, 0, -ENOMEM);
-		err = region_create(&w.vm, NULL, 16 * PAGE_SIZE, &region);
+		err = region_create(&w.vm, w.container, NULL, 16 * PAGE_SIZE, &region);
 		if (!err)
 			break;
 		assert_int_equal(err, -ENOMEM);
@@ -59,7 +60,7 @@ static void test_fresh_region(void **state)
 
 	(void)state;
 	world_open(&w, &plain);
-	assert_int_equal(region_create(&w.vm, NULL, 3 * PAGE_SIZE, &region), 0);
+	assert_int_equal(region_create(&w.vm, w.container, NULL, 3 * PAGE_SIZE, &region), 0);
 	assert_int_equal(region->pages, 3);
 	assert_int_equal((uintptr_t)region->base % MIB(2), 0);
 	for (uint32_t page = 0; page < 3; page++)
@@ -98,13 +99,13 @@ static void test_slots_are_used_again(void **state)
 	(void)state;
 	world_open(&w, &plain);
 	for (unsigned i = 1; i < REGIONS_MAX; i++)
-		assert_int_equal(region_create(&w.vm, NULL, PAGE_SIZE, &region[i]), 0);
-	assert_int_equal(region_create(&w.vm, NULL, PAGE_SIZE, &more), -ENOSPC);
+		assert_int_equal(region_create(&w.vm, w.container, NULL, PAGE_SIZE, &region[i]), 0);
+	assert_int_equal(region_create(&w.vm, w.container, NULL, PAGE_SIZE, &more), -ENOSPC);
 	assert_int_equal(load_relaxed(&w.vm.regions), REGIONS_MAX);
 	region_hide(&w.vm, region[500]);
 	assert_null(vm_find(&w.vm, (uintptr_t)region[500]->base));
 	region_destroy(&w.vm, region[500]);
-	assert_int_equal(region_create(&w.vm, NULL, PAGE_SIZE, &region[500]), 0);
+	assert_int_equal(region_create(&w.vm, w.container, NULL, PAGE_SIZE, &region[500]), 0);
 	assert_int_equal(load_relaxed(&w.vm.regions), REGIONS_MAX);
 	assert_ptr_equal(vm_find(&w.vm, (uintptr_t)region[500]->base), region[500]);
 	for (unsigned i = 1; i < REGIONS_MAX; i++) {
@@ -138,7 +139,7 @@ static void test_adopted_pages_are_dirty_and_charged(void **state)
 	world_open(&w, &plain);
 	addr = some_memory();
 	w.regions = 2;
-	assert_int_equal(region_create(&w.vm, addr, (size_t)ADOPTED << PAGE_SHIFT, &w.region[1]),
+	assert_int_equal(region_create(&w.vm, w.container, addr, (size_t)ADOPTED << PAGE_SHIFT, &w.region[1]),
 			 0);
 	assert_ptr_equal(w.region[1]->base, addr);
 	w.content[1] = mem_alloc((size_t)ADOPTED << PAGE_SHIFT);
@@ -170,7 +171,7 @@ static void test_register_that_fails(void **state)
 	(void)state;
 	world_open(&w, &plain);
 	addr = some_memory();
-	assert_int_equal(region_create(&w.vm, addr, (size_t)ADOPTED << PAGE_SHIFT, &region), 0);
+	assert_int_equal(region_create(&w.vm, w.container, addr, (size_t)ADOPTED << PAGE_SHIFT, &region), 0);
 	fake_fail(FAKE_REGISTER, 1, 0, -EBUSY);
 	assert_int_equal(region_register(&w.vm, region), -EBUSY);
 	assert_int_equal(resident(&w), 0);
@@ -212,21 +213,21 @@ static void test_clock_of_stamps(void **state)
 {
 	(void)state;
 	world_open(&w, &plain);
-	container_set_max(&w.container, MIB(64));
-	assert_int_equal(vm_clock(&w.vm), 0);
-	store_relaxed(&w.vm.evictions, 31);
-	assert_int_equal(vm_clock(&w.vm), 0);
-	store_relaxed(&w.vm.evictions, 32);
-	assert_int_equal(vm_clock(&w.vm), 1);
-	store_relaxed(&w.vm.evictions, 16384);
-	assert_int_equal(vm_clock(&w.vm), 512);
-	store_relaxed(&w.vm.evictions, 32ull * 32768 + 64);
-	assert_int_equal(vm_clock(&w.vm), 2);
+	container_set_max(w.container, MIB(64));
+	assert_int_equal(vm_clock(w.container), 0);
+	store_relaxed(&tenant_of(w.container)->evictions, 31);
+	assert_int_equal(vm_clock(w.container), 0);
+	store_relaxed(&tenant_of(w.container)->evictions, 32);
+	assert_int_equal(vm_clock(w.container), 1);
+	store_relaxed(&tenant_of(w.container)->evictions, 16384);
+	assert_int_equal(vm_clock(w.container), 512);
+	store_relaxed(&tenant_of(w.container)->evictions, 32ull * 32768 + 64);
+	assert_int_equal(vm_clock(w.container), 2);
 	/* A limit of less than 512 pages: single evictions. */
-	container_set_max(&w.container, MIB(1));
-	store_relaxed(&w.vm.evictions, 9);
-	assert_int_equal(vm_clock(&w.vm), 9);
-	store_relaxed(&w.vm.evictions, 0);
+	container_set_max(w.container, MIB(1));
+	store_relaxed(&tenant_of(w.container)->evictions, 9);
+	assert_int_equal(vm_clock(w.container), 9);
+	store_relaxed(&tenant_of(w.container)->evictions, 0);
 	world_close(&w);
 }
 

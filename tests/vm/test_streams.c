@@ -219,7 +219,7 @@ static void test_runs_end_at_the_limit(void **state)
 	touch(&w, 1, true);
 	assert_int_equal(resident(&w), 64);
 	assert_int_equal(word_state(word_of(&w, 2)), PAGE_NONE);
-	assert_int_equal(load_relaxed(&w.vm.evictions), 0);
+	assert_int_equal(load_relaxed(&tenant_of(w.container)->evictions), 0);
 	world_close(&w);
 }
 

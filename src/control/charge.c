@@ -1,0 +1,354 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Charging and uncharging: see container.h for the order of attempts. */
+#include <errno.h>
+
+#include "base/log.h"
+#include "base/size.h"
+#include "control/stock.h"
+
+/* --- the counters --- */
+
+/* The level at which so many bytes more would not fit. */
+static struct weir_container *level_full(struct weir_container *container, uint64_t bytes)
+{
+	for (struct weir_container *c = container; c; c = c->parent) {
+		if (container_held(c) + bytes > load_relaxed(&c->max))
+			return c;
+	}
+	return NULL;
+}
+
+/* The lock is held: the only writer. */
+static void level_add(struct weir_container *c, int64_t bytes)
+{
+	int64_t now = load_relaxed(&c->charged) + bytes;
+
+	assert_always(now >= 0);
+	store_relaxed(&c->charged, now);
+	if (now > load_relaxed(&c->peak))
+		store_relaxed(&c->peak, now);
+}
+
+static void levels_add(struct weir_container *container, int64_t bytes)
+{
+	for (struct weir_container *c = container; c; c = c->parent)
+		level_add(c, bytes);
+}
+
+struct weir_container *charge_levels(struct weir_container *container, uint64_t bytes)
+{
+	struct tree *tree = container->tree;
+	struct weir_container *full;
+
+	lock_acquire(&tree->lock);
+	full = level_full(container, bytes);
+	if (!full)
+		levels_add(container, (int64_t)bytes);
+	lock_release(&tree->lock);
+	return full;
+}
+
+void uncharge_levels(struct weir_container *container, uint64_t bytes)
+{
+	lock_acquire(&container->tree->lock);
+	levels_add(container, -(int64_t)bytes);
+	lock_release(&container->tree->lock);
+}
+
+static void force_levels(struct weir_container *container, uint64_t bytes)
+{
+	lock_acquire(&container->tree->lock);
+	levels_add(container, (int64_t)bytes);
+	lock_release(&container->tree->lock);
+}
+
+static void usage_add(struct weir_container *container, enum charge_kind kind, int64_t bytes)
+{
+	for (struct weir_container *c = container; c; c = c->parent) {
+		int64_t before = add_relaxed(&c->usage[kind], bytes);
+
+		assert_always(before + bytes >= 0);
+	}
+}
+
+/* --- attempts --- */
+
+/* Stock, batch, exact. Returns the level in the way, or NULL when it is charged. */
+static struct weir_container *attempt(struct weir_container *container, uint64_t bytes)
+{
+	struct stock *stock = stock_here;
+	uint64_t batch = load_relaxed(&container->batch);
+
+	if (stock) {
+		if (stock_take(stock, container, bytes))
+			return NULL;
+		/* Beyond the batch would break the bound: the slot may have nearly one already. */
+		if (bytes < batch && !charge_levels(container, batch)) {
+			if (!stock_fill(stock, container, batch - bytes))
+				uncharge_levels(container, batch - bytes);
+			return NULL;
+		}
+	}
+	return charge_levels(container, bytes);
+}
+
+static enum room ask_room(struct weir_container *level, uint64_t bytes)
+{
+	const struct control_ops *ops = &level->tree->ops;
+
+	return ops->make_room ? ops->make_room(ops->data, level, bytes) : ROOM_NEVER;
+}
+
+/* The handler of level, or of the first one above it that has one. */
+static enum weir_oom ask_oom(struct weir_container *level, uint64_t bytes)
+{
+	char limit[SIZE_TEXT], used[SIZE_TEXT];
+
+	for (struct weir_container *c = level; c; c = c->parent) {
+		/* Pairs with the release in weir_container_on_oom. */
+		weir_oom_fn fn = load_acquire(&c->oom);
+
+		if (fn)
+			return fn(c->oom_data, level, bytes);
+	}
+	log_line(
+		"container '%s' is out of memory: max %s, in use %s, and nothing can be reclaimed. "
+		"Raise its max, or give its pages a file to go to",
+		level->name, size_print(load_relaxed(&level->max), limit),
+		size_print(container_charged(level), used));
+	return WEIR_OOM_FAIL;
+}
+
+/* Reclaim and draining have not helped. 0: it is charged all the same; 1: try again; else -errno. */
+static int out_of_memory(struct weir_container *container, struct weir_container *level,
+			 uint64_t bytes)
+{
+	bool handled = false;
+
+	container_event(level, EVENT_OOM);
+	for (struct weir_container *c = level; c && !handled; c = c->parent)
+		handled = load_relaxed(&c->oom) != NULL;
+	/* What is right for the whole instance is for the caller to know: a fault goes over. */
+	if (!level->parent && !handled)
+		return -EAGAIN;
+	switch (ask_oom(level, bytes)) {
+	case WEIR_OOM_OVER:
+		force_levels(container, bytes);
+		container_count(level, COUNT_OVER_MAX, 1);
+		return 0;
+	case WEIR_OOM_RETRY:
+		return 1;
+	case WEIR_OOM_FAIL:
+		break;
+	}
+	return -ENOMEM;
+}
+
+int charge_bytes(struct weir_container *container, uint64_t bytes)
+{
+	enum { PATIENCE = 16 };
+	struct weir_container *level = attempt(container, bytes);
+	unsigned retries = 0;
+	bool drained = false;
+	int err;
+
+	if (likely(!level))
+		return 0;
+	container_event(level, EVENT_MAX);
+	for (; level; level = charge_levels(container, bytes)) {
+		enum room room = ask_room(level, bytes);
+
+		if (room == ROOM_MADE)
+			continue;
+		if (!drained) {
+			drained = true;
+			(void)stocks_drain(container->tree, NULL, false);
+			continue;
+		}
+		err = room == ROOM_LATER ? -EAGAIN : out_of_memory(container, level, bytes);
+		if (!err)
+			return 0;
+		if (err < 0 || ++retries > PATIENCE) {
+			container_count(level, COUNT_FAILURES, 1);
+			return err < 0 ? err : -ENOMEM;
+		}
+	}
+	return 0;
+}
+
+void uncharge_bytes(struct weir_container *container, uint64_t bytes)
+{
+	struct stock *stock = stock_here;
+
+	if (!stock || !stock_give(stock, container, bytes))
+		uncharge_levels(container, bytes);
+}
+
+/* --- with a kind --- */
+
+int container_charge(struct weir_container *container, enum charge_kind kind, uint64_t bytes)
+{
+	int err = charge_bytes(container, bytes);
+
+	if (!err)
+		usage_add(container, kind, (int64_t)bytes);
+	return err;
+}
+
+bool container_try(struct weir_container *container, enum charge_kind kind, uint64_t bytes)
+{
+	if (attempt(container, bytes))
+		return false;
+	usage_add(container, kind, (int64_t)bytes);
+	return true;
+}
+
+void container_force(struct weir_container *container, enum charge_kind kind, uint64_t bytes)
+{
+	struct stock *stock = stock_here;
+
+	if (!stock || !stock_take(stock, container, bytes))
+		force_levels(container, bytes);
+	usage_add(container, kind, (int64_t)bytes);
+}
+
+void container_uncharge(struct weir_container *container, enum charge_kind kind, uint64_t bytes)
+{
+	usage_add(container, kind, -(int64_t)bytes);
+	uncharge_bytes(container, bytes);
+}
+
+/* The lowest container that both are, or lie below. */
+static struct weir_container *common(struct weir_container *a, struct weir_container *b)
+{
+	while (a != b) {
+		if (a->depth >= b->depth)
+			a = a->parent;
+		else
+			b = b->parent;
+	}
+	return a;
+}
+
+static void level_move(struct weir_container *c, enum charge_kind kind, int64_t bytes)
+{
+	if (kind == CHARGE_KINDS) {
+		store_relaxed(&c->swap, load_relaxed(&c->swap) + bytes);
+		return;
+	}
+	level_add(c, bytes);
+	add_relaxed(&c->usage[kind], bytes);
+}
+
+/* Levels that only one of the two has. kind CHARGE_KINDS: bytes in the file. */
+static int transfer(struct weir_container *from, struct weir_container *to, enum charge_kind kind,
+		    int64_t bytes, bool force)
+{
+	struct weir_container *both, *c;
+	int err = 0;
+
+	lock_acquire(&from->tree->lock);
+	both = common(from, to);
+	for (c = to; c != both && !err && !force; c = c->parent) {
+		bool fits = kind == CHARGE_KINDS
+				    ? load_relaxed(&c->swap) + bytes <=
+					      (int64_t)MIN(load_relaxed(&c->swap_max),
+							   (uint64_t)INT64_MAX)
+				    : container_held(c) + (uint64_t)bytes <= load_relaxed(&c->max);
+
+		err = fits ? 0 : -ENOMEM;
+	}
+	for (c = to; c != both && !err; c = c->parent)
+		level_move(c, kind, bytes);
+	for (c = from; c != both && !err; c = c->parent)
+		level_move(c, kind, -bytes);
+	lock_release(&from->tree->lock);
+	return err;
+}
+
+int container_transfer(struct weir_container *from, struct weir_container *to,
+		       enum charge_kind kind, uint64_t bytes)
+{
+	return transfer(from, to, kind, (int64_t)bytes, false);
+}
+
+void container_transfer_back(struct weir_container *from, struct weir_container *to,
+			     enum charge_kind kind, uint64_t bytes)
+{
+	(void)transfer(from, to, kind, (int64_t)bytes, true);
+}
+
+int container_swap_transfer(struct weir_container *from, struct weir_container *to, uint64_t bytes)
+{
+	return transfer(from, to, CHARGE_KINDS, (int64_t)bytes, false);
+}
+
+/* --- swap --- */
+
+static struct weir_container *swap_full(struct weir_container *container, uint64_t bytes)
+{
+	for (struct weir_container *c = container; c; c = c->parent) {
+		if (positive(load_relaxed(&c->swap)) + bytes > load_relaxed(&c->swap_max))
+			return c;
+	}
+	return NULL;
+}
+
+bool container_swap_full(struct weir_container *container)
+{
+	return swap_full(container, PAGE_SIZE) != NULL;
+}
+
+static void swap_add(struct weir_container *container, int64_t bytes)
+{
+	for (struct weir_container *c = container; c; c = c->parent) {
+		int64_t now = load_relaxed(&c->swap) + bytes;
+
+		assert_always(now >= 0);
+		store_relaxed(&c->swap, now);
+	}
+}
+
+bool container_swap_try(struct weir_container *container, uint64_t bytes)
+{
+	struct weir_container *full;
+
+	lock_acquire(&container->tree->lock);
+	full = swap_full(container, bytes);
+	if (!full)
+		swap_add(container, (int64_t)bytes);
+	lock_release(&container->tree->lock);
+	if (full) {
+		container_event(full, EVENT_SWAP_MAX);
+		container_event(full, EVENT_SWAP_FAIL);
+	}
+	return !full;
+}
+
+void container_swap_uncharge(struct weir_container *container, uint64_t bytes)
+{
+	lock_acquire(&container->tree->lock);
+	swap_add(container, -(int64_t)bytes);
+	lock_release(&container->tree->lock);
+}
+
+/* --- public --- */
+
+int weir_charge(struct weir_container *container, uint64_t bytes)
+{
+	if (unlikely(!stock_here))
+		(void)stock_open_for_life();
+	if (unlikely(bytes > INT64_MAX / 2))
+		return -ENOMEM;
+	return charge_bytes(container, bytes) ? -ENOMEM : 0;
+}
+
+void weir_uncharge(struct weir_container *container, uint64_t bytes)
+{
+	uncharge_bytes(container, bytes);
+}
+
+uint64_t weir_charge_bound(struct weir_container *container)
+{
+	return stock_bound(container);
+}

@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "control/stock.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <string.h>
+
+#include "os/mem.h"
+#include "os/thread.h"
+
+enum { PER_PAGE = 4096 / sizeof(struct stock), PAGES = STOCKS_MAX / PER_PAGE };
+
+_Thread_local struct stock *stock_here __attribute__((tls_model("initial-exec")));
+
+/* Of the process: a thread may charge containers of several instances. Stocks are never freed, only used again. */
+static struct {
+	struct lock lock;		 /* RANK_STOCKS */
+	struct stock *page[PAGES];	 /* (K) under the lock */
+	uint32_t made;			 /* (K) stocks that there are */
+	_Atomic uint32_t open;		 /* (A) written under the lock */
+	int barrier;			 /* (K) 1: registered, 0: not yet, else -errno */
+	pthread_key_t key;		 /* (K) once keyed */
+	bool keyed;			 /* (K) */
+	_Atomic uint64_t drains, missed; /* (A) */
+} stocks = {.lock = LOCK_INIT(RANK_STOCKS, "stocks")};
+
+static struct stock *stock_at(uint32_t i)
+{
+	return &stocks.page[i / PER_PAGE][i % PER_PAGE];
+}
+
+/* --- opening and closing --- */
+
+static int barrier_ready(void)
+{
+	if (!stocks.barrier) {
+		int err = thread_barrier_register();
+
+		stocks.barrier = err ? err : 1;
+	}
+	return stocks.barrier < 0 ? stocks.barrier : 0;
+}
+
+static int stock_find(struct stock **out)
+{
+	for (uint32_t i = 0; i < stocks.made; i++) {
+		if (!stock_at(i)->open) {
+			*out = stock_at(i);
+			return 0;
+		}
+	}
+	if (stocks.made == STOCKS_MAX)
+		return -ENOSPC;
+	if (stocks.made % PER_PAGE == 0) {
+		struct stock *page = mem_alloc(PAGE_SIZE);
+
+		if (!page)
+			return -ENOMEM;
+		stocks.page[stocks.made / PER_PAGE] = page;
+	}
+	*out = stock_at(stocks.made++);
+	return 0;
+}
+
+int stock_open(void)
+{
+	struct stock *stock;
+	int err;
+
+	if (stock_here)
+		return 0;
+	lock_acquire(&stocks.lock);
+	err = barrier_ready();
+	if (!err)
+		err = stock_find(&stock);
+	if (!err) {
+		stock->open = true;
+		add_relaxed(&stocks.open, 1);
+		stock_here = stock;
+	}
+	lock_release(&stocks.lock);
+	return err;
+}
+
+void stock_close(void)
+{
+	struct stock *stock = stock_here;
+
+	if (!stock)
+		return;
+	lock_acquire(&stocks.lock);
+	for (unsigned i = 0; i < STOCK_SLOTS; i++) {
+		struct stock_slot *slot = &stock->slot[i];
+
+		if (slot->container)
+			uncharge_levels(slot->container, slot->bytes);
+		*slot = (struct stock_slot){0};
+	}
+	stock->open = false;
+	sub_relaxed(&stocks.open, 1);
+	stock_here = NULL;
+	lock_release(&stocks.lock);
+}
+
+static void thread_ends(void *stock)
+{
+	(void)stock;
+	stock_close();
+}
+
+int stock_open_for_life(void)
+{
+	int err = stock_open();
+
+	if (err)
+		return err;
+	lock_acquire(&stocks.lock);
+	if (!stocks.keyed)
+		err = -pthread_key_create(&stocks.key, thread_ends);
+	stocks.keyed = stocks.keyed || !err;
+	lock_release(&stocks.lock);
+	if (!err)
+		err = -pthread_setspecific(stocks.key, stock_here);
+	/* Nobody would give it back. */
+	if (err)
+		stock_close();
+	return err;
+}
+
+/* --- the owner's slow paths --- */
+
+static struct stock_slot *slot_of(struct stock *stock, const struct weir_container *container)
+{
+	for (uint32_t i = 0; i < STOCK_SLOTS; i++) {
+		if (stock->slot[i].container == container) {
+			stock->last = i;
+			return &stock->slot[i];
+		}
+	}
+	return NULL;
+}
+
+/* A slot for a container that has none; what was in it goes to *old. */
+static struct stock_slot *slot_new(struct stock *stock, struct weir_container *container,
+				   struct stock_slot *old)
+{
+	struct stock_slot *slot = slot_of(stock, NULL);
+
+	if (!slot) {
+		stock->last = stock->hand;
+		stock->hand = (stock->hand + 1) % STOCK_SLOTS;
+		slot = &stock->slot[stock->last];
+	}
+	*old = *slot;
+	*slot = (struct stock_slot){.container = container,
+				    .most = 2 * load_relaxed(&container->batch)};
+	return slot;
+}
+
+static void give_back(const struct stock_slot *old)
+{
+	if (old->container && old->bytes)
+		uncharge_levels(old->container, old->bytes);
+}
+
+bool stock_take_slow(struct stock *stock, struct weir_container *container, uint64_t bytes)
+{
+	struct stock_slot *slot = slot_of(stock, container);
+	bool enough = slot && slot->bytes >= bytes;
+
+	if (enough)
+		slot->bytes -= bytes;
+	stock_leave(stock);
+	return enough;
+}
+
+void stock_give_slow(struct stock *stock, struct weir_container *container, uint64_t bytes)
+{
+	struct stock_slot *slot = slot_of(stock, container), old = {0};
+	uint64_t back = bytes;
+
+	/* More than a slot may hold goes its own way, and leaves the slots as they are. */
+	if (bytes <= 2 * load_relaxed(&container->batch)) {
+		if (!slot)
+			slot = slot_new(stock, container, &old);
+		slot->bytes += bytes;
+		back = slot->bytes > slot->most ? slot->bytes - slot->most / 2 : 0;
+		slot->bytes -= back;
+	}
+	stock_leave(stock);
+	give_back(&old);
+	if (back)
+		uncharge_levels(container, back);
+}
+
+bool stock_fill(struct stock *stock, struct weir_container *container, uint64_t bytes)
+{
+	struct stock_slot *slot, old = {0};
+
+	if (!stock_enter(stock)) {
+		stock_leave(stock);
+		return false;
+	}
+	slot = slot_of(stock, container);
+	if (!slot)
+		slot = slot_new(stock, container, &old);
+	slot->bytes += bytes;
+	stock_leave(stock);
+	give_back(&old);
+	return true;
+}
+
+/* --- draining --- */
+
+/* Waits for the owner to leave its ten instructions. False: it was preempted in them for 2 ms. */
+static bool wait_idle(struct stock *stock, bool patient)
+{
+	enum { SPINS = 200, YIELDS = 50, NAPS = 20 };
+	_Atomic uint32_t never = 0;
+
+	for (unsigned i = 0; patient || i < SPINS + YIELDS + NAPS; i++) {
+		/* Pairs with the release in stock_leave. */
+		if (!load_acquire(&stock->busy))
+			return true;
+		if (i < SPINS)
+			cpu_relax();
+		else if (i < SPINS + YIELDS)
+			sched_yield();
+		else
+			(void)futex_wait(&never, 0, 100000);
+	}
+	return false;
+}
+
+static uint64_t stock_empty(struct stock *stock, struct tree *tree,
+			    const struct weir_container *container)
+{
+	uint64_t bytes = 0;
+
+	for (unsigned i = 0; i < STOCK_SLOTS; i++) {
+		struct stock_slot *slot = &stock->slot[i];
+
+		if (!slot->container || slot->container->tree != tree ||
+		    (container && slot->container != container))
+			continue;
+		bytes += slot->bytes;
+		give_back(slot);
+		*slot = (struct stock_slot){0};
+	}
+	return bytes;
+}
+
+uint64_t stocks_drain(struct tree *tree, struct weir_container *container, bool patient)
+{
+	uint64_t bytes = 0;
+
+	lock_acquire(&stocks.lock);
+	add_relaxed(&stocks.drains, 1);
+	for (uint32_t i = 0; i < stocks.made; i++)
+		store_relaxed(&stock_at(i)->flag, 1);
+	/* Pairs with the compiler barrier in stock_enter: see stock.h. */
+	if (stocks.made)
+		thread_barrier();
+	for (uint32_t i = 0; i < stocks.made; i++) {
+		struct stock *stock = stock_at(i);
+
+		if (wait_idle(stock, patient))
+			bytes += stock_empty(stock, tree, container);
+		else
+			add_relaxed(&stocks.missed, 1);
+		/* Pairs with the acquire in stock_enter. */
+		store_release(&stock->flag, 0);
+	}
+	lock_release(&stocks.lock);
+	return bytes;
+}
+
+uint64_t stock_bound(const struct weir_container *container)
+{
+	return (uint64_t)load_relaxed(&stocks.open) * 2 * load_relaxed(&container->batch);
+}
+
+void stock_drains(uint64_t *drains, uint64_t *missed)
+{
+	*drains = load_relaxed(&stocks.drains);
+	*missed = load_relaxed(&stocks.missed);
+}

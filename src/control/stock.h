@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Stocks: what a thread has prepaid, so that most charges touch no memory that another thread writes.
+ *
+ * A stock has eight slots, each for one container (one slot a thread thrashes as soon as a thread serves two). A slot
+ * is filled by a batch and gives back what it has above two.
+ *
+ * Its owner changes it with plain loads and stores. Another thread may empty it (drain) without costing the owner an
+ * atomic, by the asymmetry of membarrier(2):
+ *
+ *        owner, each charge                         drainer, under RANK_STOCKS
+ *        1  busy = 1                                1  flag = 1
+ *        2  (compiler barrier)                      2  membarrier: a full barrier in every running thread
+ *        3  flag set? then leave, use no stock      3  wait until busy = 0
+ *        4  change slots                            4  empty the slots
+ *        5  busy = 0 (release)                      5  flag = 0 (release)
+ *
+ * Of "busy = 1" and "flag = 1" each side writes its own, then reads the other's. The barrier of the drainer falls into
+ * the owner's code somewhere: before 3, then the owner sees the flag and leaves; or after 1, then the drainer sees that
+ * it is busy. Never neither. An owner that finds the flag does not wait: it charges the counters directly, that once.
+ * The drainer waits for ten instructions of the owner. Where the owner was preempted in them the drainer sleeps in
+ * steps, about 2 ms in all, then leaves that one stock alone: drained in bounded time, and what can be left behind is
+ * bounded as well. Deleting a container waits until it had them all.
+ *
+ * Threads of weir open and close a stock by hand. A thread of the program gets one at its first weir_charge. Threads
+ * without one use the counters directly. Where the kernel refuses membarrier there are no stocks.
+ */
+#ifndef WEIR_CONTROL_STOCK_H
+#define WEIR_CONTROL_STOCK_H
+
+#include "control/container.h"
+
+enum { STOCK_SLOTS = 8, STOCKS_MAX = 1024 };
+
+struct stock_slot {
+	struct weir_container *container; /* NULL: free */
+	uint64_t bytes, most;		  /* beyond most, all but half of it goes back */
+};
+
+/* Slots and last: the owner while busy is 1, the drainer while flag is 1 and busy 0. */
+struct stock {
+	NO_SHARING _Atomic uint32_t busy; /* (A) written by the owner */
+	_Atomic uint32_t flag;		  /* (A) written by the drainer */
+	uint32_t last; /* the slot that was used last; written by the owner only */
+	uint32_t hand; /* the slot that is given up next */
+	struct stock_slot slot[STOCK_SLOTS];
+	bool open; /* under RANK_STOCKS */
+};
+
+/* The calling thread's, or NULL. Initial-exec: no first use that would allocate. */
+extern _Thread_local struct stock *stock_here __attribute__((tls_model("initial-exec")));
+
+/* Gives the thread a stock; -ENOSYS: no membarrier; -ENOSPC, -ENOMEM. Without one charges work all the same. */
+int stock_open(void);
+/* The same, given back when the thread ends. May allocate once a process: not for weir's own threads. */
+int stock_open_for_life(void);
+void stock_close(void);
+
+/* Empties the slots of the tree's containers (container NULL), or of one, in all stocks. patient: until none was
+ * passed over. Returns the bytes that went back. */
+uint64_t stocks_drain(struct tree *tree, struct weir_container *container, bool patient);
+/* What stocks can hold of a container at most. */
+uint64_t stock_bound(const struct weir_container *container);
+/* Counted since the start: drains, and stocks that one had to leave alone. */
+void stock_drains(uint64_t *drains, uint64_t *missed);
+
+/* --- for charge.c --- */
+
+/* The rest of stock_take and stock_give, for a stock that was entered: they leave it. */
+bool stock_take_slow(struct stock *stock, struct weir_container *container, uint64_t bytes);
+void stock_give_slow(struct stock *stock, struct weir_container *container, uint64_t bytes);
+/* Puts bytes that were charged into the stock; false: it is being drained. */
+bool stock_fill(struct stock *stock, struct weir_container *container, uint64_t bytes);
+
+static inline bool stock_enter(struct stock *stock)
+{
+	store_relaxed(&stock->busy, 1);
+	/* Pairs with the membarrier of stocks_drain. */
+	atomic_signal_fence(memory_order_seq_cst);
+	/* Pairs with the release of flag in stocks_drain: the slots are as the drainer left them. */
+	return !load_acquire(&stock->flag);
+}
+
+static inline void stock_leave(struct stock *stock)
+{
+	/* Pairs with the acquire of busy in stocks_drain. */
+	store_release(&stock->busy, 0);
+}
+
+/* From the stock, if it has so many bytes of the container. */
+static inline bool stock_take(struct stock *stock, struct weir_container *container, uint64_t bytes)
+{
+	struct stock_slot *slot = &stock->slot[stock->last];
+
+	if (unlikely(!stock_enter(stock))) {
+		stock_leave(stock);
+		return false;
+	}
+	if (unlikely(slot->container != container || slot->bytes < bytes))
+		return stock_take_slow(stock, container, bytes);
+	slot->bytes -= bytes;
+	stock_leave(stock);
+	return true;
+}
+
+/* To the stock; false: it is being drained. */
+static inline bool stock_give(struct stock *stock, struct weir_container *container, uint64_t bytes)
+{
+	struct stock_slot *slot = &stock->slot[stock->last];
+
+	if (unlikely(!stock_enter(stock))) {
+		stock_leave(stock);
+		return false;
+	}
+	if (unlikely(slot->container != container || slot->bytes + bytes > slot->most)) {
+		stock_give_slow(stock, container, bytes);
+		return true;
+	}
+	slot->bytes += bytes;
+	stock_leave(stock);
+	return true;
+}
+
+#endif

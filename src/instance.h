@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* An instance and its parts, for weir.c (start, stop, regions, statistics) and tenants.c (what control asks for). */
+#ifndef WEIR_INSTANCE_H
+#define WEIR_INSTANCE_H
+
+#include "fault/service.h"
+#include "weir/weir.h"
+
+struct weir {
+	struct lock lock;	/* (I) RANK_INSTANCE: the list of regions */
+	struct weir_pool *pool; /* (C) */
+	struct tree containers;
+	struct compressed memory;
+	struct filestore file;
+	struct vm vm;
+	struct reclaim reclaim;
+	struct service service;
+	struct pager *pager;		    /* (C) of the background thread */
+	pthread_t background;		    /* (C) */
+	_Atomic uint32_t started;	    /* (A) enum start_state, slept on as a futex */
+	_Atomic uint32_t visitors[2], turn; /* (A) see instance_visit */
+	int start_error;		    /* written before started */
+	uint64_t share; /* (I) compressed_share as it was asked for; 0: the default */
+};
+
+static inline struct weir *instance_of(const struct weir_container *container)
+{
+	return CONTAINER_OF(container->tree, struct weir, containers);
+}
+
+/* Registers what control asks for. */
+void tenants_init(struct weir *weir);
+/* Sets how much compressed pages may take of the root's max. */
+void tenants_share(struct weir *weir);
+
+/*
+ * Visitors: threads of the program that go through the list of regions, or hold one or a container, without the lock.
+ * Who destroys one hides it, then waits until nobody has it any more; taking turns, so that newcomers do not hold
+ * that up.
+ */
+unsigned instance_visit(struct weir *weir);
+void instance_leave(struct weir *weir, unsigned turn);
+void instance_quiesce_visitors(struct weir *weir);
+
+#endif

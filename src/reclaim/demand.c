@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Who must give, and when: containers above their marks, at their limits, over their share of compressed pages.
+ *
+ * A job (reclaim.c) takes pages of one container. Which one: reclaim works for a *target*, the level whose limit
+ * presses; of the containers at or below it that have pages, the one with most beyond its effective low gives. So tenants
+ * that use as much more than they are promised give equally, and one within its promise gives nothing while
+ * others can.
+ */
+#include <sched.h>
+
+#include "reclaim/reclaim.h"
+
+enum { FREE_FRAMES = 512 };
+#define SLACK_ALLOWED MIB(6)
+
+uint64_t reclaim_slack(struct reclaim *r)
+{
+	struct compressed *memory = r->vm->memory;
+	uint64_t unused = compressed_slack(memory) +
+			  (weir_pool_backed_frames(memory->pool, WEIR_ZONE_LOW) << PAGE_SHIFT);
+
+	return unused > SLACK_ALLOWED ? unused - SLACK_ALLOWED : 0;
+}
+
+/* Gives memory of free frames back where there is too much of it. False: nothing was given. */
+static bool trim(struct reclaim *r)
+{
+	struct weir_pool *pool = r->vm->memory->pool;
+
+	return weir_pool_backed_frames(pool, WEIR_ZONE_LOW) > FREE_FRAMES &&
+	       weir_pool_trim(pool, FREE_FRAMES / 2) > 0;
+}
+
+void slack_reduce(struct reclaim *r)
+{
+	struct compressed *memory = r->vm->memory;
+
+	if (compressed_slack(memory) > SLACK_ALLOWED / 2)
+		(void)compressed_compact(memory, SLACK_ALLOWED / 4, relocate_object, r);
+	(void)trim(r);
+}
+
+/* --- choosing --- */
+
+/* One container: nothing to choose, and no lock to take. */
+static bool alone(const struct reclaim *r)
+{
+	return load_relaxed(&r->vm->root->tree->count) == 1;
+}
+
+/* What a container can give: its own part of what is charged beyond its effective low. */
+static uint64_t gives(const struct weir_container *c, enum choose choose)
+{
+	uint64_t own = container_own_charged(c), charged = container_charged(c);
+
+	if (container_own_usage(c, CHARGE_RESIDENT) < PAGE_SIZE)
+		return 0;
+	if (choose == CHOOSE_ANY || c->elow == WEIR_NO_LIMIT)
+		return own;
+	return c->safe ? 0 : MIN(own, charged - c->elow);
+}
+
+static struct weir_container *choose_locked(struct weir_container *target, enum choose choose)
+{
+	struct weir_container *best = NULL;
+	uint64_t most = 0;
+
+	container_protect(target);
+	for (struct weir_container *c = target; c; c = container_next(target, c)) {
+		uint64_t n = gives(c, choose);
+
+		if (n > most) {
+			most = n;
+			best = c;
+		}
+	}
+	return best;
+}
+
+struct weir_container *reclaim_choose(struct reclaim *r, struct weir_container *target,
+				      enum choose choose)
+{
+	struct weir_container *c;
+
+	if (alone(r))
+		return r->vm->root;
+	lock_acquire(&target->tree->lock);
+	c = choose_locked(target, CHOOSE_UNSAFE);
+	if (!c && choose == CHOOSE_ANY) {
+		c = choose_locked(target, CHOOSE_ANY);
+		/* Beyond what was promised: it is told. */
+		if (c && c->safe)
+			container_event(c, EVENT_LOW);
+	}
+	lock_release(&target->tree->lock);
+	return c;
+}
+
+/* The container of the tree, from a turning start, for which the function gives one. */
+static struct weir_container *
+turn(struct reclaim *r, struct weir_container *(*fn)(struct reclaim *r, struct weir_container *c))
+{
+	struct weir_container *root = r->vm->root, *c = root, *found = NULL;
+	uint32_t count, skip;
+
+	if (alone(r))
+		return fn(r, root);
+	lock_acquire(&root->tree->lock);
+	count = load_relaxed(&root->tree->count);
+	skip = add_relaxed(&r->turn, 1) % count;
+	for (uint32_t i = 0; i < 2 * count && !found; i++) {
+		if (i >= skip)
+			found = fn(r, c);
+		c = container_next(root, c);
+		if (!c)
+			c = root;
+	}
+	lock_release(&root->tree->lock);
+	return found;
+}
+
+static struct weir_container *wants(struct reclaim *r, struct weir_container *c)
+{
+	if (!container_above_mark(c))
+		return NULL;
+	return alone(r) ? c : choose_locked(c, CHOOSE_UNSAFE);
+}
+
+struct weir_container *reclaim_wanted(struct reclaim *r)
+{
+	return turn(r, wants);
+}
+
+static uint64_t share_of(const struct reclaim *r, const struct weir_container *c)
+{
+	return c->parent ? load_relaxed(&c->max) / 4 * 3 : load_relaxed(&r->vm->memory_share);
+}
+
+static struct weir_container *over_share(struct reclaim *r, struct weir_container *c)
+{
+	return container_usage(c, CHARGE_COMPRESSED) > share_of(r, c) && !container_swap_full(c)
+		       ? c
+		       : NULL;
+}
+
+struct weir_container *reclaim_over_share(struct reclaim *r)
+{
+	return turn(r, over_share);
+}
+
+/* --- the fault path --- */
+
+/* Starts a job for a target, unless there is one. */
+static bool job_start(struct reclaim *r, struct weir_container *target, enum choose choose)
+{
+	struct weir_container *c;
+
+	if (load_relaxed(&r->state) != IDLE)
+		return false;
+	c = reclaim_choose(r, target, choose);
+	return c && job_fill(r, c);
+}
+
+void reclaim_after_fault(struct reclaim *r, struct pager *self)
+{
+	struct weir_container *c = self->container ? container_pressed(self->container) : NULL;
+	unsigned dropped = 0;
+
+	if (likely(!c))
+		return;
+	/* While the background thread sleeps, protecting from here costs no shootdown. */
+	(void)job_start(r, c, CHOOSE_UNSAFE);
+	vm_attention(r->vm);
+	if (container_held(c) > (load_relaxed(&c->mark) + load_relaxed(&c->max)) / 2)
+		(void)job_work(r, self, 2, &dropped);
+}
+
+void reclaim_throttle(struct reclaim *r, struct pager *self, struct weir_container *level)
+{
+	unsigned dropped = 0, worked = 0;
+
+	while (container_charged(level) > load_relaxed(&level->high) && worked < JOB_MAX) {
+		unsigned n = job_work(r, self, 4, &dropped);
+
+		worked += n;
+		if (!n && !job_start(r, level, CHOOSE_ANY))
+			break;
+	}
+}
+
+static bool fits(struct weir_container *c, uint64_t bytes)
+{
+	return container_held(c) + bytes <= load_relaxed(&c->max);
+}
+
+/* Copies hold nearly everything below the level: what helps is writing them out, which the background does. */
+static bool writing_helps(struct reclaim *r, struct weir_container *c)
+{
+	return container_usage(c, CHARGE_RESIDENT) < load_relaxed(&c->max) / 16 &&
+	       !store_failing(r) && over_share(r, c);
+}
+
+enum room reclaim_make_room(struct reclaim *r, struct pager *self, struct weir_container *level,
+			    uint64_t bytes)
+{
+	enum { PATIENCE = 4096 };
+	unsigned dropped = 0, idle = 0;
+
+	for (unsigned i = 0; i < PATIENCE && !fits(level, bytes); i++) {
+		if (load_relaxed(&r->vm->hold) || reclaim_futile(r))
+			return ROOM_LATER;
+		if (trim(r))
+			continue;
+		if (writing_helps(r, level)) {
+			vm_attention(r->vm);
+			sched_yield();
+			continue;
+		}
+		if (job_work(r, self, 4, &dropped))
+			continue;
+		if (job_start(r, level, CHOOSE_ANY)) {
+			vm_attention(r->vm);
+			continue;
+		}
+		/* Nothing resident is left to choose: what presses is the copies, and they go to the file in
+		 * the background. */
+		if (load_relaxed(&r->state) == IDLE && ++idle > 2)
+			break;
+		sched_yield();
+	}
+	if (fits(level, bytes))
+		return ROOM_MADE;
+	/* Without a page to take and with nothing to write, nothing will change. */
+	if (idle > 2 && !(container_usage(level, CHARGE_RESIDENT)) &&
+	    (store_failing(r) || !container_usage(level, CHARGE_COMPRESSED) ||
+	     container_swap_full(level)))
+		return ROOM_NEVER;
+	return ROOM_LATER;
+}
+
+uint64_t reclaim_give(struct reclaim *r, struct weir_container *container, uint64_t bytes)
+{
+	const uint64_t before = container_held(container);
+	unsigned fruitless = 0;
+
+	while (container_held(container) + bytes > before && fruitless < 4) {
+		uint64_t held = container_held(container);
+		unsigned dropped = 0;
+
+		if (load_relaxed(&r->vm->hold))
+			break;
+		(void)job_start(r, container, CHOOSE_ANY);
+		while (job_work(r, r->pager, JOB_MAX, &dropped))
+			;
+		slack_reduce(r);
+		if (!store_failing(r) && over_share(r, container))
+			(void)writeback_once(r);
+		fruitless = container_held(container) < held ? 0 : fruitless + 1;
+	}
+	return before > container_held(container) ? before - container_held(container) : 0;
+}
