@@ -19,13 +19,16 @@ static const char usage[] =
 	"Measures what weir's parts cost on this machine, beside the least that the system calls\n"
 	"alone would cost in the same run.\n"
 	"\n"
+	"  charge    what it costs to charge a page to a container and give it back, beside "
+	"shared\n"
+	"            counters and spinlocks\n"
 	"  fault     how long a program waits for a page: first touches, reads of compressed "
 	"pages,\n"
 	"            writes to clean pages, reads of pages in the file; one thread\n"
 	"  pool      what a frame costs, and how fast blocks of memory come and go\n"
 	"\n"
 	"  --json    one JSON object instead of a text\n"
-	"  --svg FILE  a picture, too, by gnuplot; so far of pool\n"
+	"  --svg FILE  a picture, too: of charge, and of pool by gnuplot\n"
 	"  --quick   fewer and smaller runs, at most 20 s: shows that the bench works, for "
 	"figures\n"
 	"            leave it out\n"
@@ -36,20 +39,22 @@ static const char usage[] =
 int cli_bench(int argc, char **argv)
 {
 	if (argc < 2) {
-		log_line("no bench named; there are `weir bench fault`, `weir bench pool`, and "
-			 "`weir bench "
-			 "--help`");
+		log_line("no bench named; there are `weir bench charge`, `weir bench fault`, "
+			 "`weir bench pool`, and `weir bench --help`");
 		return EXIT_WEIR;
 	}
 	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")) {
 		fputs(usage, stdout);
 		return 0;
 	}
+	if (!strcmp(argv[1], "charge"))
+		return bench_charge(argc - 1, argv + 1);
 	if (!strcmp(argv[1], "fault"))
 		return bench_fault(argc - 1, argv + 1);
 	if (!strcmp(argv[1], "pool"))
 		return bench_pool(argc - 1, argv + 1);
-	log_line("no bench '%s'; there are fault and pool, and `weir bench --help`", argv[1]);
+	log_line("no bench '%s'; there are charge, fault and pool, and `weir bench --help`",
+		 argv[1]);
 	return EXIT_WEIR;
 }
 

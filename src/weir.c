@@ -258,6 +258,7 @@ int weir_set_limit(struct weir *weir, uint64_t limit)
 	weir->share = 0;
 	tenants_share(weir);
 	lock_release(&weir->lock);
+	(void)stocks_drain(&weir->containers, NULL, false);
 	vm_attention(&weir->vm);
 	thread_signals_restore(&signals);
 	return 0;

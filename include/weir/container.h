@@ -77,7 +77,8 @@ WEIR_API int weir_container_set(struct weir_container *container, enum weir_valu
 WEIR_API int weir_container_set_text(struct weir_container *container, const char *value,
 				     const char *text);
 
-/* Makes the container and its descendants give bytes up. -EAGAIN: less than that was to be had. */
+/* Makes the container and its descendants give bytes up, those in the stocks of threads first (0: only those). -EAGAIN:
+ * less than that was to be had. */
 WEIR_API int weir_container_reclaim(struct weir_container *container, uint64_t bytes);
 
 /* How often, since the container was created. */

@@ -80,7 +80,7 @@ static struct weir_container *attempt(struct weir_container *container, uint64_t
 	uint64_t batch = load_relaxed(&container->batch);
 
 	if (stock) {
-		if (stock_take(stock, container, bytes))
+		if (stock_take_slow(stock, container, bytes))
 			return NULL;
 		/* Beyond the batch would break the bound: the slot may have nearly one already. */
 		if (bytes < batch && !charge_levels(container, batch)) {
@@ -144,7 +144,7 @@ static int out_of_memory(struct weir_container *container, struct weir_container
 	return -ENOMEM;
 }
 
-int charge_bytes(struct weir_container *container, uint64_t bytes)
+static __attribute__((noinline)) int charge_slow(struct weir_container *container, uint64_t bytes)
 {
 	enum { PATIENCE = 16 };
 	struct weir_container *level = attempt(container, bytes);
@@ -176,12 +176,31 @@ int charge_bytes(struct weir_container *container, uint64_t bytes)
 	return 0;
 }
 
+static __attribute__((noinline)) void uncharge_slow(struct weir_container *container,
+						    uint64_t bytes)
+{
+	struct stock *stock = stock_here;
+
+	if (!stock || !stock_give_slow(stock, container, bytes))
+		uncharge_levels(container, bytes);
+}
+
+int charge_bytes(struct weir_container *container, uint64_t bytes)
+{
+	struct stock *stock = stock_here;
+
+	if (likely(stock) && likely(stock_take(stock, container, bytes)))
+		return 0;
+	return charge_slow(container, bytes);
+}
+
 void uncharge_bytes(struct weir_container *container, uint64_t bytes)
 {
 	struct stock *stock = stock_here;
 
-	if (!stock || !stock_give(stock, container, bytes))
-		uncharge_levels(container, bytes);
+	if (likely(stock) && likely(stock_give(stock, container, bytes)))
+		return;
+	uncharge_slow(container, bytes);
 }
 
 /* --- with a kind --- */
@@ -197,7 +216,9 @@ int container_charge(struct weir_container *container, enum charge_kind kind, ui
 
 bool container_try(struct weir_container *container, enum charge_kind kind, uint64_t bytes)
 {
-	if (attempt(container, bytes))
+	struct stock *stock = stock_here;
+
+	if (!(stock && stock_take(stock, container, bytes)) && attempt(container, bytes))
 		return false;
 	usage_add(container, kind, (int64_t)bytes);
 	return true;
@@ -207,7 +228,7 @@ void container_force(struct weir_container *container, enum charge_kind kind, ui
 {
 	struct stock *stock = stock_here;
 
-	if (!stock || !stock_take(stock, container, bytes))
+	if (!stock || !stock_take_slow(stock, container, bytes))
 		force_levels(container, bytes);
 	usage_add(container, kind, (int64_t)bytes);
 }

@@ -94,7 +94,7 @@ void stock_close(void)
 		struct stock_slot *slot = &stock->slot[i];
 
 		if (slot->container)
-			uncharge_levels(slot->container, slot->bytes);
+			uncharge_levels(slot->container, slot->in - slot->out);
 		*slot = (struct stock_slot){0};
 	}
 	stock->open = false;
@@ -160,38 +160,48 @@ static struct stock_slot *slot_new(struct stock *stock, struct weir_container *c
 
 static void give_back(const struct stock_slot *old)
 {
-	if (old->container && old->bytes)
-		uncharge_levels(old->container, old->bytes);
+	if (old->container && old->in != old->out)
+		uncharge_levels(old->container, old->in - old->out);
 }
 
 bool stock_take_slow(struct stock *stock, struct weir_container *container, uint64_t bytes)
 {
-	struct stock_slot *slot = slot_of(stock, container);
-	bool enough = slot && slot->bytes >= bytes;
+	struct stock_slot *slot;
+	bool enough;
 
+	enough = stock_enter(stock);
+	slot = enough ? slot_of(stock, container) : NULL;
+	enough = slot && slot->in - slot->out >= bytes;
 	if (enough)
-		slot->bytes -= bytes;
+		slot->out += bytes;
 	stock_leave(stock);
 	return enough;
 }
 
-void stock_give_slow(struct stock *stock, struct weir_container *container, uint64_t bytes)
+bool stock_give_slow(struct stock *stock, struct weir_container *container, uint64_t bytes)
 {
-	struct stock_slot *slot = slot_of(stock, container), old = {0};
+	struct stock_slot *slot, old = {0};
 	uint64_t back = bytes;
 
+	if (!stock_enter(stock)) {
+		stock_leave(stock);
+		return false;
+	}
+	slot = slot_of(stock, container);
 	/* More than a slot may hold goes its own way, and leaves the slots as they are. */
 	if (bytes <= 2 * load_relaxed(&container->batch)) {
 		if (!slot)
 			slot = slot_new(stock, container, &old);
-		slot->bytes += bytes;
-		back = slot->bytes > slot->most ? slot->bytes - slot->most / 2 : 0;
-		slot->bytes -= back;
+		slot->in += bytes;
+		back = slot->in - slot->out > slot->most ? slot->in - slot->out - slot->most / 2
+							 : 0;
+		slot->out += back;
 	}
 	stock_leave(stock);
 	give_back(&old);
 	if (back)
 		uncharge_levels(container, back);
+	return true;
 }
 
 bool stock_fill(struct stock *stock, struct weir_container *container, uint64_t bytes)
@@ -205,7 +215,7 @@ bool stock_fill(struct stock *stock, struct weir_container *container, uint64_t 
 	slot = slot_of(stock, container);
 	if (!slot)
 		slot = slot_new(stock, container, &old);
-	slot->bytes += bytes;
+	slot->in += bytes;
 	stock_leave(stock);
 	give_back(&old);
 	return true;
@@ -244,7 +254,7 @@ static uint64_t stock_empty(struct stock *stock, struct tree *tree,
 		if (!slot->container || slot->container->tree != tree ||
 		    (container && slot->container != container))
 			continue;
-		bytes += slot->bytes;
+		bytes += slot->in - slot->out;
 		give_back(slot);
 		*slot = (struct stock_slot){0};
 	}

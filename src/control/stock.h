@@ -34,7 +34,10 @@ enum { STOCK_SLOTS = 8, STOCKS_MAX = 1024 };
 
 struct stock_slot {
 	struct weir_container *container; /* NULL: free */
-	uint64_t bytes, most;		  /* beyond most, all but half of it goes back */
+	/* What went in and what was taken out so far; it has the difference. Two words, so that a charge and the uncharge
+	 * after it do not wait for each other's store (measured: one word 5.7 ns a pair). */
+	uint64_t in, out;
+	uint64_t most; /* beyond it all but half goes back */
 };
 
 /* Slots and last: the owner while busy is 1, the drainer while flag is 1 and busy 0. */
@@ -66,9 +69,10 @@ void stock_drains(uint64_t *drains, uint64_t *missed);
 
 /* --- for charge.c --- */
 
-/* The rest of stock_take and stock_give, for a stock that was entered: they leave it. */
+/* Any slot, where the one used last will not do. False: not enough there, or it is being drained. */
 bool stock_take_slow(struct stock *stock, struct weir_container *container, uint64_t bytes);
-void stock_give_slow(struct stock *stock, struct weir_container *container, uint64_t bytes);
+/* False: it is being drained. */
+bool stock_give_slow(struct stock *stock, struct weir_container *container, uint64_t bytes);
 /* Puts bytes that were charged into the stock; false: it is being drained. */
 bool stock_fill(struct stock *stock, struct weir_container *container, uint64_t bytes);
 
@@ -87,38 +91,32 @@ static inline void stock_leave(struct stock *stock)
 	store_release(&stock->busy, 0);
 }
 
-/* From the stock, if it has so many bytes of the container. */
+/* From the slot that was used last, if it has so many bytes of the container. */
 static inline bool stock_take(struct stock *stock, struct weir_container *container, uint64_t bytes)
 {
+	bool open = stock_enter(stock);
 	struct stock_slot *slot = &stock->slot[stock->last];
 
-	if (unlikely(!stock_enter(stock))) {
-		stock_leave(stock);
-		return false;
-	}
-	if (unlikely(slot->container != container || slot->bytes < bytes))
-		return stock_take_slow(stock, container, bytes);
-	slot->bytes -= bytes;
+	open = likely(open) && likely(slot->container == container) &&
+	       likely(slot->in - slot->out >= bytes);
+	if (likely(open))
+		slot->out += bytes;
 	stock_leave(stock);
-	return true;
+	return open;
 }
 
-/* To the stock; false: it is being drained. */
+/* To the slot that was used last, if it is the container's and has room. */
 static inline bool stock_give(struct stock *stock, struct weir_container *container, uint64_t bytes)
 {
+	bool open = stock_enter(stock);
 	struct stock_slot *slot = &stock->slot[stock->last];
 
-	if (unlikely(!stock_enter(stock))) {
-		stock_leave(stock);
-		return false;
-	}
-	if (unlikely(slot->container != container || slot->bytes + bytes > slot->most)) {
-		stock_give_slow(stock, container, bytes);
-		return true;
-	}
-	slot->bytes += bytes;
+	open = likely(open) && likely(slot->container == container) &&
+	       likely(slot->in - slot->out + bytes <= slot->most);
+	if (likely(open))
+		slot->in += bytes;
 	stock_leave(stock);
-	return true;
+	return open;
 }
 
 #endif

@@ -229,9 +229,12 @@ struct weir_stats stats_now(struct weir *weir)
 
 struct weir_stats stats_settled(struct weir *weir)
 {
-	struct weir_stats before, now = stats_now(weir);
+	struct weir_stats before, now;
 
 	store_relaxed(&watched, weir);
+	/* What threads have prepaid is charged too, and is nobody's page. */
+	CHECK(!weir_container_reclaim(weir_container_root(weir), 0), "draining the stocks");
+	now = stats_now(weir);
 	for (unsigned same = 0, polls = 0; same < 8; polls++) {
 		pause_ms(10);
 		before = now;
