@@ -637,7 +637,8 @@ static void test_make_room(void **state)
 	assert_int_equal(reclaim_make_room(&w.reclaim, w.pager, w.container, PAGE_SIZE), ROOM_MADE);
 	assert_int_equal(resident(&w), LIMIT - JOB);
 	/* More than one job's worth. */
-	assert_int_equal(reclaim_make_room(&w.reclaim, w.pager, w.container, 100 * PAGE_SIZE), ROOM_MADE);
+	assert_int_equal(reclaim_make_room(&w.reclaim, w.pager, w.container, 100 * PAGE_SIZE),
+			 ROOM_MADE);
 	assert_true(resident(&w) <= LIMIT - 100);
 	world_check(&w);
 	world_close(&w);
@@ -650,15 +651,19 @@ static void test_no_room_to_be_made(void **state)
 	write_pages(&w, 0, LIMIT, FILLED);
 	/* A fork is under way. */
 	add_relaxed(&w.vm.hold, 1);
-	assert_int_not_equal(reclaim_make_room(&w.reclaim, w.pager, w.container, PAGE_SIZE), ROOM_MADE);
+	assert_int_not_equal(reclaim_make_room(&w.reclaim, w.pager, w.container, PAGE_SIZE),
+			     ROOM_MADE);
 	assert_int_equal(fake_count(FAKE_DROP), 0);
 	sub_relaxed(&w.vm.hold, 1);
 	/* More than there is. */
-	assert_int_not_equal(reclaim_make_room(&w.reclaim, w.pager, w.container, (LIMIT + 1) * PAGE_SIZE), ROOM_MADE);
+	assert_int_not_equal(
+		reclaim_make_room(&w.reclaim, w.pager, w.container, (LIMIT + 1) * PAGE_SIZE),
+		ROOM_MADE);
 	assert_int_equal(resident(&w), 0);
 	/* Nothing is resident, and copies are not this function's to free. */
 	container_set_max(w.container, 0);
-	assert_int_not_equal(reclaim_make_room(&w.reclaim, w.pager, w.container, PAGE_SIZE), ROOM_MADE);
+	assert_int_not_equal(reclaim_make_room(&w.reclaim, w.pager, w.container, PAGE_SIZE),
+			     ROOM_MADE);
 	world_close(&w);
 }
 

@@ -645,7 +645,8 @@ static void test_jobs_wait_while_they_cannot_help(void **state)
 	write_pages(&w, 100, 30, NOISE);
 	evict(&w, 0);
 	calls = fake_count(FAKE_PROTECT);
-	assert_int_not_equal(reclaim_make_room(&w.reclaim, w.pager, w.container, PAGE_SIZE), ROOM_MADE);
+	assert_int_not_equal(reclaim_make_room(&w.reclaim, w.pager, w.container, PAGE_SIZE),
+			     ROOM_MADE);
 	evict(&w, 0);
 	reclaim_after_fault(&w.reclaim, w.pager);
 	write_pages(&w, 200, 1, TEXT);

@@ -17,10 +17,12 @@ static void test_create_refuses_what_is_no_region(void **state)
 	charged = container_charged(w.container);
 	assert_int_equal(region_create(&w.vm, w.container, NULL, 0, &region), -EINVAL);
 	assert_int_equal(region_create(&w.vm, w.container, NULL, PAGE_SIZE + 1, &region), -EINVAL);
-	assert_int_equal(region_create(&w.vm, w.container, (void *)(PAGE_SIZE / 2), PAGE_SIZE, &region),
-			 -EINVAL);
-	assert_int_equal(region_create(&w.vm, w.container, NULL, (size_t)UINT32_MAX << PAGE_SHIFT, &region),
-			 -EINVAL);
+	assert_int_equal(
+		region_create(&w.vm, w.container, (void *)(PAGE_SIZE / 2), PAGE_SIZE, &region),
+		-EINVAL);
+	assert_int_equal(
+		region_create(&w.vm, w.container, NULL, (size_t)UINT32_MAX << PAGE_SHIFT, &region),
+		-EINVAL);
 	assert_null(region);
 	assert_int_equal(load_relaxed(&w.vm.regions), 1);
 	assert_int_equal(container_charged(w.container), charged);
@@ -139,7 +141,8 @@ static void test_adopted_pages_are_dirty_and_charged(void **state)
 	world_open(&w, &plain);
 	addr = some_memory();
 	w.regions = 2;
-	assert_int_equal(region_create(&w.vm, w.container, addr, (size_t)ADOPTED << PAGE_SHIFT, &w.region[1]),
+	assert_int_equal(region_create(&w.vm, w.container, addr, (size_t)ADOPTED << PAGE_SHIFT,
+				       &w.region[1]),
 			 0);
 	assert_ptr_equal(w.region[1]->base, addr);
 	w.content[1] = mem_alloc((size_t)ADOPTED << PAGE_SHIFT);
@@ -171,7 +174,8 @@ static void test_register_that_fails(void **state)
 	(void)state;
 	world_open(&w, &plain);
 	addr = some_memory();
-	assert_int_equal(region_create(&w.vm, w.container, addr, (size_t)ADOPTED << PAGE_SHIFT, &region), 0);
+	assert_int_equal(
+		region_create(&w.vm, w.container, addr, (size_t)ADOPTED << PAGE_SHIFT, &region), 0);
 	fake_fail(FAKE_REGISTER, 1, 0, -EBUSY);
 	assert_int_equal(region_register(&w.vm, region), -EBUSY);
 	assert_int_equal(resident(&w), 0);
