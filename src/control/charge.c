@@ -82,12 +82,9 @@ static struct weir_container *attempt(struct weir_container *container, uint64_t
 	if (stock) {
 		if (stock_take_slow(stock, container, bytes))
 			return NULL;
-		/* Beyond the batch would break the bound: the slot may have nearly one already. */
-		if (bytes < batch && !charge_levels(container, batch)) {
-			if (!stock_fill(stock, container, batch - bytes))
-				uncharge_levels(container, batch - bytes);
+		/* Where bytes is a batch and more, the slot could come to have more than two. */
+		if (bytes < batch && stock_refill(stock, container, bytes, batch))
 			return NULL;
-		}
 	}
 	return charge_levels(container, bytes);
 }

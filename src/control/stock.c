@@ -197,33 +197,33 @@ bool stock_give_slow(struct stock *stock, struct weir_container *container, uint
 							 : 0;
 		slot->out += back;
 	}
-	stock_leave(stock);
 	give_back(&old);
 	if (back)
 		uncharge_levels(container, back);
+	stock_leave(stock);
 	return true;
 }
 
-bool stock_fill(struct stock *stock, struct weir_container *container, uint64_t bytes)
+bool stock_refill(struct stock *stock, struct weir_container *container, uint64_t bytes,
+		  uint64_t batch)
 {
 	struct stock_slot *slot, old = {0};
+	bool done = stock_enter(stock) && !charge_levels(container, batch);
 
-	if (!stock_enter(stock)) {
-		stock_leave(stock);
-		return false;
+	if (done) {
+		slot = slot_of(stock, container);
+		if (!slot)
+			slot = slot_new(stock, container, &old);
+		slot->in += batch - bytes;
+		give_back(&old);
 	}
-	slot = slot_of(stock, container);
-	if (!slot)
-		slot = slot_new(stock, container, &old);
-	slot->in += bytes;
 	stock_leave(stock);
-	give_back(&old);
-	return true;
+	return done;
 }
 
 /* --- draining --- */
 
-/* Waits for the owner to leave its ten instructions. False: it was preempted in them for 2 ms. */
+/* Waits for the owner to leave. False: it was preempted in there for 2 ms. */
 static bool wait_idle(struct stock *stock, bool patient)
 {
 	enum { SPINS = 200, YIELDS = 50, NAPS = 20 };

@@ -18,9 +18,11 @@
  * Of "busy = 1" and "flag = 1" each side writes its own, then reads the other's. The barrier of the drainer falls into
  * the owner's code somewhere: before 3, then the owner sees the flag and leaves; or after 1, then the drainer sees that
  * it is busy. Never neither. An owner that finds the flag does not wait: it charges the counters directly, that once.
- * The drainer waits for ten instructions of the owner. Where the owner was preempted in them the drainer sleeps in
- * steps, about 2 ms in all, then leaves that one stock alone: drained in bounded time, and what can be left behind is
- * bounded as well. Deleting a container waits until it had them all.
+ * An owner that refills its stock, or gives back, takes the tree's lock while it is busy, so that no batch is ever
+ * between the counters and a stock when the drainer comes by. The drainer waits for ten instructions of the owner, or for
+ * that. Where the owner was preempted in there it sleeps in steps, about 2 ms in all, then leaves that one
+ * stock alone: drained in bounded time, and what can be left behind is bounded as well. Deleting a container waits
+ * until it had them all.
  *
  * Threads of weir open and close a stock by hand. A thread of the program gets one at its first weir_charge. Threads
  * without one use the counters directly. Where the kernel refuses membarrier there are no stocks.
@@ -73,8 +75,10 @@ void stock_drains(uint64_t *drains, uint64_t *missed);
 bool stock_take_slow(struct stock *stock, struct weir_container *container, uint64_t bytes);
 /* False: it is being drained. */
 bool stock_give_slow(struct stock *stock, struct weir_container *container, uint64_t bytes);
-/* Puts bytes that were charged into the stock; false: it is being drained. */
-bool stock_fill(struct stock *stock, struct weir_container *container, uint64_t bytes);
+/* Charges a batch, of which bytes are for the caller and the rest for the stock. False: the batch does not fit, or the
+ * stock is being drained. */
+bool stock_refill(struct stock *stock, struct weir_container *container, uint64_t bytes,
+		  uint64_t batch);
 
 static inline bool stock_enter(struct stock *stock)
 {
