@@ -132,9 +132,13 @@ struct weir_container *reclaim_wanted(struct reclaim *r)
 	return turn(r, wants);
 }
 
-static uint64_t share_of(const struct reclaim *r, const struct weir_container *c)
+/* Of the root what the instance was opened with; of a tenant three quarters of what it has, once a limit presses on it: it
+ * may be pressed together by others' pages long before it is near a limit of its own. */
+static uint64_t share_of(const struct reclaim *r, struct weir_container *c)
 {
-	return c->parent ? load_relaxed(&c->max) / 4 * 3 : load_relaxed(&r->vm->memory_share);
+	if (!c->parent)
+		return load_relaxed(&r->vm->memory_share);
+	return container_pressed(c) ? container_charged(c) / 4 * 3 : WEIR_NO_LIMIT;
 }
 
 static struct weir_container *over_share(struct reclaim *r, struct weir_container *c)
@@ -201,6 +205,21 @@ static bool writing_helps(struct reclaim *r, struct weir_container *c)
 	       !store_failing(r) && over_share(r, c);
 }
 
+/* Who is not protected has given all its pages, and what is left of it can go to the file: that comes first. */
+static bool writing_spares_the_safe(struct reclaim *r, struct weir_container *level)
+{
+	bool found = false;
+
+	if (alone(r) || store_failing(r))
+		return false;
+	lock_acquire(&level->tree->lock);
+	container_protect(level);
+	for (struct weir_container *c = level; c && !found; c = container_next(level, c))
+		found = !c->safe && over_share(r, c);
+	lock_release(&level->tree->lock);
+	return found;
+}
+
 enum room reclaim_make_room(struct reclaim *r, struct pager *self, struct weir_container *level,
 			    uint64_t bytes)
 {
@@ -219,6 +238,15 @@ enum room reclaim_make_room(struct reclaim *r, struct pager *self, struct weir_c
 		}
 		if (job_work(r, self, 4, &dropped))
 			continue;
+		if (job_start(r, level, CHOOSE_UNSAFE)) {
+			vm_attention(r->vm);
+			continue;
+		}
+		if (writing_spares_the_safe(r, level)) {
+			vm_attention(r->vm);
+			sched_yield();
+			continue;
+		}
 		if (job_start(r, level, CHOOSE_ANY)) {
 			vm_attention(r->vm);
 			continue;

@@ -93,15 +93,15 @@ static unsigned clock_scan(struct reclaim *r, struct weir_container *container, 
 	const struct tenancy whose = {container, false};
 	struct clock_hand *hand = &tenant_of(container)->hand;
 	struct window at;
-	unsigned found = 0, laps = 0, resident = 0, scanned = 0;
+	unsigned found = 0, laps = 0, spared = 0, scanned = 0;
 
-	/* A credit of 15 takes 15 laps to wear off; where a lap and a bit see nobody, more laps will not either. */
-	while (found < want && laps <= CREDIT_MAX + 1 && (laps < 2 || resident) &&
+	/* A credit of 15 takes 15 laps to wear off; where a lap and a bit see none, more laps will not find more. */
+	while (found < want && laps <= CREDIT_MAX + 1 && (laps < 2 || spared) &&
 	       clock_step(r->vm, &whose, hand, &at, &laps)) {
 		for (uint32_t page = at.first; page < at.first + at.count && found < want; page++) {
 			page_word_t *word = &at.region->word[page];
 
-			resident += word_resident(load_relaxed(word));
+			spared += word_credit(load_relaxed(word)) > 0;
 			scanned++;
 			if (clock_visit(word, at.owners) &&
 			    !(laps && chosen(r, found, at.region, page)))
