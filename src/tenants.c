@@ -2,8 +2,10 @@
 /* Containers and the parts of an instance: what control asks for, and regions that change hands. */
 #include <errno.h>
 #include <sched.h>
+#include <string.h>
 
 #include "instance.h"
+#include "vm/file.h"
 
 /* --- visitors --- */
 
@@ -120,10 +122,14 @@ static int reparent_errand(void *data)
 	for (uint32_t i = 0; i < load_relaxed(&vm->regions); i++) {
 		struct region *region = load_acquire(&vm->region[i]);
 
-		for (unsigned slot = 0; region && slot < OWNERS_MAX; slot++) {
-			if (owners_get(&region->owners, slot) == e->container)
-				owners_set(&region->owners, slot, e->container->parent);
-		}
+		if (region)
+			owners_reparent(&region->owners, e->container);
+	}
+	for (unsigned i = 0; i < FILES_MAX; i++) {
+		struct file_object *file = load_acquire(&vm->file_object[i]);
+
+		if (file)
+			owners_reparent(&file->owners, e->container);
 	}
 	quiesce(e->weir);
 	return 0;
@@ -148,7 +154,8 @@ static bool used(void *data, struct weir_container *container)
 		struct region *region = load_acquire(&weir->vm.region[i]);
 
 		if (region)
-			mask |= owners_mask(&region->owners, container, false);
+			mask |= owners_mask(region->file ? &region->file->owners : &region->owners,
+					    container, false);
 	}
 	instance_leave(weir, turn);
 	return mask != 0;
@@ -204,11 +211,48 @@ int weir_region_move(struct weir *weir, void *addr, struct weir_container *conta
 	lock_acquire(&weir->lock);
 	e.region = vm_find(&weir->vm, (uintptr_t)addr);
 	if (e.region && e.region->base == addr)
-		err = reclaim_errand(&weir->reclaim, move_errand, &e);
+		err = e.region->file ? -EINVAL : reclaim_errand(&weir->reclaim, move_errand, &e);
 	if (!err && how == WEIR_MOVE_PAGES)
 		err = reclaim_errand(&weir->reclaim, pages_errand, &e);
 	lock_release(&weir->lock);
 	return err;
+}
+
+/* --- regions over files --- */
+
+struct open_errand {
+	struct weir_container *container;
+	struct region *region;
+	char path[4096];
+};
+
+static int open_errand(void *data)
+{
+	struct open_errand *e = data;
+
+	return file_region_create(&instance_of(e->container)->vm, e->container, e->path,
+				  &e->region);
+}
+
+int weir_region_open(struct weir_container *container, const char *path, void **addr,
+		     uint64_t *bytes)
+{
+	struct weir *weir = instance_of(container);
+	struct open_errand e = {.container = container};
+	int err;
+
+	if (strnlen(path, sizeof(e.path)) == sizeof(e.path))
+		return -ENAMETOOLONG;
+	/* The path may lie in a region, which weir's own threads never touch. */
+	memcpy(e.path, path, strlen(path));
+	lock_acquire(&weir->lock);
+	err = reclaim_errand(&weir->reclaim, open_errand, &e);
+	lock_release(&weir->lock);
+	if (err)
+		return err;
+	*addr = e.region->base;
+	*bytes = e.region->file->id.bytes;
+	return 0;
 }
 
 /* --- --- */

@@ -33,6 +33,7 @@ static void tick(void *data)
 static int descriptors_open(struct weir *weir)
 {
 	const uint64_t wanted = UFFD_HAS_WRITEPROTECT | UFFD_HAS_THREAD_ID;
+	const uint64_t shared = UFFD_HAS_MISSING_SHMEM | UFFD_HAS_MINOR_SHMEM;
 	uint64_t has;
 	int err = thread_own_table();
 
@@ -44,7 +45,8 @@ static int descriptors_open(struct weir *weir)
 	if ((has & wanted) != wanted)
 		return -ENOSYS;
 	weir->vm.can_poison = has & UFFD_HAS_POISON;
-	weir->vm.uffd = uffd_open(wanted | (has & UFFD_HAS_POISON));
+	weir->vm.can_minor = (has & shared) == shared;
+	weir->vm.uffd = uffd_open(wanted | (has & (shared | UFFD_HAS_POISON)));
 	if (weir->vm.uffd < 0)
 		return weir->vm.uffd;
 	mem_dropper_init(&weir->vm.dropper);
@@ -353,7 +355,7 @@ static int discard(struct vm *vm, struct region *region, void *addr, uint64_t by
 {
 	uint64_t offset, end;
 
-	if (!region || ((uintptr_t)addr | bytes) & PAGE_MASK)
+	if (!region || region->file || ((uintptr_t)addr | bytes) & PAGE_MASK)
 		return -EINVAL;
 	offset = (uint64_t)((uintptr_t)addr - (uintptr_t)region->base);
 	end = (uint64_t)region->pages << PAGE_SHIFT;

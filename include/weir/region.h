@@ -19,6 +19,17 @@ struct weir_container;
  * weir_region_create; it ends with weir_region_destroy, or with the instance. */
 WEIR_API int weir_region_create_in(struct weir_container *container, uint64_t bytes, void **addr);
 
+/*
+ * A region over a file, read-only: its pages come from the file when they are touched, and are charged to the container whose
+ * region touches them first, once, however many regions of the instance are over the file. A touch of a page that
+ * cannot be read is SIGBUS, and the log says why. bytes: the file's size at this moment; what lies behind it in the
+ * last page reads as zeroes. The file must not change meanwhile. A child of fork does not have the region. The errors of
+ * open(2); -EINVAL: not a regular file, or an empty one; -EOPNOTSUPP: before Linux 5.14; -ENOSPC: 16 regions over one
+ * file, 64 files, or 1024 regions in all; -ENOMEM.
+ */
+WEIR_API int weir_region_open(struct weir_container *container, const char *path, void **addr,
+			      uint64_t *bytes);
+
 enum weir_move {
 	WEIR_MOVE_LATER, /* pages stay where they are charged until they come into memory anew */
 	WEIR_MOVE_PAGES, /* pages and copies go over now */
@@ -26,7 +37,7 @@ enum weir_move {
 /*
  * The region belongs to another container of its instance from now on: its later pages are charged there. -ENOENT: no
  * region begins at addr; -EXDEV: a container of another instance; -ENOSPC: pages of the region are charged to 16
- * containers already (move them); -ENOMEM, with WEIR_MOVE_PAGES: not all pages fit below the limits of the container;
+ * containers already (move them); -EINVAL: a region over a file; -ENOMEM, with WEIR_MOVE_PAGES: not all pages fit below the limits of the container;
  * those that do have gone over, the others follow when they come in anew.
  */
 WEIR_API int weir_region_move(struct weir *weir, void *addr, struct weir_container *container,

@@ -6,7 +6,9 @@
 #include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -134,5 +136,44 @@ int file_read(const struct file *file, void *data, size_t bytes, off_t offset)
 		bytes -= (size_t)n;
 		offset += n;
 	}
+	return 0;
+}
+
+int file_source_open(const char *path, struct file_id *id)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	struct stat st;
+	int err = fd < 0 || fstat(fd, &st) ? -errno : 0;
+
+	if (!err && (!S_ISREG(st.st_mode) || !st.st_size))
+		err = -EINVAL;
+	if (err) {
+		if (fd >= 0)
+			close(fd);
+		return err;
+	}
+	*id = (struct file_id){st.st_dev, st.st_ino, (uint64_t)st.st_size};
+	return fd;
+}
+
+void file_source_close(int fd)
+{
+	close(fd);
+}
+
+int file_source_read(int fd, void *dst, size_t bytes, off_t offset)
+{
+	size_t at = 0;
+
+	while (at < bytes) {
+		ssize_t got = pread(fd, (char *)dst + at, bytes - at, offset + (off_t)at);
+
+		if (got < 0 && errno != EINTR)
+			return -errno;
+		if (got == 0)
+			break;
+		at += got > 0 ? (size_t)got : 0;
+	}
+	memset((char *)dst + at, 0, bytes - at);
 	return 0;
 }

@@ -24,4 +24,14 @@ void file_close(struct file *file);
 int file_write(const struct file *file, const void *data, size_t bytes, off_t offset);
 int file_read(const struct file *file, void *data, size_t bytes, off_t offset);
 
+/* A regular file of the program, to read: its descriptor, or -errno (-EINVAL: not a regular file, or empty). id: which file
+ * it is, whatever its name. */
+struct file_id {
+	uint64_t device, inode, bytes;
+};
+int file_source_open(const char *path, struct file_id *id);
+void file_source_close(int fd);
+/* Fills bytes of dst; what lies behind the end of the file is zeroes. 0 or -errno. */
+int file_source_read(int fd, void *dst, size_t bytes, off_t offset);
+
 #endif

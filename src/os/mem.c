@@ -178,6 +178,41 @@ int mem_drop(const struct mem_dropper *dropper, const struct iovec *runs, unsign
 	return 0;
 }
 
+int mem_shared_create(size_t bytes)
+{
+	int fd = memfd_create("weir", MFD_CLOEXEC);
+
+	if (fd >= 0 && ftruncate(fd, (off_t)bytes)) {
+		int err = -errno;
+
+		close(fd);
+		return err;
+	}
+	return fd < 0 ? -errno : fd;
+}
+
+void *mem_shared_map(int fd, size_t bytes, bool write)
+{
+	void *addr =
+		mmap(NULL, bytes, write ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, fd, 0);
+
+	if (addr == MAP_FAILED)
+		return NULL;
+	if (!write && advise(addr, bytes, MADV_DONTFORK)) {
+		munmap(addr, bytes);
+		return NULL;
+	}
+	return addr;
+}
+
+int mem_shared_punch(int fd, size_t offset, size_t bytes)
+{
+	return fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset,
+			 (off_t)bytes)
+		       ? -errno
+		       : 0;
+}
+
 int mem_resident(void *addr, size_t bytes, uint8_t *resident)
 {
 	unsigned char vec[512];

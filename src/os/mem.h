@@ -45,6 +45,13 @@ void mem_dropper_init(struct mem_dropper *dropper);
 void mem_dropper_close(struct mem_dropper *dropper);
 int mem_drop(const struct mem_dropper *dropper, const struct iovec *runs, unsigned count);
 
+/* Memory that can be mapped more than once (a memfd): its descriptor, or -errno. */
+int mem_shared_create(size_t bytes) MUST_CHECK;
+/* write: for weir itself. Else read-only and not in a child of fork, which would have no handler. NULL: no address space. */
+void *mem_shared_map(int fd, size_t bytes, bool write) MUST_CHECK;
+/* Gives the memory of a range back, from all mappings at once. */
+int mem_shared_punch(int fd, size_t offset, size_t bytes);
+
 /* One bit a page in resident[] (pages/8 bytes): is it in memory? */
 int mem_resident(void *addr, size_t bytes, uint8_t *resident);
 /* Bytes of address space that the process may have (ulimit -v); UINT64_MAX: no limit. */

@@ -10,6 +10,7 @@
 #include <sched.h>
 
 #include "reclaim/reclaim.h"
+#include "vm/file.h"
 
 enum { FREE_FRAMES = 512 };
 #define SLACK_ALLOWED MIB(6)
@@ -54,7 +55,7 @@ static uint64_t gives(const struct weir_container *c, enum choose choose)
 {
 	uint64_t own = container_own_charged(c), charged = container_charged(c);
 
-	if (container_own_usage(c, CHARGE_RESIDENT) < PAGE_SIZE)
+	if (!container_own_usage(c, CHARGE_RESIDENT) && !container_own_usage(c, CHARGE_FILE))
 		return 0;
 	if (choose == CHOOSE_ANY || c->elow == WEIR_NO_LIMIT)
 		return own;
@@ -155,6 +156,17 @@ struct weir_container *reclaim_over_share(struct reclaim *r)
 
 /* --- the fault path --- */
 
+/* Pages of files first, where they are a third or more of what is resident: dropping them costs no copy. */
+bool reclaim_take(struct reclaim *r, struct weir_container *c)
+{
+	const uint64_t file = container_usage(c, CHARGE_FILE);
+
+	if (file && !load_relaxed(&r->vm->hold) && file * 2 >= container_usage(c, CHARGE_RESIDENT) &&
+	    file_reclaim(r->vm, c, MIN(job_size(c), 32u)))
+		return true;
+	return job_fill(r, c);
+}
+
 /* Starts a job for a target, unless there is one. */
 static bool job_start(struct reclaim *r, struct weir_container *target, enum choose choose)
 {
@@ -163,7 +175,7 @@ static bool job_start(struct reclaim *r, struct weir_container *target, enum cho
 	if (load_relaxed(&r->state) != IDLE)
 		return false;
 	c = reclaim_choose(r, target, choose);
-	return c && job_fill(r, c);
+	return c && reclaim_take(r, c);
 }
 
 void reclaim_after_fault(struct reclaim *r, struct pager *self)
@@ -260,7 +272,8 @@ enum room reclaim_make_room(struct reclaim *r, struct pager *self, struct weir_c
 	if (fits(level, bytes))
 		return ROOM_MADE;
 	/* Without a page to take and with nothing to write, nothing will change. */
-	if (idle > 2 && !(container_usage(level, CHARGE_RESIDENT)) &&
+	if (idle > 2 && !container_usage(level, CHARGE_RESIDENT) &&
+	    !container_usage(level, CHARGE_FILE) &&
 	    (store_failing(r) || !container_usage(level, CHARGE_COMPRESSED) ||
 	     container_swap_full(level)))
 		return ROOM_NEVER;

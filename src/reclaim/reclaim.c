@@ -512,6 +512,7 @@ static bool background_turn(struct reclaim *r)
 {
 	unsigned dropped = 0, worked;
 	struct weir_container *container;
+	bool took;
 
 	if (errand_run(r))
 		return true;
@@ -519,13 +520,12 @@ static bool background_turn(struct reclaim *r)
 		return false;
 	follow_grow(r);
 	container = load_relaxed(&r->state) == IDLE ? reclaim_wanted(r) : NULL;
-	if (container)
-		(void)job_fill(r, container);
+	took = container && reclaim_take(r, container);
 	worked = job_work(r, r->pager, JOB_MAX, &dropped);
 	slack_reduce(r);
 	if (!store_failing(r) && reclaim_over_share(r))
 		worked += writeback_once(r) > 0;
-	return worked;
+	return took || worked;
 }
 
 void reclaim_run(struct reclaim *r)

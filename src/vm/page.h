@@ -16,7 +16,7 @@
  *   kind      what location is: COPY_NONE, COPY_FILLED (the 32-bit word the page is full of), COPY_MEMORY (a slot of
  *             the compressed store), COPY_FILE (a slot of the file store)
  *   grade     0 to 5: how often the page came back within one limit's worth of evictions
- *   owner     whose the page is: which of the containers in the region's table (vm/owners.h) its memory and its copy are
+ *   owner     whose the page is: which of the containers in the region's table (control/owners.h) its memory and its copy are
  *             charged to; meaningless in NONE and POISONED, to which nothing is charged
  *   credit    resident pages: how many times the clock passes over (4 bits)
  *   stamp     absent pages: the eviction clock when it left

@@ -12,7 +12,7 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "vm/vm.h"
+#include "vm/file.h"
 
 /* A run of adjacent pages that this thread has locked. */
 struct run {
@@ -538,7 +538,7 @@ static void run_pays(struct run *run)
 	run->container = owners_get(&run->region->owners, run->owner);
 }
 
-static void stall_begin(struct pager *self, struct weir_container *container)
+void pager_stall(struct pager *self, struct weir_container *container)
 {
 	if (self->stalled)
 		return;
@@ -555,7 +555,7 @@ static bool run_charge(struct vm *vm, struct pager *self, struct run *run, uint6
 	container_throttle(run->container);
 	if (likely(container_try(run->container, CHARGE_RESIDENT, PAGE_SIZE)))
 		return true;
-	stall_begin(self, run->container);
+	pager_stall(self, run->container);
 	err = container_charge(run->container, CHARGE_RESIDENT, PAGE_SIZE);
 	if (!err)
 		return true;
@@ -629,7 +629,7 @@ static enum pagein_result fault_serve(struct vm *vm, struct pager *self, struct 
 			break;
 		}
 		if (word_state(w) == PAGE_ABSENT)
-			stall_begin(self, run.container);
+			pager_stall(self, run.container);
 		if (!run.charged && !run_charge(vm, self, &run, w)) {
 			if (page_refuse(vm, region, page, &w))
 				break;
@@ -659,7 +659,8 @@ static enum pagein_result fault_serve(struct vm *vm, struct pager *self, struct 
 enum pagein_result pagein(struct vm *vm, struct pager *self, struct region *region, uint32_t page,
 			  enum fault_access access)
 {
-	enum pagein_result result = fault_serve(vm, self, region, page, access);
+	enum pagein_result result = region->file ? file_pagein(vm, self, region, page)
+						 : fault_serve(vm, self, region, page, access);
 
 	if (self->stalled) {
 		container_count(self->stalled, COUNT_MAJOR, 1);

@@ -3,7 +3,7 @@
 #include <sched.h>
 #include <string.h>
 
-#include "vm/vm.h"
+#include "vm/file.h"
 
 int vm_init(struct vm *vm, struct weir_container *root, struct compressed *memory,
 	    struct filestore *file)
@@ -66,7 +66,7 @@ static size_t populated_bytes(uint32_t pages)
 	return ALIGN_UP(((size_t)(pages >> CHUNK_SHIFT) + 1) * sizeof(uint32_t), PAGE_SIZE);
 }
 
-static int slot_find(struct vm *vm)
+int region_place(struct vm *vm)
 {
 	uint32_t count = load_relaxed(&vm->regions);
 
@@ -89,12 +89,20 @@ static bool overlaps(const struct vm *vm, const char *addr, size_t bytes)
 	return false;
 }
 
+void region_publish(struct vm *vm, int place, struct region *region)
+{
+	/* Pairs with the acquire in vm_find. */
+	store_release(&vm->region[place], region);
+	if ((uint32_t)place == load_relaxed(&vm->regions))
+		store_release(&vm->regions, (uint32_t)place + 1);
+}
+
 int region_create(struct vm *vm, struct weir_container *container, void *addr, size_t bytes,
 		  struct region **out)
 {
 	const size_t align = MIB(2);
 	struct region *region;
-	int slot = slot_find(vm);
+	int slot = region_place(vm);
 
 	if (!bytes || (bytes | (uintptr_t)addr) & PAGE_MASK || bytes >> PAGE_SHIFT >= UINT32_MAX ||
 	    (addr && overlaps(vm, addr, bytes)))
@@ -112,10 +120,7 @@ int region_create(struct vm *vm, struct weir_container *container, void *addr, s
 	region->populated = mem_alloc(populated_bytes(region->pages));
 	if (!region->base || !region->word || !region->populated)
 		goto fail;
-	/* Pairs with the acquire in vm_find. */
-	store_release(&vm->region[slot], region);
-	if ((uint32_t)slot == load_relaxed(&vm->regions))
-		store_release(&vm->regions, (uint32_t)slot + 1);
+	region_publish(vm, slot, region);
 	*out = region;
 	return 0;
 fail:
@@ -200,12 +205,19 @@ void region_hide(struct vm *vm, struct region *region)
 		if (load_relaxed(&vm->region[i]) == region)
 			store_relaxed(&vm->region[i], NULL);
 	}
+	if (region->file)
+		file_region_hide(vm, region);
 }
 
 void region_destroy(struct vm *vm, struct region *region)
 {
 	uint32_t pages = region->pages;
 	struct dues dues = {0};
+
+	if (region->file) {
+		file_region_close(vm, region);
+		return;
+	}
 
 	for (uint32_t page = 0; page < load_relaxed(&region->top); page++) {
 		uint64_t w = load_relaxed(&region->word[page]);

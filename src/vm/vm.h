@@ -17,11 +17,12 @@
 #include "os/uffd.h"
 #include "store/compressed.h"
 #include "store/filestore.h"
-#include "vm/owners.h"
+#include "control/owners.h"
 #include "vm/page.h"
 
 enum {
 	REGIONS_MAX = 1024,
+	FILES_MAX = 64,
 	CHUNK_SHIFT = 9, /* pages that share one count of populated pages */
 	RUN_MAX = 64,	 /* pages that one fault may load or release */
 	RUN_MEMORY =
@@ -35,8 +36,9 @@ struct region {
 	page_word_t *word;	     /* (A) */
 	_Atomic uint32_t *populated; /* (A) per chunk: pages that are not NONE */
 	_Atomic uint32_t top;	     /* (A) no page from here on was ever populated */
-	struct owners owners;
-	bool mapped_here; /* (C) until region_unregister: the range is ours to unmap */
+	struct owners owners;	     /* of a file region only current: a slot of the file's table */
+	struct file_object *file;    /* (C) vm/file.h; NULL: anonymous */
+	bool mapped_here;	     /* (C) until region_unregister: the range is ours to unmap */
 };
 
 /* Counted with relaxed adds; read at any time. */
@@ -95,12 +97,14 @@ struct stream {
 struct vm {
 	int uffd;				      /* (C) in weir's own descriptor table */
 	bool can_poison;			      /* (C) */
+	bool can_minor;				      /* (C) minor faults of shared memory */
 	struct mem_dropper dropper;		      /* (C) */
 	struct weir_container *root;		      /* (C) */
 	struct compressed *memory;		      /* (C) */
 	struct filestore *file;			      /* (C) */
 	_Atomic(struct region *) region[REGIONS_MAX]; /* (I) to write, (A) to read */
 	_Atomic uint32_t regions;		      /* (A) slots in use, holes included */
+	_Atomic(struct file_object *) file_object[FILES_MAX]; /* (I) to write, (A) to read */
 	_Atomic uint64_t memory_share; /* (A) bytes that compressed objects of the root may take */
 	_Atomic uint32_t hold;	       /* (A) forks under way: nothing is dropped */
 	_Atomic bool wake_all;	       /* (A) a thread without the descriptor freed a parked page */
@@ -154,6 +158,11 @@ int vm_bring_in(struct vm *vm, struct pager *self);
  * (REGIONS_MAX). The caller holds the instance's lock. */
 int region_create(struct vm *vm, struct weir_container *container, void *addr, size_t bytes,
 		  struct region **region);
+/* For vm/file.c: a place in the list, or -ENOSPC; and a region that is complete goes there. */
+int region_place(struct vm *vm);
+void region_publish(struct vm *vm, int place, struct region *region);
+/* A fault of the container has to wait for something, once a fault. */
+void pager_stall(struct pager *self, struct weir_container *container);
 /* From a thread that has the userfaultfd: from now on the region faults. Pages that are in memory are adopted. */
 int region_register(struct vm *vm, struct region *region);
 /* Destroying: hide it, wait until no handler and no job has it any more, unregister, then destroy. */

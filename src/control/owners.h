@@ -13,8 +13,8 @@
  * is turned over charges a counter that is about to go, and all those above that stay: nothing is lost. The one
  * who deletes waits for such threads before the memory goes.
  */
-#ifndef WEIR_VM_OWNERS_H
-#define WEIR_VM_OWNERS_H
+#ifndef WEIR_CONTROL_OWNERS_H
+#define WEIR_CONTROL_OWNERS_H
 
 #include "control/container.h"
 
@@ -36,6 +36,15 @@ static inline void owners_set(struct owners *owners, unsigned slot,
 			      struct weir_container *container)
 {
 	store_release(&owners->slot[slot], container);
+}
+
+/* All that is the container's is its parent's from now on. */
+static inline void owners_reparent(struct owners *owners, const struct weir_container *container)
+{
+	for (unsigned slot = 0; slot < OWNERS_MAX; slot++) {
+		if (owners_get(owners, slot) == container)
+			owners_set(owners, slot, container->parent);
+	}
 }
 
 /* One bit for each slot that is this container's, or one below it. */
