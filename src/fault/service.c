@@ -128,10 +128,12 @@ static void *handler_main(void *data)
 		began = now_ns();
 		h->pager->tid = fault[0].tid;
 		h->pager->began_ns = began;
+		h->pager->ended_ns = 0;
 		h->pager->container = NULL;
 		readers_set(s, placement_fault(&s->placement, fault[0].tid, &h->cpu));
 		serve(h, &fault[0]);
-		hist_add(&s->served_ns, now_ns() - began);
+		hist_add(&s->served_ns,
+			 (h->pager->ended_ns ? h->pager->ended_ns : now_ns()) - began);
 		reclaim_after_fault(s->reclaim, h->pager);
 		add_acq_rel(&h->serving, 1);
 		if (h->reading && load_relaxed(&s->readers) > load_relaxed(&s->readers_wanted))

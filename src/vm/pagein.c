@@ -664,7 +664,8 @@ enum pagein_result pagein(struct vm *vm, struct pager *self, struct region *regi
 
 	if (self->stalled) {
 		container_count(self->stalled, COUNT_MAJOR, 1);
-		container_stall_end(self->stalled, now_ns());
+		self->ended_ns = now_ns();
+		container_stall_end(self->stalled, self->ended_ns);
 		self->stalled = NULL;
 	}
 	return result;

@@ -124,6 +124,7 @@ struct pager {
 	void (*before_block)(void *data);
 	void *data;
 	int tid;			  /* of the thread whose fault is served */
+	uint64_t ended_ns;		  /* when a stall of it ended; 0: there was none */
 	uint64_t began_ns;		  /* when that fault was read; 0: not known */
 	struct weir_container *container; /* whose region that fault was in */
 	struct weir_container *stalled;	  /* a stall of it is under way */
