@@ -534,10 +534,13 @@ static int print_svg(const char *path)
 		fprintf(out, "<text x=\"8\" y=\"%u\">%s, %u thread%s</text>\n", y + 2 * BAR,
 			configs[c].name, configs[c].threads, configs[c].threads > 1 ? "s" : "");
 		for (enum design d = 0; d < DESIGNS; d++, y += BAR) {
-			double ns = bench_spread_of(bench.ns[c][d], bench.runs).median, length = 1;
+			double ns = bench_spread_of(bench.ns[c][d], bench.runs).median, left = ns;
+			double length = 1;
 
-			for (double x = ns; x > 1; x /= 1.0232929922807541) /* 100 steps a decade */
+			while (left > 1) {
+				left /= 1.0232929922807541; /* 100 steps a decade */
 				length += SCALE / 100.0;
+			}
 			fprintf(out,
 				"<rect x=\"%d\" y=\"%u\" width=\"%.1f\" height=\"%d\" fill=\"%s\"/>"
 				"<text x=\"%.1f\" y=\"%u\" font-size=\"9\">%s %.1f</text>\n",
