@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "instance.h"
+#include "os/thread.h"
 #include "vm/file.h"
 
 /* --- visitors --- */
@@ -166,8 +167,10 @@ static void stat_fill(void *data, struct weir_container *container,
 		      struct weir_container_stat *stat)
 {
 	struct weir *weir = data;
-	unsigned turn = instance_visit(weir);
+	unsigned turn;
+	THREAD_SIGNALS_BLOCKED;
 
+	turn = instance_visit(weir);
 	for (uint32_t i = 0; i < load_relaxed(&weir->vm.regions); i++) {
 		struct region *region = load_acquire(&weir->vm.region[i]);
 
@@ -205,6 +208,7 @@ int weir_region_move(struct weir *weir, void *addr, struct weir_container *conta
 {
 	struct tenant_errand e = {.weir = weir, .container = container};
 	int err = -ENOENT;
+	THREAD_SIGNALS_BLOCKED;
 
 	if (container->tree != &weir->containers)
 		return -EXDEV;
@@ -240,6 +244,7 @@ int weir_region_open(struct weir_container *container, const char *path, void **
 	struct weir *weir = instance_of(container);
 	struct open_errand e = {.container = container};
 	int err;
+	THREAD_SIGNALS_BLOCKED;
 
 	if (strnlen(path, sizeof(e.path)) == sizeof(e.path))
 		return -ENAMETOOLONG;

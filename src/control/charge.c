@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/size.h"
 #include "control/stock.h"
+#include "os/thread.h"
 
 /* --- the counters --- */
 
@@ -357,16 +358,28 @@ void container_swap_uncharge(struct weir_container *container, uint64_t bytes)
 
 int weir_charge(struct weir_container *container, uint64_t bytes)
 {
+	struct stock *stock;
+
 	if (unlikely(!stock_here))
 		(void)stock_open_for_life();
 	if (unlikely(bytes > INT64_MAX / 2))
 		return -ENOMEM;
-	return charge_bytes(container, bytes) ? -ENOMEM : 0;
+	stock = stock_here;
+	if (likely(stock) && likely(stock_take(stock, container, bytes)))
+		return 0;
+	/* The program's thread takes locks that handlers take too. */
+	THREAD_SIGNALS_BLOCKED;
+	return charge_slow(container, bytes) ? -ENOMEM : 0;
 }
 
 void weir_uncharge(struct weir_container *container, uint64_t bytes)
 {
-	uncharge_bytes(container, bytes);
+	struct stock *stock = stock_here;
+
+	if (likely(stock) && likely(stock_give(stock, container, bytes)))
+		return;
+	THREAD_SIGNALS_BLOCKED;
+	uncharge_slow(container, bytes);
 }
 
 uint64_t weir_charge_bound(struct weir_container *container)

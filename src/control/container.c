@@ -9,6 +9,7 @@
 #include "base/size.h"
 #include "control/stock.h"
 #include "os/mem.h"
+#include "os/thread.h"
 
 #define CONTAINER_BYTES ALIGN_UP(sizeof(struct weir_container), PAGE_SIZE)
 
@@ -176,6 +177,7 @@ int weir_container_create(struct weir_container *parent, const char *name,
 	struct tree *tree = parent->tree;
 	int err = name_check(name);
 	struct weir_container *c;
+	THREAD_SIGNALS_BLOCKED;
 
 	if (err)
 		return err;
@@ -199,6 +201,7 @@ int weir_container_create(struct weir_container *parent, const char *name,
 struct weir_container *weir_container_find(struct weir_container *parent, const char *path)
 {
 	struct weir_container *c = parent;
+	THREAD_SIGNALS_BLOCKED;
 
 	lock_acquire(&parent->tree->lock);
 	while (c && *path) {
@@ -222,6 +225,7 @@ int weir_container_delete(struct weir_container *c)
 {
 	struct tree *tree = c->tree;
 	int err = 0;
+	THREAD_SIGNALS_BLOCKED;
 
 	if (!c->parent)
 		return -EINVAL;
@@ -246,6 +250,7 @@ int weir_container_move(struct weir_container *c, struct weir_container *parent)
 {
 	struct tree *tree = c->tree;
 	int err = 0;
+	THREAD_SIGNALS_BLOCKED;
 
 	if (!c->parent)
 		return -EINVAL;
@@ -299,7 +304,10 @@ uint64_t weir_container_get(struct weir_container *c, enum weir_value value)
 int weir_container_reclaim(struct weir_container *c, uint64_t bytes)
 {
 	const struct control_ops *ops = &c->tree->ops;
-	uint64_t freed = stocks_drain(c->tree, NULL, false);
+	uint64_t freed;
+	THREAD_SIGNALS_BLOCKED;
+
+	freed = stocks_drain(c->tree, NULL, false);
 
 	if (freed < bytes && ops->reclaim)
 		freed += ops->reclaim(ops->data, c, bytes - freed);
@@ -324,6 +332,8 @@ static int limit_store(_Atomic uint64_t *value, struct weir_container *c, uint64
 
 int weir_container_set(struct weir_container *c, enum weir_value value, uint64_t bytes)
 {
+	THREAD_SIGNALS_BLOCKED;
+
 	switch (value) {
 	case WEIR_MAX:
 		if (!c->parent && (bytes < WEIR_LIMIT_MIN || bytes > INT64_MAX))
@@ -448,6 +458,7 @@ void weir_container_pressure(struct weir_container *c, struct weir_pressure *out
 {
 	uint64_t total[PRESSURE_KINDS];
 	uint32_t avg10[PRESSURE_KINDS];
+	THREAD_SIGNALS_BLOCKED;
 
 	pressure_read(&c->pressure, now_ns(), total, avg10);
 	*out = (struct weir_pressure){

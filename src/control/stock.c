@@ -105,13 +105,18 @@ void stock_close(void)
 
 static void thread_ends(void *stock)
 {
+	THREAD_SIGNALS_BLOCKED;
+
 	(void)stock;
 	stock_close();
 }
 
 int stock_open_for_life(void)
 {
-	int err = stock_open();
+	int err;
+	THREAD_SIGNALS_BLOCKED;
+
+	err = stock_open();
 
 	if (err)
 		return err;

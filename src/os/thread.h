@@ -33,6 +33,10 @@ void thread_log_to_program(int pidfd);
  */
 void thread_signals_block(sigset_t *before);
 void thread_signals_restore(const sigset_t *before);
+/* The same for the rest of a block of C. */
+#define THREAD_SIGNALS_BLOCKED                                                                     \
+	sigset_t signals_before_ __attribute__((cleanup(thread_signals_restore)));                 \
+	thread_signals_block(&signals_before_)
 /* membarrier(2), private expedited: when it returns, every running thread of the process has passed a full barrier.
  * Register once before; -ENOSYS, -EPERM: not to be had here. */
 int thread_barrier_register(void);

@@ -161,7 +161,8 @@ bool reclaim_take(struct reclaim *r, struct weir_container *c)
 {
 	const uint64_t file = container_usage(c, CHARGE_FILE);
 
-	if (file && !load_relaxed(&r->vm->hold) && file * 2 >= container_usage(c, CHARGE_RESIDENT) &&
+	if (file && !load_relaxed(&r->vm->hold) &&
+	    file * 2 >= container_usage(c, CHARGE_RESIDENT) &&
 	    file_reclaim(r->vm, c, MIN(job_size(c), 32u)))
 		return true;
 	return job_fill(r, c);
