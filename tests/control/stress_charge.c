@@ -6,6 +6,7 @@
  *            they charged; meanwhile limits move, stocks are drained, containers come and go
  *   small    a small charge that fits never fails because a large one beside it is refused
  *   lower    a limit that is lowered below usage refuses at once, and is kept again when what was charged is gone
+ *   drain    one thread charges as fast as it can while another one drains
  *   stocks   threads come and go with stocks; what they leave is nothing
  *
  * stress_charge [--seed N] [--seconds S] [CASE]. Prints its seed.
@@ -319,6 +320,49 @@ static void case_lower(void)
 	tree_destroy(&tree);
 }
 
+/* --- one that charges and one that drains --- */
+
+/* As fast as it can be: an update that the drainer misses, or undoes, is a sum that is wrong in the end. */
+static void *fast_main(void *data)
+{
+	_Atomic uint64_t *pairs = data;
+
+	CHECK(!stock_open(), "no stock");
+	while (!load_relaxed(&stop)) {
+		for (unsigned i = 0; i < 4096; i++) {
+			CHECK(!charge_bytes(tenant[0], PAGE_SIZE), "there is room");
+			uncharge_bytes(tenant[0], PAGE_SIZE);
+		}
+		add_relaxed(pairs, 4096);
+	}
+	stock_close();
+	return NULL;
+}
+
+static void case_drain(void)
+{
+	const uint64_t end = now_ns() + (uint64_t)(seconds * 1e9);
+	_Atomic uint64_t pairs = 0;
+	uint64_t drains = 0;
+	pthread_t thread;
+
+	tenants_make(GIB(1));
+	CHECK(!pthread_create(&thread, NULL, fast_main, (void *)&pairs), "thread");
+	for (; now_ns() < end || !load_relaxed(&pairs); drains++) {
+		(void)stocks_drain(&tree, NULL, true);
+		/* The owner refills; the more often it does, the more there is to go wrong. */
+		for (unsigned i = 0; i < 300; i++)
+			cpu_relax();
+	}
+	store_relaxed(&stop, true);
+	pthread_join(thread, NULL);
+	CHECK(!container_charged(tree.root), "%llu are left after %llu drains",
+	      (unsigned long long)container_charged(tree.root), (unsigned long long)drains);
+	printf("%llu drains of %llu pairs\n", (unsigned long long)drains,
+	       (unsigned long long)load_relaxed(&pairs));
+	tree_destroy(&tree);
+}
+
 /* --- threads that come and go --- */
 
 static void *visitor_main(void *data)
@@ -369,10 +413,8 @@ int main(int argc, char **argv)
 		const char *name;
 		void (*run)(void);
 	} cases[] = {
-		{"storm", case_storm},
-		{"small", case_small},
-		{"lower", case_lower},
-		{"stocks", case_stocks},
+		{"storm", case_storm}, {"small", case_small},	{"lower", case_lower},
+		{"drain", case_drain}, {"stocks", case_stocks},
 	};
 	const char *only = NULL;
 
