@@ -195,14 +195,20 @@ void reclaim_after_fault(struct reclaim *r, struct pager *self)
 
 void reclaim_throttle(struct reclaim *r, struct pager *self, struct weir_container *level)
 {
-	unsigned dropped = 0, worked = 0;
+	enum { PATIENCE = 256 };
+	unsigned dropped = 0, worked = 0, waited = 0;
 
-	while (container_charged(level) > load_relaxed(&level->high) && worked < JOB_MAX) {
+	while (container_charged(level) > load_relaxed(&level->high) && worked < JOB_MAX &&
+	       waited < PATIENCE && !load_relaxed(&r->vm->hold)) {
 		unsigned n = job_work(r, self, 4, &dropped);
 
 		worked += n;
-		if (!n && !job_start(r, level, CHOOSE_ANY))
-			break;
+		if (n || job_start(r, level, CHOOSE_ANY))
+			continue;
+		/* Others are at it, or it is copies that must go to the file: the tenant waits a little, and goes on. */
+		vm_attention(r->vm);
+		sched_yield();
+		waited++;
 	}
 }
 
