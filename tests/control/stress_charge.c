@@ -419,7 +419,7 @@ int main(int argc, char **argv)
 	const char *only = NULL;
 
 	seed = now_ns();
-	for (int i = 1; i < argc; i++) {
+	for (int i = 1; i < argc && argv[i]; i++) {
 		if (!strcmp(argv[i], "--seed") && argv[i + 1])
 			seed = strtoull(argv[++i], NULL, 0);
 		else if (!strcmp(argv[i], "--seconds") && argv[i + 1])

@@ -616,7 +616,7 @@ int main(int argc, char **argv)
 	const char *only = NULL;
 
 	seed = (uint64_t)(now() * 1e9);
-	for (int i = 1; i < argc; i++) {
+	for (int i = 1; i < argc && argv[i]; i++) {
 		if (!strcmp(argv[i], "--seed") && argv[i + 1])
 			seed = strtoull(argv[++i], NULL, 0);
 		else if (!strcmp(argv[i], "--seconds") && argv[i + 1])
