@@ -170,7 +170,7 @@ static void hold_and_release(unsigned index, void *arg)
 	for (unsigned i = 0; i < STEPS; i++) {
 		unsigned n = random_below(&seed, ACCOUNTS);
 
-		if (held[n] && random_chance(&seed, 2)) {
+		if (held[n] && !random_chance(&seed, 4)) {
 			held[n]--;
 			add_relaxed(&crowd->firsts, release(&crowd->account[n]));
 		} else if (hold(&crowd->account[n], index % 2)) {
