@@ -606,7 +606,10 @@ static void fill_and_go_on(int full, void (*room_again)(void))
 	child_check(err == full);
 	child_check(load_relaxed(&store.failures) == 1);
 	child_checks_oracle();
-	/* While the disk counts as full the file does not try to grow: -ENOSPC, and no write is tried. */
+	/* While the disk counts as full (a second; here an hour, however slow the machine) the file does not try to grow:
+	 * -ENOSPC, and no write is tried. */
+	child_check(store.full_until_ns != 0);
+	store.full_until_ns = now_ns() + 3600000000000u;
 	size = file_size();
 	failures = load_relaxed(&store.failures);
 	child_check(oracle_write(FILE_BATCH, KIND_RANDOM) == -ENOSPC);
@@ -620,9 +623,9 @@ static void fill_and_go_on(int full, void (*room_again)(void))
 	}
 	child_check(oracle_write(FILE_BATCH, KIND_RANDOM) == 0);
 	child_checks_oracle();
-	/* When there is room again, and a second has passed, the file grows. */
+	/* When there is room again, and that time has passed, the file grows. */
 	room_again();
-	usleep(1100000);
+	store.full_until_ns = now_ns();
 	child_check(write_until_it_fails(8) == 0);
 	child_check(file_size() > size);
 	child_checks_oracle();
