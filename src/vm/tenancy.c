@@ -105,9 +105,11 @@ void region_stat(struct vm *vm, const struct region *region, const struct weir_c
 	for (uint32_t page = 0; mask && page < load_relaxed(&region->top); page++) {
 		uint64_t w = load_relaxed(&region->word[page]);
 
-		/* A look in passing, without the busy bit: who changes it now is counted next time. */
-		if (!(w & WORD_BUSY) && (word_resident(w) || word_state(w) == PAGE_ABSENT) &&
-		    (mask >> word_owner(w) & 1))
-			word_stat(vm, w, stat);
+		/* Who changes it now is counted next time. The busy bit keeps the copy whose size is asked for. */
+		if ((w & WORD_BUSY) || !(word_resident(w) || word_state(w) == PAGE_ABSENT) ||
+		    !(mask >> word_owner(w) & 1) || !page_lock(&region->word[page], &w))
+			continue;
+		word_stat(vm, w, stat);
+		page_unlock(vm, (struct region *)region, page, w, false);
 	}
 }

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <sys/mman.h>
 
+#include "access.h"
 #include "stress.h"
 
 static _Atomic uint64_t areas_made;
@@ -67,29 +68,14 @@ void area_destroy(struct area *area)
 
 /* --- access --- */
 
-#ifdef WEIR_TSAN
-NO_TSAN __attribute__((noinline)) static void copy(void *to, const void *from, size_t bytes)
-{
-	volatile unsigned char *t = to;
-	const volatile unsigned char *f = from;
-
-	for (; bytes >= 8 && !(((uintptr_t)t | (uintptr_t)f) & 7); t += 8, f += 8, bytes -= 8)
-		*(volatile uint64_t *)t = *(const volatile uint64_t *)f;
-	while (bytes--)
-		*t++ = *f++;
-}
-#else
-#define copy memcpy
-#endif
-
 void region_load(void *to, const void *from, size_t bytes)
 {
-	copy(to, from, bytes);
+	access_copy(to, from, bytes);
 }
 
 void region_store(void *to, const void *from, size_t bytes)
 {
-	copy(to, from, bytes);
+	access_copy(to, from, bytes);
 }
 
 /* --- locks --- */

@@ -35,6 +35,8 @@
 #include <unistd.h>
 #include <weir/weir.h>
 
+#include "access.h"
+
 #define CHECK(cond, ...)                                                                           \
 	do {                                                                                       \
 		if (!(cond)) {                                                                     \
@@ -88,6 +90,15 @@ static void page_make(unsigned char *page, uint64_t number, uint64_t version, bo
 	}
 	memcpy(page, &number, 8);
 	memcpy(page + 8, &version, 8);
+}
+
+/* To a page of a region. */
+static void page_write(unsigned char *page, uint64_t number, uint64_t version, bool noise)
+{
+	_Alignas(8) unsigned char right[PAGE];
+
+	page_make(right, number, version, noise);
+	access_copy(page, right, PAGE);
 }
 
 static void page_check(const unsigned char *page, uint64_t number, uint64_t version, bool noise)
@@ -160,7 +171,7 @@ static void *area_main(void *data)
 		if (a->version[page])
 			page_check(at, page, a->version[page], page % 3 == 0);
 		if (below(&s, 3) == 0)
-			page_make(at, page, ++a->version[page], page % 3 == 0);
+			page_write(at, page, ++a->version[page], page % 3 == 0);
 		a->touches++;
 	}
 	return NULL;
@@ -435,7 +446,7 @@ static void on_bus(int signal_)
 }
 
 /* Does a touch give SIGBUS? */
-static bool touch_is_bus(volatile unsigned char *at, bool write)
+NO_TSAN static bool touch_is_bus(volatile unsigned char *at, bool write)
 {
 	struct sigaction act = {.sa_handler = on_bus}, before;
 	bool bus = false;
@@ -540,7 +551,7 @@ static void case_oom(void)
 	CHECK(events.oom >= 2 && events.max >= 2, "%" PRIu64 " and %" PRIu64, events.oom,
 	      events.max);
 	weir_container_on_oom(a, over_once, NULL);
-	page_make(memory + PAGE, 1, 1, true);
+	page_write(memory + PAGE, 1, 1, true);
 	page_check(memory + PAGE, 1, 1, true);
 	/* Once for the first touch; again where the page was taken in the background and comes back. */
 	CHECK(atomic_load(&asked) >= 1, "it was not asked");
@@ -560,7 +571,7 @@ static void case_oom(void)
 static void fill(unsigned char *memory, unsigned pages, bool noise)
 {
 	for (unsigned i = 0; i < pages; i++)
-		page_make(memory + (size_t)i * PAGE, i, 1, noise);
+		page_write(memory + (size_t)i * PAGE, i, 1, noise);
 	for (unsigned i = 0; i < pages; i++)
 		page_check(memory + (size_t)i * PAGE, i, 1, noise);
 }
