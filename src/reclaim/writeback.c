@@ -26,6 +26,17 @@ static bool header_right(const struct vm *vm, const struct object *obj, page_no_
 	       object_size(obj) <= compressed_room(vm->memory, word_location(w));
 }
 
+/* A page whose mark was taken off since it joined the batch (it was written, moved to another container, relocated) must not
+ * join again: the mark would then vouch for the first copy, which is no longer what the page holds or who pays. */
+static bool batch_has(const struct file_batch *batch, page_no_t number)
+{
+	for (unsigned i = 0; i < batch->count; i++) {
+		if (batch->page[i] == number)
+			return true;
+	}
+	return false;
+}
+
 /* False: the batch is full. */
 static bool batch_add(struct reclaim *r, struct region *region, uint32_t page, uint64_t w)
 {
@@ -34,7 +45,7 @@ static bool batch_add(struct reclaim *r, struct region *region, uint32_t page, u
 	size_t bytes;
 	bool added;
 
-	if (!page_lock(&region->word[page], &w))
+	if (batch_has(&r->batch, page_number(region, page)) || !page_lock(&region->word[page], &w))
 		return true;
 	obj = compressed_object(r->vm->memory, word_location(w));
 	/* A header that rotted would go wrong here; whoever loads the page will find out and say so. */
