@@ -386,6 +386,29 @@ static void test_page_is_written_and_dropped_meanwhile(void **state)
 	only_three_were_written();
 }
 
+/* The same while the batch is still being filled: page 1 is there to be chosen once more, by the second look that takes
+ * pages of any age, and its new copy must not be turned over to what the file has of the old one. */
+static void test_page_is_written_and_dropped_while_the_batch_fills(void **state)
+{
+	(void)state;
+	world_open(&w, &plain);
+	away(0, 4);
+	world_pass(&w, 1); /* all are old enough for the first look */
+	open_file();
+	over_share();
+	w.check_each = false;
+	met = false;
+	/* A parked fault: whoever unlocks the page wakes it, just after it has joined the batch. */
+	or_relaxed(&w.only->word[1], WORD_PARKED);
+	fake_meanwhile(FAKE_WAKE, write_and_evict_it, NULL);
+	assert_int_equal(writeback_once(&w.reclaim), 4);
+	assert_true(met);
+	w.check_each = true;
+	world_check(&w);
+	assert_int_equal(kind_of(1), COPY_MEMORY);
+	only_three_were_written();
+}
+
 static void discard_it(void *data)
 {
 	(void)data;
@@ -714,6 +737,7 @@ int main(void)
 		cmocka_unit_test(test_page_is_loaded_and_dropped_meanwhile),
 		cmocka_unit_test(test_page_is_written_meanwhile),
 		cmocka_unit_test(test_page_is_written_and_dropped_meanwhile),
+		cmocka_unit_test(test_page_is_written_and_dropped_while_the_batch_fills),
 		cmocka_unit_test(test_page_is_discarded_meanwhile),
 		cmocka_unit_test(test_object_is_moved_meanwhile),
 		cmocka_unit_test(test_page_vanishes_meanwhile),
