@@ -25,6 +25,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "../random.h"
+
 enum { MAX_THREADS = 16 };
 
 typedef void (*thread_body)(unsigned index, void *arg);
@@ -107,16 +109,6 @@ static inline void assert_says(const struct child *child, const char *words)
 {
 	if (!strstr(child->stderr_, words))
 		fail_msg("\"%s\" is not in \"%s\"", words, child->stderr_);
-}
-
-/* splitmix64 */
-static inline uint64_t random_next(uint64_t *seed)
-{
-	uint64_t z = (*seed += 0x9e3779b97f4a7c15u);
-
-	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-	z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-	return z ^ (z >> 31);
 }
 
 /* Every magnitude is as likely as any other. */

@@ -27,6 +27,7 @@
 #include <unistd.h>
 
 #include "base/waitq.h"
+#include "../random.h"
 
 enum { MAX_SIDE = 4, MAX_TOKENS = 2000, TURNS = 1000, LOOKS = 20000 };
 #define RUN_NS 1600000000ull
@@ -41,16 +42,6 @@ static uint64_t first_seed;
 		fprintf(stderr, "\nrun again with: stress_waitq %" PRIu64 "\n", first_seed);       \
 		_exit(1);                                                                          \
 	} while (0)
-
-/* splitmix64 */
-static uint64_t random_next(uint64_t *seed)
-{
-	uint64_t z = (*seed += 0x9e3779b97f4a7c15u);
-
-	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-	z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-	return z ^ (z >> 31);
-}
 
 /* True once in n times. */
 static bool chance(uint64_t *seed, unsigned n)

@@ -20,6 +20,7 @@
 
 #include "base/log.h"
 #include "control/stock.h"
+#include "../random.h"
 
 #define CHECK(cond, ...)                                                                           \
 	do {                                                                                       \
@@ -38,15 +39,6 @@ static double seconds = 2;
 static struct tree tree;
 static struct weir_container *tenant[TENANTS];
 static _Atomic bool stop;
-
-static uint64_t random_next(uint64_t *s)
-{
-	uint64_t z = (*s += 0x9e3779b97f4a7c15u);
-
-	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-	z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-	return z ^ (z >> 31);
-}
 
 static unsigned below(uint64_t *s, unsigned n)
 {

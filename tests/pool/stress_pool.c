@@ -16,6 +16,7 @@
 #include "base/base.h"
 #include "os/thread.h"
 #include "pool/pool.h"
+#include "../random.h"
 
 enum {
 	BLOCKS = 8,
@@ -82,18 +83,9 @@ static void count(enum tally what)
 	add_relaxed(&tally[what], 1);
 }
 
-static uint64_t next(uint64_t *seed)
-{
-	uint64_t z = (*seed += 0x9e3779b97f4a7c15u);
-
-	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-	z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-	return z ^ (z >> 31);
-}
-
 static unsigned below(uint64_t *seed, unsigned n)
 {
-	return (unsigned)(next(seed) % n);
+	return (unsigned)(random_next(seed) % n);
 }
 
 /* --- the oracle --- */
@@ -200,7 +192,7 @@ static void slot_fill(struct slot *s, uint64_t *seed)
 	oracle_take((weir_pfn_t)pfn, order);
 	s->pfn = (weir_pfn_t)pfn;
 	s->order = order;
-	s->mark = next(seed);
+	s->mark = random_next(seed);
 	s->live = true;
 	contents_write(s);
 	weir_pool_private_set(pool, s->pfn, (uint64_t)(s - slots) + 1);

@@ -36,6 +36,7 @@
 #include <weir/weir.h>
 
 #include "access.h"
+#include "../random.h"
 
 #define CHECK(cond, ...)                                                                           \
 	do {                                                                                       \
@@ -53,15 +54,6 @@ enum { PAGE = 4096, TENANTS = 4, SKIPPED = 77 };
 static uint64_t seed;
 static double seconds = 2;
 static atomic_bool stop;
-
-static uint64_t random_next(uint64_t *s)
-{
-	uint64_t z = (*s += 0x9e3779b97f4a7c15u);
-
-	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-	z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-	return z ^ (z >> 31);
-}
 
 static unsigned below(uint64_t *s, unsigned n)
 {
