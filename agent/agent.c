@@ -17,6 +17,7 @@
 #include "base/log.h"
 #include "config.h"
 #include "os/mem.h"
+#include "os/uffd.h"
 #include "report.h"
 
 struct agent agent;
@@ -39,17 +40,7 @@ struct weir *agent_weir(void)
 /* Before main: a message, and nothing started. */
 static _Noreturn void refuse(const char *what, int err)
 {
-	const char *advice = "";
-
-	if (err == -EPERM)
-		advice = "; set vm.unprivileged_userfaultfd=1, or give access to /dev/userfaultfd";
-	else if (err == -ENOSYS)
-		advice = "; Linux 5.9 or later with CONFIG_USERFAULTFD is needed";
-	else if (err == -EAGAIN)
-		advice = "; threads cannot be started: look at ulimit -u and ulimit -v";
-	else if (err == -ENOMEM)
-		advice = "; look at ulimit -v and vm.overcommit_memory";
-	log_line("%s: %s%s", what, errno_name(err), advice);
+	log_line("%s: %s", what, uffd_advice(err));
 	syscall(SYS_exit_group, 125);
 	__builtin_unreachable();
 }

@@ -725,14 +725,8 @@ static int permission_check(void)
 	uint64_t features;
 	int err = uffd_probe(&features);
 
-	if (err == -EPERM)
-		log_line("bench fault: skipped: userfaultfd: permission denied; set "
-			 "vm.unprivileged_userfaultfd=1, or give "
-			 "access to /dev/userfaultfd");
-	else if (err)
-		log_line("bench fault: skipped: userfaultfd: %s; a kernel with CONFIG_USERFAULTFD "
-			 "is needed",
-			 errno_name(err));
+	if (err)
+		log_line("bench fault: skipped: userfaultfd: %s", uffd_advice(err));
 	else if (!(features & UFFD_HAS_WRITEPROTECT) || !(features & UFFD_HAS_THREAD_ID))
 		log_line("bench fault: skipped: userfaultfd cannot write-protect here; Linux 5.9 "
 			 "or later is needed");

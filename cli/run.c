@@ -241,13 +241,8 @@ static void permission_check(void)
 	uint64_t features;
 	int err = uffd_probe(&features);
 
-	if (err == -EPERM)
-		log_line("userfaultfd: permission denied; set vm.unprivileged_userfaultfd=1, or "
-			 "give access to "
-			 "/dev/userfaultfd");
-	else if (err)
-		log_line("userfaultfd: %s; a kernel with CONFIG_USERFAULTFD is needed",
-			 errno_name(err));
+	if (err)
+		log_line("userfaultfd: %s", uffd_advice(err));
 	else if (!(features & UFFD_HAS_WRITEPROTECT) || !(features & UFFD_HAS_THREAD_ID))
 		log_line("userfaultfd cannot write-protect here; Linux 5.9 or later is needed");
 	else

@@ -17,65 +17,17 @@ struct pager *service_self(void)
 	return self_pager;
 }
 
-/* --- places --- */
-
-static bool place_take(struct service *s)
-{
-	uint32_t readers = load_relaxed(&s->readers);
-
-	while (readers < load_relaxed(&s->readers_wanted)) {
-		if (cas_relaxed(&s->readers, &readers, readers + 1))
-			return true;
-	}
-	return false;
-}
-
-/* A follower comes forward if there are too few readers. The places are counted before, the queue looked at after,
- * with the fence of waitq_active between: a follower that is just going to sleep sees the free place. */
-static void place_offer(struct service *s)
-{
-	if (load_relaxed(&s->readers) < load_relaxed(&s->readers_wanted) &&
-	    waitq_active(&s->followers))
-		waitq_wake_one(&s->followers);
-}
-
-static void place_leave(struct handler *h)
-{
-	if (!h->reading)
-		return;
-	h->reading = false;
-	sub_relaxed(&h->service->readers, 1);
-	place_offer(h->service);
-}
-
+/* Somebody else reads while this handler waits for a file. */
 static void before_block(void *data)
 {
-	place_leave(data);
+	struct handler *h = data;
+
+	readers_leave(&h->service->readers, &h->reading);
 }
 
-/* Waits until the handler may read. When the service ends all may, until each has heard the doorbell. */
-static void place_wait(struct handler *h)
+static unsigned readers_for(const struct service *s, unsigned threads)
 {
-	struct service *s = h->service;
-	struct waiter me;
-
-	while (!h->reading && !load_relaxed(&s->stop)) {
-		waitq_prepare(&s->followers, &me, WAIT_EXCLUSIVE);
-		h->reading = place_take(s);
-		if (!h->reading && !load_relaxed(&s->stop))
-			(void)waitq_sleep(&me, 0);
-		(void)waitq_finish(&s->followers, &me);
-	}
-}
-
-static void readers_set(struct service *s, unsigned threads)
-{
-	unsigned wanted = threads > 1 ? MIN(s->handlers, s->placement.cpus) : 1;
-
-	if (load_relaxed(&s->readers_wanted) != wanted) {
-		store_relaxed(&s->readers_wanted, wanted);
-		place_offer(s);
-	}
+	return threads > 1 ? MIN(s->handlers, s->placement.cpus) : 1;
 }
 
 /* --- serving --- */
@@ -110,7 +62,7 @@ static void *handler_main(void *data)
 		uint64_t began;
 		int n;
 
-		place_wait(h);
+		readers_enter(&s->readers, &h->reading);
 		n = uffd_read(s->vm->uffd, fault, 1);
 		if (n < 0 && n != -EINTR && n != -EAGAIN) {
 			log_line("reading faults failed (%s): this handler ends, faults wait",
@@ -130,14 +82,14 @@ static void *handler_main(void *data)
 		h->pager->began_ns = began;
 		h->pager->ended_ns = 0;
 		h->pager->container = NULL;
-		readers_set(s, placement_fault(&s->placement, fault[0].tid, &h->cpu));
+		readers_set(&s->readers,
+			    readers_for(s, placement_fault(&s->placement, fault[0].tid, &h->cpu)));
 		serve(h, &fault[0]);
 		hist_add(&s->served_ns,
 			 (h->pager->ended_ns ? h->pager->ended_ns : now_ns()) - began);
 		reclaim_after_fault(s->reclaim, h->pager);
 		add_acq_rel(&h->serving, 1);
-		if (h->reading && load_relaxed(&s->readers) > load_relaxed(&s->readers_wanted))
-			place_leave(h);
+		readers_yield(&s->readers, &h->reading);
 	}
 	stock_close();
 	return NULL;
@@ -153,8 +105,7 @@ int service_init(struct service *s, struct vm *vm, struct reclaim *reclaim, unsi
 	/* Two at least: one may wait for a file. */
 	s->handlers = handlers ? handlers : MIN(MAX(s->placement.cpus, 2u), 4u);
 	s->handlers = MIN(s->handlers, (unsigned)HANDLERS_MAX);
-	store_relaxed(&s->readers_wanted, 1);
-	waitq_init(&s->followers);
+	readers_init(&s->readers, 1);
 	for (unsigned i = 0; i < s->handlers; i++) {
 		struct handler *h = &s->handler[i];
 
@@ -171,8 +122,7 @@ int service_init(struct service *s, struct vm *vm, struct reclaim *reclaim, unsi
 
 void service_stop(struct service *s)
 {
-	store_relaxed(&s->stop, true);
-	waitq_wake_all(&s->followers);
+	readers_stop(&s->readers);
 	/* A handler that sleeps in read wakes for a fault only, so each is sent one; it ends when it has read it. */
 	for (unsigned i = 0; i < s->started; i++) {
 		*(volatile char *)s->doorbell = 1;

@@ -2,15 +2,8 @@
 /*
  * The fault service: handler threads read faults, pagein() serves them.
  *
- * Readers. At most `readers_wanted` handlers sit in read; the others wait in a queue, last in first out. With one
- * faulting thread one handler reads; with more, as many as there are CPUs (and handlers). Before a load that may
- * block (a file) a handler gives up its place, so that somebody always reads:
- *
- *                   readers < wanted                 messages
- *      FOLLOWING ─────────────────────▶ READING ──────────────────▶ SERVING ──┐
- *          ▲                               ▲         nothing blocks and still │
- *          │                               └──────── wanted ──────────────────┤
- *          └───── too many readers, or the place was given up ◀───────────────┘
+ * Readers (fault/readers.h). With one faulting thread one handler reads; with more, as many as there are CPUs (and
+ * handlers). Before a load that may block (a file) a handler gives up its place, so that somebody always reads.
  *
  * Placement. A fault served on the CPU that faulted costs 4 to 5 microseconds, across CPUs of a virtual machine 40 to
  * 100. So (fault/placement.h): while one thread faults, it and the handler are bound to one CPU; while several do, a
@@ -20,6 +13,7 @@
 #define WEIR_FAULT_SERVICE_H
 
 #include "fault/placement.h"
+#include "fault/readers.h"
 #include "reclaim/reclaim.h"
 
 enum { HANDLERS_MAX = 16 };
@@ -44,10 +38,7 @@ struct service {
 	unsigned started;  /* (C) between start and stop */
 	char *doorbell;	   /* (C) a page whose fault tells one handler to end */
 	struct handler handler[HANDLERS_MAX];
-	_Atomic uint32_t readers;	 /* (A) places taken */
-	_Atomic uint32_t readers_wanted; /* (A) */
-	struct waitq followers;
-	_Atomic bool stop;     /* (A) */
+	struct readers readers;
 	struct hist served_ns; /* from the message to the installed page */
 };
 

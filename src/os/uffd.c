@@ -4,11 +4,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
+#include <poll.h>
+#include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/atomic.h"
+#include "base/log.h"
 
 /* Newer than Debian 12's <linux/userfaultfd.h>: the same layout under our own names. */
 struct move_args {
@@ -75,6 +78,25 @@ int uffd_probe(uint64_t *features)
 	return err;
 }
 
+const char *uffd_advice(int err)
+{
+	switch (err) {
+	case -EPERM:
+		return "permission denied; set vm.unprivileged_userfaultfd=1, or give access to "
+		       "/dev/userfaultfd";
+	case -ENOSYS:
+		return "not in this kernel, or without write protection; Linux 5.9 or later with "
+		       "CONFIG_USERFAULTFD is needed";
+	case -EAGAIN:
+		return "threads cannot be started; look at ulimit -u and ulimit -v";
+	case -ENOMEM:
+		return "no memory, or no address space; look at ulimit -v and "
+		       "vm.overcommit_memory";
+	default:
+		return errno_name(err);
+	}
+}
+
 int uffd_open(uint64_t features)
 {
 	int fd = descriptor_new();
@@ -130,6 +152,44 @@ int uffd_read(int fd, struct uffd_fault *faults, unsigned max)
 		};
 	}
 	return count;
+}
+
+int uffd_nonblocking(int fd, bool on)
+{
+	int flags = fcntl(fd, F_GETFL);
+
+	if (flags < 0 || fcntl(fd, F_SETFL, on ? flags | O_NONBLOCK : flags & ~O_NONBLOCK))
+		return -errno;
+	return 0;
+}
+
+int uffd_poll(int fd)
+{
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+
+	return poll(&p, 1, -1) < 0 ? -errno : 0;
+}
+
+int uffd_queue_open(int fd)
+{
+	struct epoll_event event = {.events = EPOLLIN | EPOLLEXCLUSIVE};
+	int queue = epoll_create1(EPOLL_CLOEXEC);
+	int err;
+
+	if (queue < 0)
+		return -errno;
+	if (!epoll_ctl(queue, EPOLL_CTL_ADD, fd, &event))
+		return queue;
+	err = -errno;
+	close(queue);
+	return err;
+}
+
+int uffd_queue_wait(int queue)
+{
+	struct epoll_event event;
+
+	return epoll_wait(queue, &event, 1, -1) < 0 ? -errno : 0;
 }
 
 /*

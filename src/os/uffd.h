@@ -53,6 +53,8 @@ struct uffd_fault {
 /* The features of this kernel in *features. -EPERM: no permission (neither the system call nor
  * /dev/userfaultfd); -ENOSYS: this kernel was built without userfaultfd. */
 int uffd_probe(uint64_t *features);
+/* What is wrong and what to do, for an error of uffd_probe, uffd_open or weir_open: "permission denied; set ...". */
+const char *uffd_advice(int err);
 /* A descriptor, close-on-exec, read by blocking reads, with exactly these features; or -errno as above, or
  * -EINVAL: a feature is missing. */
 int uffd_open(uint64_t features) MUST_CHECK;
@@ -63,6 +65,17 @@ int uffd_unregister(int fd, void *addr, size_t bytes);
 /* Blocks for faults; fills at most max. Returns how many (0 for an event that is no fault), or -errno;
  * -EINTR is an everyday answer. */
 int uffd_read(int fd, struct uffd_fault *faults, unsigned max);
+
+/*
+ * Other ways to wait, for the bench and the stress test that compare them; both want reads that do not block (-EAGAIN:
+ * somebody else took the fault). A poll wakes every thread that waits; a queue one of those that wait in queues of their
+ * own (epoll with EPOLLEXCLUSIVE).
+ */
+int uffd_nonblocking(int fd, bool on);
+int uffd_poll(int fd);
+/* A descriptor for uffd_queue_wait and uffd_close, or -errno. */
+int uffd_queue_open(int fd) MUST_CHECK;
+int uffd_queue_wait(int queue);
 
 /*
  * Installs bytes at dst from src and wakes who waits there. *done (may be NULL) says how many bytes were
