@@ -234,6 +234,10 @@ static int hang_tell(struct state *s)
 	uintptr_t at = 0;
 	unsigned who = 0;
 
+	/* Something wrong was found before, and somebody waits for a page that does not come. Pairs with wrong. */
+	if (load_acquire(&s->told))
+		return -EBADMSG;
+
 	for (unsigned i = 0; i < s->crew.count && !at; i++) {
 		at = load_relaxed(&s->crew.member[i].serving);
 		who = i;
@@ -260,7 +264,7 @@ static int touchers_wait(struct state *s)
 
 		if (now != seen)
 			since = now_ns();
-		else if (now_ns() - since > patience)
+		else if (now_ns() - since > (load_relaxed(&s->failed) ? 1000000000u : patience))
 			return hang_tell(s);
 		seen = now;
 		(void)futex_wait(&never, 0, 1000000);
