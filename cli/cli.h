@@ -9,6 +9,7 @@
 enum { EXIT_WEIR = 125, EXIT_CANNOT_RUN = 126, EXIT_NOT_FOUND = 127 };
 
 int cli_run(int argc, char **argv);
+int cli_probe(int argc, char **argv);
 int cli_stress(int argc, char **argv);
 int cli_bench(int argc, char **argv);
 int bench_charge(int argc, char **argv);

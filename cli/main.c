@@ -9,6 +9,7 @@ static const char usage[] =
 	"Usage: weir run --limit SIZE [OPTION...] [--] PROGRAM [ARGUMENT...]\n"
 	"       weir bench fault [--json] [--quick]\n"
 	"       weir stress fault MIB BOUNCES [OPTION...]\n"
+	"       weir probe [--json]\n"
 	"       weir --help | --version\n"
 	"\n"
 	"Lets a program finish in a fraction of the memory it needs: cold pages of its heap are\n"
@@ -16,14 +17,15 @@ static const char usage[] =
 	"\n"
 	"  run     run a program with its heap held at a limit; `weir run --help` tells more\n"
 	"  bench   measure; `weir bench --help` tells what\n"
-	"  stress  show that faults are served right; `weir stress --help` tells how\n";
+	"  stress  show that faults are served right; `weir stress --help` tells how\n"
+	"  probe   what this machine and its kernel can do, and what weir does without\n";
 
 int main(int argc, char **argv)
 {
 	static const struct {
 		const char *name;
 		int (*main)(int argc, char **argv);
-	} commands[] = {{"run", cli_run}, {"bench", cli_bench}, {"stress", cli_stress}};
+	} commands[] = {{"run", cli_run}, {"bench", cli_bench}, {"stress", cli_stress}, {"probe", cli_probe}};
 
 	if (argc < 2) {
 		log_line("no command; try `weir run --limit 256M -- PROGRAM`, or `weir --help`");
@@ -41,6 +43,6 @@ int main(int argc, char **argv)
 		if (!strcmp(argv[1], commands[i].name))
 			return commands[i].main(argc - 1, argv + 1);
 	}
-	log_line("no command '%s'; there are run, bench and stress, and `weir --help`", argv[1]);
+	log_line("no command '%s'; there are run, bench, stress and probe, and `weir --help`", argv[1]);
 	return EXIT_WEIR;
 }

@@ -24,6 +24,7 @@ struct poison_args {
 };
 #define IOCTL_MOVE _IOWR(UFFDIO, 0x05, struct move_args)
 #define IOCTL_POISON _IOWR(UFFDIO, 0x08, struct poison_args)
+#define IOCTL_PAGEMAP_SCAN 0xc0606610ul /* struct pm_scan_arg: 96 bytes, type 'f', 16 */
 #define IOCTL_DEVICE_NEW _IO(0xAA, 0x00)
 enum { MOVE_ALLOW_HOLES = 2 };
 
@@ -35,24 +36,45 @@ static int call(int fd, unsigned long request, void *args)
 	return ioctl(fd, request, args) ? -errno : 0;
 }
 
-/* The system call needs CAP_SYS_PTRACE or the sysctl; the device needs file permission only. */
-static int descriptor_new(void)
-{
-	int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
-	int err, dev;
+/* Newer than Linux 5.10. */
+#ifndef UFFD_USER_MODE_ONLY
+#define UFFD_USER_MODE_ONLY 1
+#endif
 
-	if (fd >= 0)
-		return fd;
-	err = -errno;
-	if (err != -EPERM)
-		return err;
-	dev = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
+static int descriptor_by_call(int flags)
+{
+	int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | flags);
+
+	return fd < 0 ? -errno : fd;
+}
+
+static int descriptor_by_device(void)
+{
+	int err, fd, dev = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
+
 	if (dev < 0)
 		return -EPERM;
 	fd = ioctl(dev, IOCTL_DEVICE_NEW, O_CLOEXEC);
 	err = fd < 0 ? -errno : fd;
 	close(dev);
 	return err;
+}
+
+/* The system call needs CAP_SYS_PTRACE or the sysctl; the device needs file permission only. */
+static int descriptor_new(void)
+{
+	int fd = descriptor_by_call(0);
+
+	return fd == -EPERM ? descriptor_by_device() : fd;
+}
+
+/* Faults of user mode only, which anybody may have. Kernels before 5.11 do not know the flag; they ask for none, or for
+ * the same permission. */
+static int descriptor_new_user(void)
+{
+	int fd = descriptor_by_call(UFFD_USER_MODE_ONLY);
+
+	return fd == -EINVAL ? descriptor_new() : fd;
 }
 
 static int handshake(int fd, uint64_t *features)
@@ -65,9 +87,8 @@ static int handshake(int fd, uint64_t *features)
 	return err;
 }
 
-int uffd_probe(uint64_t *features)
+static int probe(int fd, uint64_t *features)
 {
-	int fd = descriptor_new();
 	int err;
 
 	if (fd < 0)
@@ -76,6 +97,40 @@ int uffd_probe(uint64_t *features)
 	err = handshake(fd, features);
 	close(fd);
 	return err;
+}
+
+int uffd_probe(uint64_t *features)
+{
+	return probe(descriptor_new(), features);
+}
+
+int uffd_probe_user(uint64_t *features)
+{
+	return probe(descriptor_new_user(), features);
+}
+
+enum uffd_permission uffd_permission(void)
+{
+	uint64_t features;
+
+	if (!probe(descriptor_by_call(0), &features))
+		return UFFD_BY_CALL;
+	if (!probe(descriptor_by_device(), &features))
+		return UFFD_BY_DEVICE;
+	return uffd_probe_user(&features) ? UFFD_NOT : UFFD_USER_MODE;
+}
+
+bool uffd_can_scan(void)
+{
+	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	bool can;
+
+	if (fd < 0)
+		return false;
+	/* No argument: EFAULT where the call is known, ENOTTY where it is not. */
+	can = ioctl(fd, IOCTL_PAGEMAP_SCAN, NULL) < 0 && errno != ENOTTY;
+	close(fd);
+	return can;
 }
 
 const char *uffd_advice(int err)
@@ -97,9 +152,8 @@ const char *uffd_advice(int err)
 	}
 }
 
-int uffd_open(uint64_t features)
+static int open_with(int fd, uint64_t features)
 {
-	int fd = descriptor_new();
 	int err;
 
 	if (fd < 0)
@@ -109,6 +163,16 @@ int uffd_open(uint64_t features)
 		return fd;
 	close(fd);
 	return err;
+}
+
+int uffd_open(uint64_t features)
+{
+	return open_with(descriptor_new(), features);
+}
+
+int uffd_open_user(uint64_t features)
+{
+	return open_with(descriptor_new_user(), features);
 }
 
 int uffd_close(int fd)

@@ -53,11 +53,20 @@ struct uffd_fault {
 /* The features of this kernel in *features. -EPERM: no permission (neither the system call nor
  * /dev/userfaultfd); -ENOSYS: this kernel was built without userfaultfd. */
 int uffd_probe(uint64_t *features);
+/* The same with what anybody may have: a userfaultfd for faults of user mode only (Linux 5.11). */
+int uffd_probe_user(uint64_t *features);
+/* What this process may do, and by which way. */
+enum uffd_permission { UFFD_NOT, UFFD_USER_MODE, UFFD_BY_DEVICE, UFFD_BY_CALL };
+enum uffd_permission uffd_permission(void);
+/* Has this kernel PAGEMAP_SCAN (Linux 6.7)? */
+bool uffd_can_scan(void);
 /* What is wrong and what to do, for an error of uffd_probe, uffd_open or weir_open: "permission denied; set ...". */
 const char *uffd_advice(int err);
 /* A descriptor, close-on-exec, read by blocking reads, with exactly these features; or -errno as above, or
  * -EINVAL: a feature is missing. */
 int uffd_open(uint64_t features) MUST_CHECK;
+/* For faults of user mode only: for signal mode (UFFD_HAS_SIGBUS), in which nobody reads it. */
+int uffd_open_user(uint64_t features) MUST_CHECK;
 int uffd_close(int fd);
 int uffd_register(int fd, void *addr, size_t bytes, unsigned modes);
 int uffd_unregister(int fd, void *addr, size_t bytes);
