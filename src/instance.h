@@ -4,7 +4,16 @@
 #define WEIR_INSTANCE_H
 
 #include "fault/service.h"
+#include "fault/signal.h"
 #include "weir/weir.h"
+
+/* Descriptors that are in the program's table and in weir's own, by the same number: for signal mode (modes.c). */
+enum { SHARED_MAX = 3 };
+struct shared {
+	int fd;
+	dev_t device;
+	ino_t inode;
+};
 
 struct weir {
 	struct lock lock;	/* (I) RANK_INSTANCE: the list of regions */
@@ -15,6 +24,10 @@ struct weir {
 	struct vm vm;
 	struct reclaim reclaim;
 	struct service service;
+	struct signal_service signal;
+	enum weir_mode mode;		    /* (C) */
+	struct shared shared[SHARED_MAX];   /* (C) */
+	unsigned shares;		    /* (C) */
 	struct pager *pager;		    /* (C) of the background thread */
 	pthread_t background;		    /* (C) */
 	_Atomic uint32_t started;	    /* (A) enum start_state, slept on as a futex */
@@ -27,6 +40,13 @@ static inline struct weir *instance_of(const struct weir_container *container)
 {
 	return CONTAINER_OF(container->tree, struct weir, containers);
 }
+
+/* modes.c: descriptors of signal mode, in the program's table; before weir's threads take a table of their own. */
+int modes_open_signal(struct weir *weir);
+void modes_close_signal(struct weir *weir);
+/* By the background thread: takes a table of its own, with what it needs; and closes all of that. */
+int modes_open_own(struct weir *weir);
+int modes_close_own(void *weir);
 
 /* Registers what control asks for. */
 void tenants_init(struct weir *weir);

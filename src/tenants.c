@@ -246,6 +246,8 @@ int weir_region_open(struct weir_container *container, const char *path, void **
 	int err;
 	THREAD_SIGNALS_BLOCKED;
 
+	if (weir->mode == WEIR_MODE_SIGNAL)
+		return -ENOTSUP;
 	if (strnlen(path, sizeof(e.path)) == sizeof(e.path))
 		return -ENAMETOOLONG;
 	/* The path may lie in a region, which weir's own threads never touch. */

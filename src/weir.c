@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "control/stock.h"
 #include "instance.h"
+#include "os/signal.h"
 #include "os/thread.h"
 
 enum start_state { STARTING, RUNNING, FAILED };
@@ -29,30 +30,6 @@ static void tick(void *data)
 }
 
 /* --- the background thread --- */
-
-static int descriptors_open(struct weir *weir)
-{
-	const uint64_t wanted = UFFD_HAS_WRITEPROTECT | UFFD_HAS_THREAD_ID;
-	const uint64_t shared = UFFD_HAS_MISSING_SHMEM | UFFD_HAS_MINOR_SHMEM;
-	uint64_t has;
-	int err = thread_own_table();
-
-	if (err)
-		return err;
-	err = uffd_probe(&has);
-	if (err)
-		return err;
-	if ((has & wanted) != wanted)
-		return -ENOSYS;
-	weir->vm.can_poison = has & UFFD_HAS_POISON;
-	weir->vm.can_minor = (has & shared) == shared;
-	weir->vm.uffd = uffd_open(wanted | (has & (shared | UFFD_HAS_POISON)));
-	if (weir->vm.uffd < 0)
-		return weir->vm.uffd;
-	mem_dropper_init(&weir->vm.dropper);
-	thread_log_to_program(weir->vm.dropper.pidfd);
-	return 0;
-}
 
 static void start_tell(struct weir *weir, int err)
 {
@@ -72,13 +49,16 @@ static int start_wait(struct weir *weir)
 static void *background_main(void *data)
 {
 	struct weir *weir = data;
-	int err = descriptors_open(weir);
+	int err = modes_open_own(weir);
+	bool stay;
 
 	(void)stock_open();
-	if (!err)
+	if (!err && weir->vm.uffd >= 0)
 		err = service_start(&weir->service);
+	/* Else nobody is left to be stopped. Looked at before the opener goes on. */
+	stay = !err || weir->service.started;
 	start_tell(weir, err);
-	if (!err || weir->service.started)
+	if (stay)
 		reclaim_run(&weir->reclaim);
 	stock_close();
 	return NULL;
@@ -93,7 +73,7 @@ static int options_check(const struct weir_options *in, struct weir_options *out
 	memset(out, 0, sizeof(*out));
 	memcpy(out, in, MIN(in->size, sizeof(*out)));
 	if (out->limit < WEIR_LIMIT_MIN || out->limit > INT64_MAX || out->handlers > HANDLERS_MAX ||
-	    (unsigned)out->placement > WEIR_PLACEMENT_NONE)
+	    (unsigned)out->placement > WEIR_PLACEMENT_NONE || (unsigned)out->mode > WEIR_MODE_BOTH)
 		return -EINVAL;
 	return 0;
 }
@@ -140,6 +120,7 @@ static int parts_init(struct weir *weir, const struct weir_options *options)
 {
 	int err;
 
+	weir->mode = options->mode;
 	lock_init(&weir->lock, RANK_INSTANCE, "instance");
 	err = tree_init(&weir->containers, options->limit);
 	if (err)
@@ -201,6 +182,8 @@ int weir_open(const struct weir_options *options, struct weir **out)
 	if (!weir)
 		return -ENOMEM;
 	err = parts_init(weir, &checked);
+	if (!err && weir->mode != WEIR_MODE_THREAD)
+		err = modes_open_signal(weir);
 	if (err)
 		goto fail;
 	err = thread_start(&weir->background, "weir-reclaim", background_main, weir);
@@ -216,21 +199,11 @@ int weir_open(const struct weir_options *options, struct weir **out)
 	*out = weir;
 	return 0;
 fail:
+	modes_close_signal(weir);
+	store_relaxed(&weir->file.open, false);
 	parts_destroy(weir);
 	mem_release(weir, WEIR_BYTES);
 	return err;
-}
-
-static int descriptors_close(void *data)
-{
-	struct weir *weir = data;
-
-	thread_log_to_program(-1);
-	(void)uffd_close(weir->vm.uffd);
-	mem_dropper_close(&weir->vm.dropper);
-	if (load_relaxed(&weir->file.open))
-		file_close(&weir->file.file);
-	return 0;
 }
 
 void weir_close(struct weir *weir)
@@ -239,12 +212,18 @@ void weir_close(struct weir *weir)
 		return;
 	placement_unbind(&weir->service.placement, 0);
 	service_stop(&weir->service);
-	(void)reclaim_errand(&weir->reclaim, descriptors_close, weir);
+	(void)reclaim_errand(&weir->reclaim, modes_close_own, weir);
 	reclaim_stop(&weir->reclaim);
 	pthread_join(weir->background, NULL);
+	modes_close_signal(weir);
 	store_relaxed(&weir->file.open, false);
 	parts_destroy(weir);
 	mem_release(weir, WEIR_BYTES);
+}
+
+const char *weir_advice(int err)
+{
+	return uffd_advice(err);
 }
 
 int weir_set_limit(struct weir *weir, uint64_t limit)
@@ -277,7 +256,7 @@ static int register_errand(void *data)
 {
 	struct region_errand *e = data;
 
-	return region_register(&e->weir->vm, e->region);
+	return region_register(e->region);
 }
 
 static int destroy_errand(void *data)
@@ -285,42 +264,75 @@ static int destroy_errand(void *data)
 	struct region_errand *e = data;
 	struct vm *vm = &e->weir->vm;
 
+	const bool signal = e->region->signal;
+
+	if (signal)
+		signal_going(&e->weir->signal, e->region->base,
+			     (size_t)e->region->pages << PAGE_SHIFT);
 	region_hide(vm, e->region);
 	service_quiesce(&e->weir->service);
+	if (signal)
+		signal_quiesce(&e->weir->signal);
 	instance_quiesce_visitors(e->weir);
 	reclaim_quiesce(&e->weir->reclaim);
-	region_unregister(vm, e->region);
+	region_unregister(e->region);
 	region_destroy(vm, e->region);
+	if (signal)
+		signal_going(&e->weir->signal, NULL, 0);
 	return 0;
 }
 
 static int region_add(struct weir *weir, struct weir_container *container, void *addr,
-		      uint64_t bytes, void **out)
+		      uint64_t bytes, enum weir_mode mode, void **out)
 {
 	struct region_errand e = {.weir = weir};
+	void *base = NULL;
 	sigset_t signals;
 	int err;
 
 	thread_signals_block(&signals);
 	lock_acquire(&weir->lock);
-	err = region_create(&weir->vm, container, addr, bytes, &e.region);
+	err = region_create(&weir->vm, container, addr, bytes, mode == WEIR_MODE_SIGNAL, &e.region);
 	if (!err) {
-		*out = e.region->base;
+		base = e.region->base;
 		err = reclaim_errand(&weir->reclaim, register_errand, &e);
 		if (err)
 			(void)reclaim_errand(&weir->reclaim, destroy_errand, &e);
 	}
 	lock_release(&weir->lock);
 	thread_signals_restore(&signals);
+	/* May lie in a region: with nothing held. */
+	if (!err)
+		*out = base;
 	return err;
 }
 
-int weir_region_create_in(struct weir_container *container, uint64_t bytes, void **addr)
+static enum weir_mode mode_default(const struct weir *weir)
+{
+	return weir->mode == WEIR_MODE_SIGNAL ? WEIR_MODE_SIGNAL : WEIR_MODE_THREAD;
+}
+
+static int region_new(struct weir_container *container, uint64_t bytes, enum weir_mode mode,
+		      void **addr)
 {
 	if (!bytes || bytes > INT64_MAX)
 		return -EINVAL;
 	return region_add(instance_of(container), container, NULL,
-			  ALIGN_UP(bytes, (uint64_t)PAGE_SIZE), addr);
+			  ALIGN_UP(bytes, (uint64_t)PAGE_SIZE), mode, addr);
+}
+
+int weir_region_create_in(struct weir_container *container, uint64_t bytes, void **addr)
+{
+	return region_new(container, bytes, mode_default(instance_of(container)), addr);
+}
+
+int weir_region_create_as(struct weir *weir, uint64_t bytes, enum weir_mode mode, void **addr)
+{
+	if ((unsigned)mode > WEIR_MODE_SIGNAL)
+		return -EINVAL;
+	if (weir->mode != WEIR_MODE_BOTH && mode != weir->mode)
+		return -ENOTSUP;
+	return region_new(weir->containers.root, bytes, mode, addr);
 }
 
 int weir_region_create(struct weir *weir, uint64_t bytes, void **addr)
@@ -332,7 +344,9 @@ int weir_region_adopt(struct weir *weir, void *addr, uint64_t bytes)
 {
 	void *same;
 
-	return addr ? region_add(weir, weir->containers.root, addr, bytes, &same) : -EINVAL;
+	return addr ? region_add(weir, weir->containers.root, addr, bytes, mode_default(weir),
+				 &same)
+		    : -EINVAL;
 }
 
 int weir_region_destroy(struct weir *weir, void *addr)
@@ -403,6 +417,8 @@ void weir_thread_attach(struct weir *weir)
 {
 	sigset_t signals;
 
+	if (weir->mode != WEIR_MODE_THREAD)
+		signals_unblock_bus();
 	/* A stack that lies in a region: the word is a page that may leave, and handlers must not touch it. */
 	if (vm_find(&weir->vm, (uintptr_t)thread_cpu_word()))
 		return;

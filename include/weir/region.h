@@ -25,7 +25,7 @@ WEIR_API int weir_region_create_in(struct weir_container *container, uint64_t by
  * cannot be read is SIGBUS, and the log says why. bytes: the file's size at this moment; what lies behind it in the
  * last page reads as zeroes. The file must not change meanwhile. A child of fork does not have the region. The errors of
  * open(2); -EINVAL: not a regular file, or an empty one; -EOPNOTSUPP: before Linux 5.14; -ENOSPC: 16 regions over one
- * file, 64 files, or 1024 regions in all; -ENOMEM.
+ * file, 64 files, or 1024 regions in all; -ENOMEM; -ENOTSUP: the instance has signal mode only.
  */
 WEIR_API int weir_region_open(struct weir_container *container, const char *path, void **addr,
 			      uint64_t *bytes);

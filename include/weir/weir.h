@@ -14,10 +14,23 @@
  *             err = weir_region_create(weir, 8ull << 30, &table);
  *
  * Errors: 0 or a count, or -errno. Functions may be called by any thread at the same time unless they say otherwise.
- * None may be called from a signal handler. After fork the child has the regions as plain memory without a limit
+ * None may be called from a signal handler; asynchronous signals are blocked while they hold a lock, so a signal handler may
+ * touch regions. Arguments may lie in regions. After fork the child has the regions as plain memory without a limit
  * (see weir_before_fork), and must not use the instance.
  *
- * Permission: CAP_SYS_PTRACE, or the sysctl vm.unprivileged_userfaultfd = 1, or access to /dev/userfaultfd.
+ * Modes, of each region. In *thread mode* threads of weir's own serve faults: nothing in the program is different, system
+ * calls may use the memory. Permission: CAP_SYS_PTRACE, or the sysctl vm.unprivileged_userfaultfd = 1, or access to
+ * /dev/userfaultfd.
+ *
+ * In *signal mode* the thread that faults serves its fault itself, in a SIGBUS handler: faster, and anybody may (Linux
+ * 5.11). In exchange:
+ *   - A system call that is given memory that is not there returns EFAULT: weir_region_pin it before.
+ *   - SIGBUS stays unblocked in every thread that uses the region: blocked, a fault ends the process. weir_thread_attach
+ *     unblocks it. A SIGBUS that is not weir's goes to the handler that was there when weir_open was called; who
+ *     installs one later calls the one that sigaction gave back for what is not his own.
+ *   - The handler runs on the thread's stack and takes up to 24 KiB of it. No stack may lie in such a region.
+ *   - weir's descriptors are in the program's table (from 480 on, where there is room). Closed by the program (closefrom),
+ *     faults are served more slowly, by another thread; nothing is lost.
  */
 #ifndef WEIR_WEIR_H
 #define WEIR_WEIR_H
@@ -41,6 +54,12 @@ enum weir_placement {
 	WEIR_PLACEMENT_NONE, /* no thread's affinity is touched */
 };
 
+enum weir_mode {
+	WEIR_MODE_THREAD, /* weir's threads serve faults */
+	WEIR_MODE_SIGNAL, /* threads serve their own */
+	WEIR_MODE_BOTH, /* for an instance: regions of either; thread mode where nothing is said */
+};
+
 /* Zero means the default. New fields are added at the end; size tells which the caller knows. */
 struct weir_options {
 	size_t size; /* sizeof(struct weir_options) */
@@ -58,6 +77,7 @@ struct weir_options {
 	unsigned
 		churn_ms; /* for tests: every so many ms a block of memory that holds compressed pages goes offline, its
 			      contents moved, and comes back when it is needed; default never */
+	enum weir_mode mode; /* of its regions */
 };
 
 #define WEIR_LIMIT_MIN (1u << 20)
@@ -65,9 +85,12 @@ struct weir_options {
 /*
  * Starts an instance: its threads block all signals and have a table of file descriptors of their own.
  * -EINVAL: options; -EPERM: no permission for userfaultfd; -ENOSYS: a kernel without it or without its
- * write-protect mode, or without close_range (before Linux 5.9); -ENOMEM.
+ * write-protect mode, or without close_range (before Linux 5.9); -ENOMEM; -ENOSPC: 64 instances in signal mode.
+ * weir_advice tells people what to do about it.
  */
 WEIR_API int weir_open(const struct weir_options *options, struct weir **weir);
+/* For an error of weir_open: "permission denied; set vm.unprivileged_userfaultfd=1, or give access to ...". */
+WEIR_API const char *weir_advice(int err);
 /* Ends it, and unmaps its regions. Nobody may use them any more. */
 WEIR_API void weir_close(struct weir *weir);
 
@@ -76,6 +99,9 @@ WEIR_API int weir_set_limit(struct weir *weir, uint64_t limit);
 
 /* bytes: rounded up to pages. The region reads as zeroes. -ENOMEM: no address space; -ENOSPC: 1024 regions. */
 WEIR_API int weir_region_create(struct weir *weir, uint64_t bytes, void **addr);
+/* The same in THREAD or SIGNAL mode. -ENOTSUP: the instance was not opened for that mode. */
+WEIR_API int weir_region_create_as(struct weir *weir, uint64_t bytes, enum weir_mode mode,
+				   void **addr);
 /* Pages memory that the caller has mapped: private, anonymous, readable and writable. What is in memory counts.
  * -EINVAL: not whole pages of such memory, or a part of another region. */
 WEIR_API int weir_region_adopt(struct weir *weir, void *addr, uint64_t bytes);
@@ -83,8 +109,18 @@ WEIR_API int weir_region_adopt(struct weir *weir, void *addr, uint64_t bytes);
  * memory, the others lost. -ENOENT: no such region. Threads that touch it afterwards get SIGSEGV. */
 WEIR_API int weir_region_destroy(struct weir *weir, void *addr);
 /* Forgets pages, as madvise(MADV_DONTNEED) does: they read as zeroes, their memory is free at once. Call this
- * instead of madvise. addr and bytes: whole pages inside one region, else -EINVAL. */
+ * instead of madvise. addr and bytes: whole pages inside one region, else -EINVAL. -EBUSY: some are pinned; those, and
+ * up to 511 pages beside them, stay. */
 WEIR_API int weir_region_discard(struct weir *weir, void *addr, uint64_t bytes);
+
+/*
+ * Brings pages into memory and keeps them there until weir_region_unpin, for system calls in signal mode and for devices.
+ * addr and bytes: bytes inside one region, whose pages are pinned. write: something will be written there (the memory must
+ * be writable). Pins are counted. What is pinned counts against the limit, and is not reclaimed. -EINVAL: not in a region;
+ * -EIO: a page is lost; -EBUSY: pinned 2047 times. Then nothing is pinned.
+ */
+WEIR_API int weir_region_pin(struct weir *weir, void *addr, uint64_t bytes, int write);
+WEIR_API int weir_region_unpin(struct weir *weir, void *addr, uint64_t bytes);
 
 /*
  * Around fork(2). Before: loads every page that is not in memory, over the limit if need be, and drops none until
@@ -94,7 +130,7 @@ WEIR_API int weir_region_discard(struct weir *weir, void *addr, uint64_t bytes);
 WEIR_API int weir_before_fork(struct weir *weir);
 WEIR_API void weir_after_fork(struct weir *weir);
 
-/* Optional: lets handlers see on which CPU the calling thread runs. Detach before the thread ends. */
+/* Optional: lets handlers see on which CPU the calling thread runs, and unblocks SIGBUS for signal mode. Detach before the thread ends. */
 WEIR_API void weir_thread_attach(struct weir *weir);
 WEIR_API void weir_thread_detach(struct weir *weir);
 /* Before the program creates threads or processes or asks for its affinity: a thread that weir has bound to a CPU

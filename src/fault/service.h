@@ -53,5 +53,6 @@ void service_destroy(struct service *service);
 void service_quiesce(struct service *service);
 /* The pager of a handler that is the calling thread, else NULL. */
 struct pager *service_self(void);
+void service_self_set(struct pager *pager);
 
 #endif

@@ -177,3 +177,14 @@ int file_source_read(int fd, void *dst, size_t bytes, off_t offset)
 	memset((char *)dst + at, 0, bytes - at);
 	return 0;
 }
+
+int file_identity(int fd, dev_t *device, ino_t *inode)
+{
+	struct stat st;
+
+	if (fstat(fd, &st))
+		return -errno;
+	*device = st.st_dev;
+	*inode = st.st_ino;
+	return 0;
+}

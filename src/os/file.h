@@ -20,6 +20,8 @@ struct file {
 /* Opens in dir. -EOPNOTSUPP: dir is in memory. */
 int file_temp_open(struct file *file, const char *dir);
 void file_close(struct file *file);
+/* Which file a descriptor is open on, so that one that was replaced is told apart. */
+int file_identity(int fd, dev_t *device, ino_t *inode);
 /* All of it or an error: -ENOSPC, -EIO, ...; a short answer of the kernel is tried on, an end of file is -EIO. */
 int file_write(const struct file *file, const void *data, size_t bytes, off_t offset);
 int file_read(const struct file *file, void *data, size_t bytes, off_t offset);

@@ -37,10 +37,34 @@ int thread_start(pthread_t *thread, const char *name, thread_fn fn, void *arg)
 	return -err;
 }
 
-int thread_own_table(void)
+/* Leaves the shared table as well, when it is the first of several. */
+static int close_from_to(unsigned from, unsigned to, bool first)
 {
-	if (syscall(SYS_close_range, 0u, ~0u, (unsigned)CLOSE_RANGE_UNSHARE))
+	if (syscall(SYS_close_range, from, to, first ? (unsigned)CLOSE_RANGE_UNSHARE : 0u))
 		return -errno;
+	return 0;
+}
+
+int thread_own_table(const int *keep, unsigned count)
+{
+	unsigned from = 0;
+	bool first = true;
+	int err;
+
+	for (unsigned i = 0; i < count; i++) {
+		unsigned kept = (unsigned)keep[i];
+
+		if (kept > from) {
+			err = close_from_to(from, kept - 1, first);
+			if (err)
+				return err;
+			first = false;
+		}
+		from = kept + 1;
+	}
+	err = close_from_to(from, ~0u, first);
+	if (err)
+		return err;
 	/* Whatever writes to 0, 1 or 2 here by mistake (an assertion of libc) must not hit a file of weir's. */
 	for (;;) {
 		int fd = open("/dev/null", O_RDWR);
@@ -56,17 +80,40 @@ int thread_own_table(void)
 /* The system call itself: libc's function may be the agent's. The kernel's set is the first 64 bits of libc's. */
 enum { KERNEL_SIGSET = 8 };
 
+void thread_signals_asynchronous(sigset_t *set)
+{
+	static const int synchronous[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL,
+					  SIGTRAP, SIGSYS, SIGABRT};
+
+	/* Those of libc's own as well, which sigfillset leaves out. */
+	memset(set, 0xff, sizeof(*set));
+	for (unsigned i = 0; i < ARRAY_SIZE(synchronous); i++)
+		sigdelset(set, synchronous[i]);
+}
+
 void thread_signals_block(sigset_t *before)
 {
-	sigset_t all;
+	sigset_t set;
 
-	memset(&all, 0xff, sizeof(all));
-	(void)syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, before, (size_t)KERNEL_SIGSET);
+	thread_signals_asynchronous(&set);
+	sigemptyset(before);
+	(void)syscall(SYS_rt_sigprocmask, SIG_BLOCK, &set, before, (size_t)KERNEL_SIGSET);
 }
 
 void thread_signals_restore(const sigset_t *before)
 {
 	(void)syscall(SYS_rt_sigprocmask, SIG_SETMASK, before, NULL, (size_t)KERNEL_SIGSET);
+}
+
+int thread_fd_high(int fd)
+{
+	enum { HIGH = 480 };
+	int high = fcntl(fd, F_DUPFD_CLOEXEC, HIGH);
+
+	if (high < 0)
+		return fd;
+	close(fd);
+	return high;
 }
 
 static _Atomic int program_pidfd = -1; /* (A) set before the first line is logged */

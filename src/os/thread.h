@@ -20,8 +20,12 @@ typedef void *(*thread_fn)(void *arg);
 
 /* Starts a thread with all signals blocked. 0 or -errno. */
 int thread_start(pthread_t *thread, const char *name, thread_fn fn, void *arg);
-/* Leaves the descriptor table that is shared with the program, with an empty one. -ENOSYS before Linux 5.9. */
-int thread_own_table(void);
+/* Leaves the descriptor table that is shared with the program, with one that has only keep[], which rises (count may be
+ * 0). -ENOSYS before Linux 5.9. */
+int thread_own_table(const int *keep, unsigned count);
+/* Moves a descriptor to a high number, out of the way of programs that count on low ones, close-on-exec. Returns the new
+ * one, or fd where there is no room. */
+int thread_fd_high(int fd);
 /* Lets log lines of threads with a table of their own go to the program's standard error, as it is at that
  * moment. Takes a pidfd of this process (-1: back to descriptor 2). */
 void thread_log_to_program(int pidfd);
@@ -32,6 +36,9 @@ void thread_log_to_program(int pidfd);
  * thread.
  */
 void thread_signals_block(sigset_t *before);
+/* What that blocks: all signals but those that a thread causes by what it does, which would end the process if they were
+ * blocked; and by SIGBUS a thread is told of its faults in signal mode. */
+void thread_signals_asynchronous(sigset_t *set);
 void thread_signals_restore(const sigset_t *before);
 /* The same for the rest of a block of C. */
 #define THREAD_SIGNALS_BLOCKED                                                                     \

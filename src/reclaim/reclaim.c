@@ -60,7 +60,8 @@ static bool clock_visit(page_word_t *word, uint32_t owners)
 	uint64_t w = load_relaxed(word);
 
 	for (;;) {
-		if ((w & WORD_BUSY) || !word_resident(w) || !(owners >> word_owner(w) & 1))
+		if ((w & WORD_BUSY) || !word_resident(w) || word_pins(w) ||
+		    !(owners >> word_owner(w) & 1))
 			return false;
 		/* Of this job, or left over from an earlier one that met it busy. */
 		if (word_state(w) == PAGE_CLEANING)
@@ -127,9 +128,9 @@ static bool bystander_between(const struct region *region, uint32_t from, uint32
 	return false;
 }
 
-static int protect(struct reclaim *r, const struct victim *first, const struct victim *last)
+static int protect(const struct victim *first, const struct victim *last)
 {
-	return uffd_writeprotect(r->vm->uffd, page_address(first->region, first->page),
+	return uffd_writeprotect(first->region->uffd, page_address(first->region, first->page),
 				 (size_t)(last->page - first->page + 1) << PAGE_SHIFT, true);
 }
 
@@ -150,12 +151,12 @@ static int protect_victims(struct reclaim *r, unsigned count)
 			last = v;
 			continue;
 		}
-		err = first ? protect(r, first, last) : 0;
+		err = first ? protect(first, last) : 0;
 		if (err)
 			return err;
 		first = last = v;
 	}
-	return first ? protect(r, first, last) : 0;
+	return first ? protect(first, last) : 0;
 }
 
 /* Gives every page back that the job had marked. */
@@ -186,6 +187,12 @@ bool reclaim_futile(struct reclaim *r)
 	return until && now_ns() < until;
 }
 
+/* A thread of the program cannot write-protect pages of regions in thread mode. */
+static bool foreign_victims(struct reclaim *r)
+{
+	return vm_borrowed && r->vm->uffd >= 0;
+}
+
 /* IDLE to OPEN, by whoever gets there first. False: another thread has the job, or there is nothing to do. */
 bool job_fill(struct reclaim *r, struct weir_container *container)
 {
@@ -193,7 +200,7 @@ bool job_fill(struct reclaim *r, struct weir_container *container)
 	unsigned count;
 
 	/* Pairs with the release that ends the job before. */
-	if (load_relaxed(&r->vm->hold) || reclaim_futile(r) ||
+	if (load_relaxed(&r->vm->hold) || reclaim_futile(r) || foreign_victims(r) ||
 	    !cas_acquire(&r->state, &idle, FILLING))
 		return false;
 	/* A fork that holds now waits for IDLE (reclaim_hold_for_fork): look again behind its fence. */
@@ -281,7 +288,7 @@ static void job_clean(struct reclaim *r, struct pager *self, const struct victim
 	copy = copy_make(r, self, page_owner(v->region, w), page_number(v->region, v->page),
 			 page_address(v->region, v->page));
 	if (copy)
-		w = word_history(w) | PAGE_CLEAN | copy;
+		w = word_history(w) | (uint64_t)word_pins(w) << PIN_SHIFT | PAGE_CLEAN | copy;
 	else
 		w = word_with_state(w, PAGE_DIRTY);
 	page_unlock(r->vm, v->region, v->page, w, true);
@@ -300,7 +307,8 @@ static unsigned drop_lock(struct reclaim *r, unsigned count, const struct victim
 		page_word_t *word = &v->region->word[v->page];
 
 		w[n] = load_relaxed(word);
-		if (!(w[n] & WORD_BUSY) && word_state(w[n]) == PAGE_CLEAN && page_lock(word, &w[n]))
+		if (!(w[n] & WORD_BUSY) && word_state(w[n]) == PAGE_CLEAN && !word_pins(w[n]) &&
+		    page_lock(word, &w[n]))
 			list[n++] = v;
 	}
 	return n;
@@ -434,6 +442,13 @@ static bool errand_run(struct reclaim *r)
 	return true;
 }
 
+void reclaim_wait_filled(struct reclaim *r)
+{
+	fence_seq_cst();
+	while (load_acquire(&r->state) == FILLING)
+		sched_yield();
+}
+
 void reclaim_quiesce(struct reclaim *r)
 {
 	unsigned dropped = 0;
@@ -479,7 +494,7 @@ static void wake_parked(struct vm *vm)
 		struct region *region = load_acquire(&vm->region[i]);
 
 		if (region)
-			(void)uffd_wake(vm->uffd, region->base,
+			(void)uffd_wake(region->uffd, region->base,
 					(size_t)region->pages << PAGE_SHIFT);
 	}
 }

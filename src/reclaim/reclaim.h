@@ -126,6 +126,10 @@ int reclaim_errand(struct reclaim *reclaim, int (*fn)(void *data), void *data);
 /* On the background thread: returns when no job that was under way at the call is. */
 void reclaim_quiesce(struct reclaim *reclaim);
 
+/* Returns when no job that was choosing pages at the call does so any more: a page that was pinned before is not
+ * write-protected after. */
+void reclaim_wait_filled(struct reclaim *reclaim);
+
 /* A fork: holds dropping, then loads every absent page; release undoes the hold. Called by a program's thread. */
 int reclaim_hold_for_fork(struct reclaim *reclaim);
 void reclaim_release_fork(struct reclaim *reclaim);

@@ -161,7 +161,9 @@ static void copy_give_up(struct vm *vm, struct region *region, uint32_t page, ui
 		return;
 	page_copy_free(vm, region, w);
 	page_unlock(vm, region, page,
-		    word_history(w) | (uint64_t)word_credit(w) << CREDIT_SHIFT | PAGE_DIRTY, true);
+		    word_history(w) | (uint64_t)word_credit(w) << CREDIT_SHIFT |
+			    (uint64_t)word_pins(w) << PIN_SHIFT | PAGE_DIRTY,
+		    true);
 }
 
 /* While nothing can be written, copies of pages that are resident anyhow are the only memory to be had. */
@@ -200,7 +202,7 @@ int writeback_once(struct reclaim *r)
 	struct vm *vm = r->vm;
 	const struct weir_container *target = reclaim_over_share(r);
 	unsigned written = 0;
-	int err = filestore_open(vm->file);
+	int err = filestore_open(vm->file, false);
 
 	if (err)
 		return write_failed(r, err);

@@ -43,26 +43,37 @@ void filestore_destroy(struct filestore *store)
 	store->file.fd = -1;
 }
 
-int filestore_open(struct filestore *store)
+static void told_where(const struct filestore *store)
+{
+	log_once("compressed pages no longer fit the limit: the coldest go to an unlinked file "
+		 "in %s%s",
+		 store->dirs[store->dir], store->file.direct ? "" : " (without O_DIRECT)");
+}
+
+int filestore_open(struct filestore *store, bool early)
 {
 	const char *last = "";
 	int err = -ENOENT;
 
-	if (load_relaxed(&store->open))
+	if (load_relaxed(&store->open)) {
+		if (!early)
+			told_where(store);
 		return 0;
+	}
 	for (unsigned i = 0; store->dirs[i]; i++) {
 		last = store->dirs[i];
 		err = file_temp_open(&store->file, last);
 		if (!err) {
-			log_once("compressed pages no longer fit the limit: the coldest go to an "
-				 "unlinked file "
-				 "in %s%s",
-				 last, store->file.direct ? "" : " (without O_DIRECT)");
+			store->dir = i;
+			if (!early)
+				told_where(store);
 			/* Pairs with the acquire in filestore_read_run: file is complete. */
 			store_release(&store->open, true);
 			return 0;
 		}
 	}
+	if (early)
+		return err;
 	log_once("no place for a file of cold pages (%s, last tried %s); they stay in memory, over "
 		 "the limit. "
 		 "Set TMPDIR to a folder on a disk",

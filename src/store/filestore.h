@@ -33,6 +33,7 @@ struct filestore {
 	_Atomic bool open;	     /* (A) set by the only writer */
 	char first[4096];	     /* (C) the caller's, or TMPDIR: a copy, since both may go */
 	const char *dirs[4];	     /* (C) where to try, in order; NULL ends */
+	unsigned dir;		     /* (C) once open: which of them */
 	uint64_t *map;		     /* (L) one bit a unit: in use */
 	uint32_t size, used, cursor; /* (L) in units */
 	uint64_t full_until_ns;	     /* (L) the disk was full: until then the file does not grow */
@@ -56,8 +57,8 @@ struct file_batch {
 };
 
 /* Makes sure that there is a file. 0, or the errno of the last place tried; says once where the file is, or that
- * there is none. One caller at a time. */
-int filestore_open(struct filestore *store);
+ * there is none. One caller at a time. early: nothing is to be written yet, and nothing is said. */
+int filestore_open(struct filestore *store, bool early);
 /* Adds a copy of an object; false: the batch is full. */
 bool file_batch_add(struct filestore *store, struct file_batch *batch, const struct object *obj,
 		    uint64_t tag);

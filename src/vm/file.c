@@ -186,6 +186,7 @@ static int region_over(struct vm *vm, struct file_object *f, struct region **out
 		return err;
 	region->file = f;
 	region->pages = f->pages;
+	region->uffd = vm->uffd;
 	region->base = mem_shared_map(f->cache, (size_t)f->pages << PAGE_SHIFT, false);
 	region->mapped_here = region->base != NULL;
 	region->word = mem_alloc(word_bytes(region->pages));
@@ -418,6 +419,9 @@ unsigned file_reclaim(struct vm *vm, struct weir_container *container, unsigned 
 {
 	unsigned dropped = 0;
 
+	/* It takes weir's own descriptors. */
+	if (vm_borrowed)
+		return 0;
 	for (unsigned i = 0; i < FILES_MAX && dropped < most; i++) {
 		struct file_object *f = load_acquire(&vm->file_object[i]);
 		uint32_t owners = f ? owners_mask(&f->owners, container, false) : 0;

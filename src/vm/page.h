@@ -20,6 +20,7 @@
  *             charged to; meaningless in NONE and POISONED, to which nothing is charged
  *   credit    resident pages: how many times the clock passes over (4 bits)
  *   stamp     absent pages: the eviction clock when it left
+ *   pins      resident pages, in the upper eleven bits of stamp: who needs the page to stay as it is
  *   WB        the copy in memory is on its way to the file; anything that changes location clears it
  *
  * States, and the function that performs each transition. A page moves only under its busy bit, except that the
@@ -75,12 +76,14 @@ enum {
 	OWNER_SHIFT = 12,
 	STAMP_SHIFT = 16,
 	CREDIT_SHIFT = STAMP_SHIFT, /* a page is resident or away */
+	PIN_SHIFT = 20,
 	LOCATION_SHIFT = 32,
 	REWRITTEN_MAX = 3,
 	GRADE_MAX = 5,
 	CREDIT_MAX = 15,
 	OWNER_MASK = 15,
 	STAMP_MASK = 0x7fff,
+	PIN_MAX = 0x7ff,
 };
 
 static inline enum page_state word_state(uint64_t w)
@@ -121,6 +124,11 @@ static inline bool word_resident(uint64_t w)
 static inline unsigned word_credit(uint64_t w)
 {
 	return word_resident(w) ? w >> CREDIT_SHIFT & CREDIT_MAX : 0;
+}
+
+static inline unsigned word_pins(uint64_t w)
+{
+	return word_resident(w) ? w >> PIN_SHIFT & PIN_MAX : 0;
 }
 
 /* What a page keeps from state to state: rewritten, grade and owner. */

@@ -327,20 +327,24 @@ static void page_poison(struct vm *vm, struct run *run, uint32_t i, int err)
 		 (void *)address, errno_name(err));
 	add_relaxed(&vm->count.poisoned, 1);
 	page_copy_free(vm, run->region, run->before[i]);
-	if (!vm->can_poison || uffd_poison(vm->uffd, address, PAGE_SIZE))
+	/* In signal mode the thread finds the state of the page, and passes its SIGBUS on. */
+	if ((!vm->can_poison || uffd_poison(run->region->uffd, address, PAGE_SIZE)) &&
+	    !run->region->signal)
 		panic("this kernel has no UFFDIO_POISON, and there is no other way to tell the "
 		      "program");
 	page_unlock(vm, run->region, page, PAGE_POISONED, true);
-	(void)uffd_wake(vm->uffd, address, PAGE_SIZE);
+	(void)uffd_wake(run->region->uffd, address, PAGE_SIZE);
 }
 
-static enum pagein_result install_failed(struct vm *vm, struct run *run, int err)
+static enum pagein_result install_failed(const struct pager *self, struct run *run, int err)
 {
 	char *address = page_address(run->region, run->target);
 
+	if (self->borrowed && err != -ENOMEM && err != -EAGAIN)
+		return PAGEIN_ELSEWHERE;
 	/* Nothing is mapped there any more, and munmap wakes nobody: the thread goes and sees. */
 	if (err == -ENOENT)
-		(void)uffd_wake(vm->uffd, address, PAGE_SIZE);
+		(void)uffd_wake(run->region->uffd, address, PAGE_SIZE);
 	if (err == -ENOENT || err == -ESRCH || err == -EINVAL)
 		return PAGEIN_GONE;
 	/* Memory of the system, or an event that somebody must read first: the thread faults again. */
@@ -348,7 +352,7 @@ static enum pagein_result install_failed(struct vm *vm, struct run *run, int err
 		log_once("the system has no memory for a page; trying again");
 		sched_yield();
 	}
-	(void)uffd_wake(vm->uffd, address, PAGE_SIZE);
+	(void)uffd_wake(run->region->uffd, address, PAGE_SIZE);
 	return PAGEIN_RETRY;
 }
 
@@ -374,8 +378,9 @@ static int run_install(struct vm *vm, struct pager *self, struct run *run, uint3
 
 		while (!apart && from + n < to && run->writable[from + n] == run->writable[from])
 			n++;
-		err = uffd_copy(vm->uffd, page_address(region, run->first + from), self->run[from],
-				(size_t)n << PAGE_SHIFT, !run->writable[from], &done);
+		err = uffd_copy(region->uffd, page_address(region, run->first + from),
+				self->run[from], (size_t)n << PAGE_SHIFT, !run->writable[from],
+				&done);
 		for (uint32_t i = from; i < from + (uint32_t)(done >> PAGE_SHIFT); i++) {
 			if (run->writable[i])
 				page_copy_free(vm, region, run->before[i]);
@@ -389,7 +394,7 @@ static int run_install(struct vm *vm, struct pager *self, struct run *run, uint3
 			page_copy_free(vm, region, run->before[from]);
 			page_unlock(vm, region, run->first + from,
 				    (uint64_t)run->owner << OWNER_SHIFT | PAGE_DIRTY, true);
-			(void)uffd_wake(vm->uffd, page_address(region, run->first + from),
+			(void)uffd_wake(region->uffd, page_address(region, run->first + from),
 					PAGE_SIZE);
 			from++;
 			run->charged--;
@@ -440,19 +445,23 @@ static enum pagein_result run_load(struct vm *vm, struct pager *self, struct run
 		uint32_t target = run->target - run->first;
 
 		for (uint32_t i = filled; i < total; i++) {
-			if (i == target && i == filled)
+			if (self->borrowed)
+				run_give_back(vm, run, i);
+			else if (i == target && i == filled)
 				page_poison(vm, run, i, err);
 			else
 				page_unlock(vm, run->region, run->first + i, run->before[i], true);
 		}
+		if (self->borrowed)
+			result = PAGEIN_ELSEWHERE;
 		/* A run downwards that broke before its target: the thread faults again, for that page alone. */
 		if (target > filled)
-			(void)uffd_wake(vm->uffd, page_address(run->region, run->target),
+			(void)uffd_wake(run->region->uffd, page_address(run->region, run->target),
 					PAGE_SIZE);
 	}
 	err = run_install(vm, self, run, 0, filled);
 	if (err)
-		result = install_failed(vm, run, err);
+		result = install_failed(self, run, err);
 	if (run->charged)
 		container_uncharge(run->container, CHARGE_RESIDENT,
 				   (uint64_t)run->charged << PAGE_SHIFT);
@@ -464,7 +473,8 @@ static enum pagein_result run_load(struct vm *vm, struct pager *self, struct run
 /* The word of a page that has become writable. */
 static uint64_t written_word(struct vm *vm, const struct region *region, uint64_t w)
 {
-	uint64_t history = word_history(w) | (uint64_t)word_credit(w) << CREDIT_SHIFT;
+	uint64_t history = word_history(w) | (uint64_t)word_credit(w) << CREDIT_SHIFT |
+			   (uint64_t)word_pins(w) << PIN_SHIFT;
 
 	if (word_state(w) == PAGE_CLEAN) {
 		page_copy_free(vm, region, w);
@@ -477,13 +487,13 @@ static uint64_t written_word(struct vm *vm, const struct region *region, uint64_
  * A write to a protected page: the page becomes dirty and its copy is let go. Where the writes go page by page, the
  * clean pages ahead follow at once: taking protection away costs a shootdown, for one page or for many.
  */
-static void make_writable(struct vm *vm, struct region *region, uint32_t page, uint64_t w)
+static int make_writable(struct vm *vm, struct region *region, uint32_t page, uint64_t w)
 {
 	/* Streams of writes are told apart from streams of loads by a bit that no page number has. */
 	const page_no_t key = page_number(region, page) | 1ull << 62;
 	uint64_t words[RUN_MAX] = {w};
 	uint32_t first = page, count = 1;
-	int step;
+	int step, err;
 	int32_t window;
 	struct stream *stream = stream_match(vm, key, &window);
 	unsigned want = window ? MIN((unsigned)abs(window), (unsigned)RUN_MEMORY) : 1;
@@ -505,12 +515,14 @@ static void make_writable(struct vm *vm, struct region *region, uint32_t page, u
 		first = page - (count - 1);
 	/* Wakes as well. Where it fails the page is still protected, which is harmless: the thread faults again. */
 	tsan_release(page_address(region, page));
-	if (uffd_writeprotect(vm->uffd, page_address(region, first), (size_t)count << PAGE_SHIFT,
-			      false))
-		(void)uffd_wake(vm->uffd, page_address(region, page), PAGE_SIZE);
+	err = uffd_writeprotect(region->uffd, page_address(region, first),
+				(size_t)count << PAGE_SHIFT, false);
+	if (err)
+		(void)uffd_wake(region->uffd, page_address(region, page), PAGE_SIZE);
 	for (uint32_t i = 0; i < count; i++)
 		page_unlock(vm, region, step < 0 ? page - i : page + i,
 			    written_word(vm, region, words[i]), true);
+	return err;
 }
 
 /*
@@ -518,18 +530,20 @@ static void make_writable(struct vm *vm, struct region *region, uint32_t page, u
  * But where a page was dropped behind weir's back (a raw madvise), waking would repeat for ever. ZEROPAGE tells the
  * two apart, and gives what such a drop means: zeroes. Under the busy bit, so that reclaim cannot drop it just then.
  */
-static void page_recheck(struct vm *vm, struct region *region, uint32_t page, uint64_t w)
+static int page_recheck(struct vm *vm, struct region *region, uint32_t page, uint64_t w)
 {
 	char *address = page_address(region, page);
-	int err = uffd_zeropage(vm->uffd, address, PAGE_SIZE, NULL);
+	int err = uffd_zeropage(region->uffd, address, PAGE_SIZE, NULL);
 
 	if (err == 0) {
 		add_relaxed(&vm->count.vanished, 1);
 		page_copy_free(vm, region, w);
-		w = (uint64_t)word_owner(w) << OWNER_SHIFT | PAGE_DIRTY;
+		w = (uint64_t)word_owner(w) << OWNER_SHIFT | (uint64_t)word_pins(w) << PIN_SHIFT |
+		    PAGE_DIRTY;
 	}
 	page_unlock(vm, region, page, w, true);
-	(void)uffd_wake(vm->uffd, address, PAGE_SIZE);
+	(void)uffd_wake(region->uffd, address, PAGE_SIZE);
+	return err == -EEXIST ? 0 : err;
 }
 
 static void run_pays(struct run *run)
@@ -578,12 +592,15 @@ static bool page_refuse(struct vm *vm, struct region *region, uint32_t page, uin
 	if (!page_lock(&region->word[page], w))
 		return false;
 	region_populate(region, page, 1);
-	err = uffd_poison(vm->uffd, address, PAGE_SIZE);
+	/* In signal mode the thread finds the state of the page, and passes its SIGBUS on. */
+	err = uffd_poison(region->uffd, address, PAGE_SIZE);
+	if (region->signal)
+		err = 0;
 	add_relaxed(&vm->count.poisoned, !err);
 	if (err)
 		sub_relaxed(&region->populated[page >> CHUNK_SHIFT], 1);
 	page_unlock(vm, region, page, err ? *w : (uint64_t)PAGE_POISONED, true);
-	(void)uffd_wake(vm->uffd, address, PAGE_SIZE);
+	(void)uffd_wake(region->uffd, address, PAGE_SIZE);
 	return true;
 }
 
@@ -601,6 +618,7 @@ static enum pagein_result fault_serve(struct vm *vm, struct pager *self, struct 
 	uint64_t w = load_relaxed(word);
 	struct stream *stream;
 	int32_t window;
+	int err = 0;
 
 	run_pays(&run);
 	self->container = run.container;
@@ -620,11 +638,12 @@ static enum pagein_result fault_serve(struct vm *vm, struct pager *self, struct 
 			if (word_state(w) == PAGE_POISONED) {
 				/* A thread that faulted before, and was not yet in line when page_poison woke. */
 				page_unlock(vm, region, page, w, true);
-				(void)uffd_wake(vm->uffd, page_address(region, page), PAGE_SIZE);
+				(void)uffd_wake(region->uffd, page_address(region, page),
+						PAGE_SIZE);
 			} else if (access == ACCESS_WP) {
-				make_writable(vm, region, page, w);
+				err = make_writable(vm, region, page, w);
 			} else {
-				page_recheck(vm, region, page, w);
+				err = page_recheck(vm, region, page, w);
 			}
 			break;
 		}
@@ -653,6 +672,8 @@ static enum pagein_result fault_serve(struct vm *vm, struct pager *self, struct 
 	}
 	if (run.charged)
 		container_uncharge(run.container, CHARGE_RESIDENT, PAGE_SIZE);
+	if (err && self->borrowed)
+		return PAGEIN_ELSEWHERE;
 	return w & WORD_BUSY ? PAGEIN_PARKED : PAGEIN_DONE;
 }
 
@@ -697,6 +718,7 @@ static int bring_in_page(struct vm *vm, struct pager *self, struct region *regio
 			break;
 		case PAGEIN_PARKED:
 		case PAGEIN_RETRY:
+		case PAGEIN_ELSEWHERE:
 			break;
 		}
 	}

@@ -10,6 +10,7 @@ int vm_init(struct vm *vm, struct weir_container *root, struct compressed *memor
 {
 	memset(vm, 0, sizeof(*vm));
 	vm->uffd = -1;
+	vm->signal_uffd = -1;
 	vm->dropper.pidfd = -1;
 	vm->root = root;
 	vm->memory = memory;
@@ -98,7 +99,7 @@ void region_publish(struct vm *vm, int place, struct region *region)
 }
 
 int region_create(struct vm *vm, struct weir_container *container, void *addr, size_t bytes,
-		  struct region **out)
+		  bool signal, struct region **out)
 {
 	const size_t align = MIB(2);
 	struct region *region;
@@ -113,6 +114,8 @@ int region_create(struct vm *vm, struct weir_container *container, void *addr, s
 	if (!region)
 		return -ENOMEM;
 	region->pages = (uint32_t)(bytes >> PAGE_SHIFT);
+	region->signal = signal;
+	region->uffd = signal ? vm->signal_uffd : vm->uffd;
 	region->mapped_here = !addr;
 	owners_set(&region->owners, 0, container);
 	region->base = addr ? addr : mem_region_map(bytes, align);
@@ -176,15 +179,15 @@ static int adopt(struct region *region)
 	return 0;
 }
 
-int region_register(struct vm *vm, struct region *region)
+int region_register(struct region *region)
 {
-	int err = uffd_register(vm->uffd, region->base, (size_t)region->pages << PAGE_SHIFT,
+	int err = uffd_register(region->uffd, region->base, (size_t)region->pages << PAGE_SHIFT,
 				UFFD_MISSING | UFFD_WP);
 
 	return err || region->mapped_here ? err : adopt(region);
 }
 
-void region_unregister(struct vm *vm, struct region *region)
+void region_unregister(struct region *region)
 {
 	const size_t bytes = (size_t)region->pages << PAGE_SHIFT;
 
@@ -192,11 +195,11 @@ void region_unregister(struct vm *vm, struct region *region)
 	if (region->mapped_here)
 		mem_release(region->base, bytes);
 	else
-		(void)uffd_unregister(vm->uffd, region->base, bytes);
+		(void)uffd_unregister(region->uffd, region->base, bytes);
 	region->mapped_here = false;
 	/* Nobody goes to sleep there any more. The kernel wakes who does before it ends the registration, and misses one
 	 * that comes between (seen on 6.18, stress_region --case churn). */
-	(void)uffd_wake(vm->uffd, region->base, bytes);
+	(void)uffd_wake(region->uffd, region->base, bytes);
 }
 
 void region_hide(struct vm *vm, struct region *region)
@@ -234,6 +237,28 @@ void region_destroy(struct vm *vm, struct region *region)
 	mem_release(region, ALIGN_UP(sizeof(*region), PAGE_SIZE));
 }
 
+_Thread_local bool vm_borrowed __attribute__((tls_model("initial-exec")));
+
+/* The half of a page's word that has BUSY and PARKED. */
+static _Atomic uint32_t *page_futex(page_word_t *word)
+{
+	_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the low half comes first");
+	return (_Atomic uint32_t *)word;
+}
+
+void page_wait(page_word_t *word)
+{
+	uint64_t w = load_relaxed(word);
+
+	while (w & WORD_BUSY) {
+		/* The holder's exchange in page_unlock sees the bit, or this fails. */
+		if (!(w & WORD_PARKED) && !cas_relaxed(word, &w, w | WORD_PARKED))
+			continue;
+		(void)futex_wait(page_futex(word), (uint32_t)(w | WORD_PARKED), 0);
+		w = load_relaxed(word);
+	}
+}
+
 void page_unlock(struct vm *vm, struct region *region, uint32_t page, uint64_t w, bool have_uffd)
 {
 	/* Pairs with the acquire in page_lock. An exchange, since a handler may set PARKED at any moment. */
@@ -241,8 +266,10 @@ void page_unlock(struct vm *vm, struct region *region, uint32_t page, uint64_t w
 
 	assert_debug(before & WORD_BUSY);
 	if (unlikely(before & WORD_PARKED)) {
-		if (have_uffd) {
-			(void)uffd_wake(vm->uffd, page_address(region, page), PAGE_SIZE);
+		if (region->signal) {
+			(void)futex_wake(page_futex(&region->word[page]), INT32_MAX);
+		} else if (have_uffd && !vm_borrowed) {
+			(void)uffd_wake(region->uffd, page_address(region, page), PAGE_SIZE);
 		} else {
 			/* Pairs with the exchange in reclaim's background thread. */
 			store_release(&vm->wake_all, true);
@@ -285,16 +312,20 @@ static int discard_window(struct vm *vm, struct region *region, uint32_t page, u
 	uint64_t w[1 << CHUNK_SHIFT];
 	struct dues dues = {0};
 	uint32_t populated = 0;
+	bool pinned = false;
 	int err;
 
 	/* Absent pages are locked too: one that is loaded meanwhile must not be caught in the drop. */
 	for (uint32_t i = 0; i < count; i++)
 		w[i] = page_lock_wait(&region->word[page + i]);
-	err = mem_discard(page_address(region, page), (size_t)count << PAGE_SHIFT);
+	for (uint32_t i = 0; i < count; i++)
+		pinned |= word_pins(w[i]) != 0;
+	err = pinned ? -EBUSY
+		     : mem_discard(page_address(region, page), (size_t)count << PAGE_SHIFT);
 	for (uint32_t i = 0; i < count; i++) {
 		/* A call that failed (mlock) has dropped a part. A word that calls such a page resident would let a
 		 * job read it, which is a fault of our own; so each page is asked again, as in reclaim's job_drop. */
-		if (!err || !mem_discard(page_address(region, page + i), PAGE_SIZE)) {
+		if (!err || (!pinned && !mem_discard(page_address(region, page + i), PAGE_SIZE))) {
 			populated += word_state(w[i]) != PAGE_NONE;
 			if (word_resident(w[i]))
 				dues_add(&dues, page_owner(region, w[i]));

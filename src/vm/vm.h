@@ -38,6 +38,8 @@ struct region {
 	_Atomic uint32_t top;	     /* (A) no page from here on was ever populated */
 	struct owners owners;	     /* of a file region only current: a slot of the file's table */
 	struct file_object *file;    /* (C) vm/file.h; NULL: anonymous */
+	int uffd;		     /* (C) whose faults it has */
+	bool signal;		     /* (C) threads serve their own faults */
 	bool mapped_here;	     /* (C) until region_unregister: the range is ours to unmap */
 };
 
@@ -95,7 +97,8 @@ struct stream {
 };
 
 struct vm {
-	int uffd;				      /* (C) in weir's own descriptor table */
+	int uffd;	 /* (C) in weir's own descriptor table; -1: no region in thread mode */
+	int signal_uffd; /* (C) the same number in the program's table, too; -1: none in signal mode */
 	bool can_poison;			      /* (C) */
 	bool can_minor;				      /* (C) minor faults of shared memory */
 	struct mem_dropper dropper;		      /* (C) */
@@ -128,14 +131,18 @@ struct pager {
 	uint64_t began_ns;		  /* when that fault was read; 0: not known */
 	struct weir_container *container; /* whose region that fault was in */
 	struct weir_container *stalled;	  /* a stall of it is under way */
+	/* (C) Of a thread of the program, whose table of descriptors is not ours to rely on: what cannot be read or
+	 * installed there is for another thread to try, and condemns no page. */
+	bool borrowed;
 };
 
 enum fault_access { ACCESS_READ = 0, ACCESS_WRITE = 1, ACCESS_WP = 2 };
 enum pagein_result {
 	PAGEIN_DONE,
-	PAGEIN_PARKED, /* the page is busy; whoever clears the bit wakes the page */
-	PAGEIN_RETRY,  /* no memory: woken to try again */
-	PAGEIN_GONE,   /* the range is going away */
+	PAGEIN_PARKED,	  /* the page is busy; whoever clears the bit wakes the page */
+	PAGEIN_RETRY,	  /* no memory: woken to try again */
+	PAGEIN_GONE,	  /* the range is going away */
+	PAGEIN_ELSEWHERE, /* a borrowed table has not what it takes: nothing was changed */
 };
 
 int vm_init(struct vm *vm, struct weir_container *root, struct compressed *memory,
@@ -158,18 +165,18 @@ int vm_bring_in(struct vm *vm, struct pager *self);
 /* Creates a region of the container over fresh address space (addr NULL) or over memory that is there. 0, -EINVAL, -ENOMEM, -ENOSPC
  * (REGIONS_MAX). The caller holds the instance's lock. */
 int region_create(struct vm *vm, struct weir_container *container, void *addr, size_t bytes,
-		  struct region **region);
+		  bool signal, struct region **region);
 /* For vm/file.c: a place in the list, or -ENOSPC; and a region that is complete goes there. */
 int region_place(struct vm *vm);
 void region_publish(struct vm *vm, int place, struct region *region);
 /* A fault of the container has to wait for something, once a fault. */
 void pager_stall(struct pager *self, struct weir_container *container);
 /* From a thread that has the userfaultfd: from now on the region faults. Pages that are in memory are adopted. */
-int region_register(struct vm *vm, struct region *region);
+int region_register(struct region *region);
 /* Destroying: hide it, wait until no handler and no job has it any more, unregister, then destroy. */
 void region_hide(struct vm *vm, struct region *region);
 /* Ends faults on it, and wakes who waits for one: a created region is gone from then on, an adopted one plain memory. */
-void region_unregister(struct vm *vm, struct region *region);
+void region_unregister(struct region *region);
 void region_destroy(struct vm *vm, struct region *region);
 /* Counts pages as populated, before they are. */
 void region_populate(struct region *region, uint32_t page, uint32_t count);
@@ -185,12 +192,22 @@ int region_transfer(struct vm *vm, struct region *region);
 /* Adds what the words of a container's pages, and of those below it, tell. */
 void region_stat(struct vm *vm, const struct region *region, const struct weir_container *container,
 		 struct weir_container_stat *stat);
+/* The calling thread is one of the program that serves its own fault: initial-exec, no first use that would allocate. */
+extern _Thread_local bool vm_borrowed __attribute__((tls_model("initial-exec")));
+/* Sleeps until the page is not busy any more. For signal mode, where nobody else would be told. */
+void page_wait(page_word_t *word);
 
 /* Ends a hold of the busy bit with a new word (its BUSY and PARKED are ignored), and wakes parked faults. */
 void page_unlock(struct vm *vm, struct region *region, uint32_t page, uint64_t w, bool have_uffd);
 /* Waits for the busy bit, spinning and yielding. Not for handlers, and only for callers whose own busy bits, if any,
  * are those of lower pages: holders of a bit never wait for another, so it comes. */
 uint64_t page_lock_wait(page_word_t *word);
+/*
+ * Pins a page that is in memory: from now on it is neither write-protected nor dropped. write: and it is dirty. 0;
+ * -EAGAIN: it is not (in that state): touch it, and try again; -EIO: it is poisoned; -EBUSY: pinned 2047 times.
+ */
+int page_pin(struct vm *vm, struct region *region, uint32_t page, bool write);
+void page_unpin(struct vm *vm, struct region *region, uint32_t page);
 /* Lets the copy that a word names go, and uncharges it. The caller holds the busy bit. */
 void page_copy_free(struct vm *vm, const struct region *region, uint64_t w);
 

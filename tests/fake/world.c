@@ -55,9 +55,9 @@ static void region_open(struct world *w, uint32_t pages)
 	const unsigned i = w->regions++;
 
 	assert_int_equal(region_create(&w->vm, w->container, NULL, (size_t)pages << PAGE_SHIFT,
-				       &w->region[i]),
+				       false, &w->region[i]),
 			 0);
-	assert_int_equal(region_register(&w->vm, w->region[i]), 0);
+	assert_int_equal(region_register(w->region[i]), 0);
 	w->content[i] = must(mem_alloc((size_t)pages << PAGE_SHIFT));
 	w->lost[i] = must(mem_alloc(ALIGN_UP(pages * sizeof(bool), PAGE_SIZE)));
 }
@@ -104,7 +104,7 @@ void world_close(struct world *w)
 		const uint32_t pages = w->region[i]->pages;
 
 		region_hide(&w->vm, w->region[i]);
-		region_unregister(&w->vm, w->region[i]);
+		region_unregister(w->region[i]);
 		region_destroy(&w->vm, w->region[i]);
 		mem_release(w->content[i], (size_t)pages << PAGE_SHIFT);
 		mem_release(w->lost[i], ALIGN_UP(pages * sizeof(bool), PAGE_SIZE));

@@ -56,7 +56,7 @@ static void *table_main(void *arg)
 {
 	struct guest *g = arg;
 
-	g->err = thread_own_table();
+	g->err = thread_own_table(NULL, 0);
 	g->ok = is_null_device(0) && is_null_device(1) && is_null_device(2);
 	for (int fd = 3; fd < 4096; fd++)
 		g->ok = g->ok && fcntl(fd, F_GETFD) < 0;
@@ -84,7 +84,7 @@ static void *keeper_main(void *arg)
 {
 	struct guest *g = arg;
 
-	g->err = thread_own_table();
+	g->err = thread_own_table(NULL, 0);
 	/* At a number that the program uses too. */
 	g->number = memfd_create("weir", MFD_CLOEXEC);
 	g->ok = dup3(g->number, 500, O_CLOEXEC) == 500 && write(500, "ours", 4) == 4;
@@ -133,7 +133,7 @@ static void *first_main(void *arg)
 {
 	struct guest *g = arg, second = {0};
 
-	g->err = thread_own_table();
+	g->err = thread_own_table(NULL, 0);
 	second.number = memfd_create("first", MFD_CLOEXEC);
 	(void)!write(second.number, "shared", 6);
 	g->ok = thread_start(&second.thread, "weir-second", second_main, &second) == 0;
@@ -161,7 +161,7 @@ static void *bystander_main(void *arg)
 {
 	struct guest *g = arg;
 
-	g->err = thread_own_table();
+	g->err = thread_own_table(NULL, 0);
 	meet(g);
 	meet(g);
 	return NULL;
@@ -191,7 +191,7 @@ static void own_table_on_old_kernel(void *arg)
 {
 	(void)arg;
 	deny(SYS_close_range, ENOSYS);
-	child_check(thread_own_table() == -ENOSYS);
+	child_check(thread_own_table(NULL, 0) == -ENOSYS);
 	child_check(fcntl(STDERR_FILENO, F_GETFD) >= 0);
 }
 
@@ -208,7 +208,7 @@ static void *logger_main(void *arg)
 	struct guest *g = arg;
 	int store;
 
-	g->err = thread_own_table();
+	g->err = thread_own_table(NULL, 0);
 	g->number = (int)syscall(SYS_pidfd_open, getpid(), 0u);
 	thread_log_to_program(g->number);
 	/* The first file that is opened: no line may ever go there. */

@@ -43,7 +43,7 @@ static void over_share(void)
 /* One batch. The file is there already, so that nothing else happens. */
 static void open_file(void)
 {
-	assert_int_equal(filestore_open(&w.file), 0);
+	assert_int_equal(filestore_open(&w.file, false), 0);
 }
 
 static int write_once(void)

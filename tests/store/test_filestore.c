@@ -47,7 +47,7 @@ static void store_open_in_dir(void)
 	if (!dir[0])
 		skip_because("no folder on a disk; set WEIR_TEST_DIR to one");
 	assert_int_equal(filestore_init(&store, dir), 0);
-	assert_int_equal(filestore_open(&store), 0);
+	assert_int_equal(filestore_open(&store, false), 0);
 }
 
 static void store_end(void)
@@ -454,7 +454,7 @@ static void free_wrongly(void *arg)
 	const struct misuse *m = arg;
 	struct entry e = {.kind = KIND_TEXT};
 
-	child_check(filestore_init(&store, dir) == 0 && filestore_open(&store) == 0);
+	child_check(filestore_init(&store, dir) == 0 && filestore_open(&store, false) == 0);
 	batch_start();
 	child_check(batch_put(&e, 1));
 	child_check(filestore_write(&store, &batch) == 0);
@@ -551,7 +551,7 @@ static void read_from_a_bad_disk(void *arg)
 	struct entry e = {.kind = KIND_TEXT};
 
 	(void)arg;
-	child_check(filestore_init(&store, dir) == 0 && filestore_open(&store) == 0);
+	child_check(filestore_init(&store, dir) == 0 && filestore_open(&store, false) == 0);
 	batch_start();
 	child_check(batch_put(&e, 1));
 	child_check(filestore_write(&store, &batch) == 0);
@@ -647,7 +647,7 @@ static void fill_up_to_a_limit(void *arg)
 
 	(void)arg;
 	signal(SIGXFSZ, SIG_IGN);
-	child_check(filestore_init(&store, dir) == 0 && filestore_open(&store) == 0);
+	child_check(filestore_init(&store, dir) == 0 && filestore_open(&store, false) == 0);
 	child_check(setrlimit(RLIMIT_FSIZE, &limit) == 0);
 	fill_and_go_on(-EFBIG, raise_the_limit);
 }
@@ -675,7 +675,7 @@ static void fill_a_small_disk(void *arg)
 	snprintf(path, sizeof(path), "%s/ballast", dir);
 	ballast = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	child_check(ballast >= 0 && posix_fallocate(ballast, 0, MIB(4)) == 0);
-	child_check(filestore_init(&store, dir) == 0 && filestore_open(&store) == 0);
+	child_check(filestore_init(&store, dir) == 0 && filestore_open(&store, false) == 0);
 	fill_and_go_on(-ENOSPC, remove_ballast);
 }
 
@@ -688,7 +688,7 @@ static void test_a_full_disk_does_no_harm(void **state)
 static void write_to_a_bad_disk(void *arg)
 {
 	(void)arg;
-	child_check(filestore_init(&store, dir) == 0 && filestore_open(&store) == 0);
+	child_check(filestore_init(&store, dir) == 0 && filestore_open(&store, false) == 0);
 	memset(&oracle, 0, sizeof(oracle));
 	child_check(write_until_it_fails(3) == 0);
 	deny(SYS_pwrite64, EIO);
@@ -724,8 +724,8 @@ static void open_at(void *arg)
 	else
 		unsetenv("TMPDIR"); // NOLINT(concurrency-mt-unsafe): a child of its own
 	child_check(filestore_init(&store, p->dir) == 0);
-	child_check(filestore_open(&store) == p->err);
-	child_check(filestore_open(&store) == p->err); /* said once */
+	child_check(filestore_open(&store, false) == p->err);
+	child_check(filestore_open(&store, false) == p->err); /* said once */
 	child_check(!!load_relaxed(&store.open) == !p->err);
 	filestore_destroy(&store);
 }
@@ -793,8 +793,8 @@ static void test_nothing_is_opened_before_its_time(void **state)
 	(void)state;
 	assert_int_equal(filestore_init(&store, dir), 0);
 	assert_int_equal(descriptors_open_now(), before);
-	assert_int_equal(filestore_open(&store), 0);
-	assert_int_equal(filestore_open(&store), 0);
+	assert_int_equal(filestore_open(&store, false), 0);
+	assert_int_equal(filestore_open(&store, false), 0);
 	assert_int_equal(descriptors_open_now(), before + 1);
 	assert_int_equal(dir_entries(dir), 0);
 	filestore_destroy(&store);
@@ -811,7 +811,7 @@ static void test_the_file_store_calls_no_malloc(void **state)
 		skip_because("a sanitizer has taken malloc");
 	memset(&oracle, 0, sizeof(oracle));
 	assert_int_equal(filestore_init(&store, dir), 0);
-	assert_int_equal(filestore_open(&store), 0);
+	assert_int_equal(filestore_open(&store, false), 0);
 	for (unsigned i = 0; i < 5; i++)
 		assert_int_equal(oracle_write(FILE_BATCH, PAGE_KINDS), 0);
 	assert_true(oracle_all_read_back());

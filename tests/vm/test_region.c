@@ -15,14 +15,15 @@ static void test_create_refuses_what_is_no_region(void **state)
 	(void)state;
 	world_open(&w, &plain);
 	charged = container_charged(w.container);
-	assert_int_equal(region_create(&w.vm, w.container, NULL, 0, &region), -EINVAL);
-	assert_int_equal(region_create(&w.vm, w.container, NULL, PAGE_SIZE + 1, &region), -EINVAL);
-	assert_int_equal(
-		region_create(&w.vm, w.container, (void *)(PAGE_SIZE / 2), PAGE_SIZE, &region),
-		-EINVAL);
-	assert_int_equal(
-		region_create(&w.vm, w.container, NULL, (size_t)UINT32_MAX << PAGE_SHIFT, &region),
-		-EINVAL);
+	assert_int_equal(region_create(&w.vm, w.container, NULL, 0, false, &region), -EINVAL);
+	assert_int_equal(region_create(&w.vm, w.container, NULL, PAGE_SIZE + 1, false, &region),
+			 -EINVAL);
+	assert_int_equal(region_create(&w.vm, w.container, (void *)(PAGE_SIZE / 2), PAGE_SIZE,
+				       false, &region),
+			 -EINVAL);
+	assert_int_equal(region_create(&w.vm, w.container, NULL, (size_t)UINT32_MAX << PAGE_SHIFT,
+				       false, &region),
+			 -EINVAL);
 	assert_null(region);
 	assert_int_equal(load_relaxed(&w.vm.regions), 1);
 	assert_int_equal(container_charged(w.container), charged);
@@ -41,7 +42,7 @@ static void test_create_without_memory(void **state)
 		int err;
 
 		fake_fail(FAKE_ALLOC, n, 0, -ENOMEM);
-		err = region_create(&w.vm, w.container, NULL, 16 * PAGE_SIZE, &region);
+		err = region_create(&w.vm, w.container, NULL, 16 * PAGE_SIZE, false, &region);
 		if (!err)
 			break;
 		assert_int_equal(err, -ENOMEM);
@@ -62,7 +63,7 @@ static void test_fresh_region(void **state)
 
 	(void)state;
 	world_open(&w, &plain);
-	assert_int_equal(region_create(&w.vm, w.container, NULL, 3 * PAGE_SIZE, &region), 0);
+	assert_int_equal(region_create(&w.vm, w.container, NULL, 3 * PAGE_SIZE, false, &region), 0);
 	assert_int_equal(region->pages, 3);
 	assert_int_equal((uintptr_t)region->base % MIB(2), 0);
 	for (uint32_t page = 0; page < 3; page++)
@@ -101,13 +102,15 @@ static void test_slots_are_used_again(void **state)
 	(void)state;
 	world_open(&w, &plain);
 	for (unsigned i = 1; i < REGIONS_MAX; i++)
-		assert_int_equal(region_create(&w.vm, w.container, NULL, PAGE_SIZE, &region[i]), 0);
-	assert_int_equal(region_create(&w.vm, w.container, NULL, PAGE_SIZE, &more), -ENOSPC);
+		assert_int_equal(
+			region_create(&w.vm, w.container, NULL, PAGE_SIZE, false, &region[i]), 0);
+	assert_int_equal(region_create(&w.vm, w.container, NULL, PAGE_SIZE, false, &more), -ENOSPC);
 	assert_int_equal(load_relaxed(&w.vm.regions), REGIONS_MAX);
 	region_hide(&w.vm, region[500]);
 	assert_null(vm_find(&w.vm, (uintptr_t)region[500]->base));
 	region_destroy(&w.vm, region[500]);
-	assert_int_equal(region_create(&w.vm, w.container, NULL, PAGE_SIZE, &region[500]), 0);
+	assert_int_equal(region_create(&w.vm, w.container, NULL, PAGE_SIZE, false, &region[500]),
+			 0);
 	assert_int_equal(load_relaxed(&w.vm.regions), REGIONS_MAX);
 	assert_ptr_equal(vm_find(&w.vm, (uintptr_t)region[500]->base), region[500]);
 	for (unsigned i = 1; i < REGIONS_MAX; i++) {
@@ -142,14 +145,14 @@ static void test_adopted_pages_are_dirty_and_charged(void **state)
 	addr = some_memory();
 	w.regions = 2;
 	assert_int_equal(region_create(&w.vm, w.container, addr, (size_t)ADOPTED << PAGE_SHIFT,
-				       &w.region[1]),
+				       false, &w.region[1]),
 			 0);
 	assert_ptr_equal(w.region[1]->base, addr);
 	w.content[1] = mem_alloc((size_t)ADOPTED << PAGE_SHIFT);
 	w.lost[1] = mem_alloc(ALIGN_UP(ADOPTED * sizeof(bool), PAGE_SIZE));
 	for (uint32_t page = 0; page < ADOPTED; page += 3)
 		memcpy(content_of(&w, 1, page), page_address(w.region[1], page), PAGE_SIZE);
-	assert_int_equal(region_register(&w.vm, w.region[1]), 0);
+	assert_int_equal(region_register(w.region[1]), 0);
 	world_check(&w);
 	assert_int_equal(resident(&w), ADOPTED / 3 + 1);
 	assert_int_equal(load_relaxed(&w.region[1]->top), ADOPTED);
@@ -174,13 +177,14 @@ static void test_register_that_fails(void **state)
 	(void)state;
 	world_open(&w, &plain);
 	addr = some_memory();
-	assert_int_equal(
-		region_create(&w.vm, w.container, addr, (size_t)ADOPTED << PAGE_SHIFT, &region), 0);
+	assert_int_equal(region_create(&w.vm, w.container, addr, (size_t)ADOPTED << PAGE_SHIFT,
+				       false, &region),
+			 0);
 	fake_fail(FAKE_REGISTER, 1, 0, -EBUSY);
-	assert_int_equal(region_register(&w.vm, region), -EBUSY);
+	assert_int_equal(region_register(region), -EBUSY);
 	assert_int_equal(resident(&w), 0);
 	fake_fail(FAKE_RESIDENT, 1, 0, -EAGAIN);
-	assert_int_equal(region_register(&w.vm, region), -EAGAIN);
+	assert_int_equal(region_register(region), -EAGAIN);
 	region_hide(&w.vm, region);
 	assert_int_equal(uffd_unregister(w.vm.uffd, addr, (size_t)ADOPTED << PAGE_SHIFT), 0);
 	region_destroy(&w.vm, region);

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The descriptors of an instance, and in which table they are: what differs between the modes. */
+#include <errno.h>
+
+#include "instance.h"
+#include "os/thread.h"
+
+static int thread_mode_open(struct weir *weir)
+{
+	const uint64_t wanted = UFFD_HAS_WRITEPROTECT | UFFD_HAS_THREAD_ID;
+	const uint64_t shared = UFFD_HAS_MISSING_SHMEM | UFFD_HAS_MINOR_SHMEM;
+	uint64_t has;
+	int err = uffd_probe(&has);
+
+	if (err)
+		return err;
+	if ((has & wanted) != wanted)
+		return -ENOSYS;
+	weir->vm.can_poison = has & UFFD_HAS_POISON;
+	weir->vm.can_minor = (has & shared) == shared;
+	weir->vm.uffd = uffd_open(wanted | (has & (shared | UFFD_HAS_POISON)));
+	return weir->vm.uffd < 0 ? weir->vm.uffd : 0;
+}
+
+int modes_open_own(struct weir *weir)
+{
+	int keep[SHARED_MAX], err;
+
+	for (unsigned i = 0; i < weir->shares; i++)
+		keep[i] = weir->shared[i].fd;
+	err = thread_own_table(keep, weir->shares);
+	if (!err && weir->mode != WEIR_MODE_SIGNAL)
+		err = thread_mode_open(weir);
+	if (err)
+		return err;
+	if (weir->mode == WEIR_MODE_THREAD)
+		mem_dropper_init(&weir->vm.dropper);
+	thread_log_to_program(weir->vm.dropper.pidfd);
+	return 0;
+}
+
+int modes_close_own(void *data)
+{
+	struct weir *weir = data;
+
+	thread_log_to_program(-1);
+	if (weir->vm.uffd >= 0)
+		(void)uffd_close(weir->vm.uffd);
+	if (weir->vm.signal_uffd >= 0)
+		(void)uffd_close(weir->vm.signal_uffd);
+	mem_dropper_close(&weir->vm.dropper);
+	if (load_relaxed(&weir->file.open))
+		file_close(&weir->file.file);
+	return 0;
+}
+
+/* Keeps them in rising order, as thread_own_table wants them. Returns the number that it has from now on. */
+static int share(struct weir *weir, int fd)
+{
+	struct shared new = {.fd = thread_fd_high(fd)};
+	unsigned i = weir->shares++;
+
+	(void)file_identity(new.fd, &new.device, &new.inode);
+	for (; i && weir->shared[i - 1].fd > new.fd; i--)
+		weir->shared[i] = weir->shared[i - 1];
+	weir->shared[i] = new;
+	return new.fd;
+}
+
+int modes_open_signal(struct weir *weir)
+{
+	const uint64_t wanted = UFFD_HAS_WRITEPROTECT | UFFD_HAS_SIGBUS;
+	uint64_t has;
+	int fd, err = uffd_probe_user(&has);
+
+	if (err)
+		return err;
+	if ((has & wanted) != wanted)
+		return -ENOSYS;
+	weir->vm.can_poison = has & UFFD_HAS_POISON;
+	fd = uffd_open_user(wanted | (has & UFFD_HAS_POISON));
+	if (fd < 0)
+		return fd;
+	weir->vm.signal_uffd = share(weir, fd);
+	mem_dropper_init(&weir->vm.dropper);
+	if (weir->vm.dropper.pidfd >= 0)
+		weir->vm.dropper.pidfd = share(weir, weir->vm.dropper.pidfd);
+	/* Else the background thread makes it when it is needed, and reads it for others. */
+	if (!filestore_open(&weir->file, true))
+		weir->file.file.fd = share(weir, weir->file.file.fd);
+	return signal_start(&weir->signal, &weir->vm, &weir->reclaim, &weir->service.served_ns);
+}
+
+/* What the program has closed, and perhaps opened as something else, is not ours to close. */
+void modes_close_signal(struct weir *weir)
+{
+	signal_stop(&weir->signal);
+	for (unsigned i = 0; i < weir->shares; i++) {
+		dev_t device;
+		ino_t inode;
+
+		if (!file_identity(weir->shared[i].fd, &device, &inode) &&
+		    device == weir->shared[i].device && inode == weir->shared[i].inode)
+			(void)uffd_close(weir->shared[i].fd);
+	}
+}

@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "os/signal.h"
+
+#include <errno.h>
+#include <sys/syscall.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+#include "base/lock.h"
+#include "os/thread.h"
+
+enum { SET_BYTES = 8 }; /* the kernel's sigset_t */
+
+/* The system call itself: libc's may be the agent's, and keeps two signals of its own unblocked. */
+static void mask(int how, const sigset_t *set, sigset_t *before)
+{
+	(void)syscall(SYS_rt_sigprocmask, how, set, before, (size_t)SET_BYTES);
+}
+
+void signals_unblock_bus(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGBUS);
+	mask(SIG_UNBLOCK, &set, NULL);
+}
+
+/* --- SIGBUS --- */
+
+static struct {
+	struct lock lock;	/* (L) of installing and removing */
+	unsigned users;		/* (L) */
+	struct sigaction first; /* (L) what was there before ours */
+	bus_serve_fn serve;	/* (C) once installed */
+} bus = {.lock = LOCK_INIT(RANK_BUS, "bus handler")};
+
+static struct bus_fault fault_of(const siginfo_t *info, const void *context)
+{
+	struct bus_fault f = {
+		.address = (uintptr_t)info->si_addr,
+		.fault = info->si_code > 0 && info->si_code != SI_KERNEL,
+	};
+
+#if defined(__x86_64__)
+	/* The processor's error code of a page fault: bit 1 is a write. */
+	f.write = ((const ucontext_t *)context)->uc_mcontext.gregs[REG_ERR] & 2;
+	f.write_known = true;
+#else
+	(void)context;
+#endif
+	return f;
+}
+
+/* As the kernel would have called it. */
+static void chain(int number, siginfo_t *info, void *context)
+{
+	const struct sigaction before = bus.first;
+	const ucontext_t *user = context;
+	sigset_t set = user->uc_sigmask;
+
+	if (!(before.sa_flags & SA_SIGINFO) &&
+	    (before.sa_handler == SIG_DFL || (before.sa_handler == SIG_IGN && info->si_code > 0))) {
+		struct sigaction plain = {.sa_handler = SIG_DFL};
+
+		/* The touch happens again, and ends the process where it stands. A kill(2) is sent on. */
+		(void)sigaction(SIGBUS, &plain, NULL);
+		if (info->si_code <= 0)
+			(void)syscall(SYS_tgkill, getpid(), (int)syscall(SYS_gettid), number);
+		return;
+	}
+	if (!(before.sa_flags & SA_SIGINFO) && before.sa_handler == SIG_IGN)
+		return;
+	/* It may leave by siglongjmp: nothing of ours may be open. */
+	sigorset(&set, &set, &before.sa_mask);
+	if (!(before.sa_flags & SA_NODEFER))
+		sigaddset(&set, SIGBUS);
+	mask(SIG_SETMASK, &set, NULL);
+	if (before.sa_flags & SA_RESETHAND)
+		bus.first = (struct sigaction){.sa_handler = SIG_DFL};
+	if (before.sa_flags & SA_SIGINFO)
+		before.sa_sigaction(number, info, context);
+	else
+		before.sa_handler(number);
+}
+
+static void on_bus(int number, siginfo_t *info, void *context)
+{
+	const int saved = errno;
+	const struct bus_fault fault = fault_of(info, context);
+	bool served = fault.fault && bus.serve(&fault);
+
+	errno = saved;
+	if (!served)
+		chain(number, info, context);
+}
+
+int bus_handler_install(bus_serve_fn serve)
+{
+	/* Nested SIGBUS comes through, to be told as what it is. */
+	struct sigaction action = {.sa_sigaction = on_bus, .sa_flags = SA_SIGINFO | SA_NODEFER};
+	int err = 0;
+
+	thread_signals_asynchronous(&action.sa_mask);
+	lock_acquire(&bus.lock);
+	bus.serve = serve;
+	if (!bus.users && sigaction(SIGBUS, &action, &bus.first))
+		err = -errno;
+	bus.users += !err;
+	lock_release(&bus.lock);
+	return err;
+}
+
+void bus_handler_remove(void)
+{
+	struct sigaction now;
+
+	lock_acquire(&bus.lock);
+	if (--bus.users == 0 && !sigaction(SIGBUS, NULL, &now) && now.sa_flags & SA_SIGINFO &&
+	    now.sa_sigaction == on_bus)
+		(void)sigaction(SIGBUS, &bus.first, NULL);
+	lock_release(&bus.lock);
+}
