@@ -210,7 +210,7 @@ bool job_fill(struct reclaim *r, struct weir_container *container)
 		int err = protect_victims(r, count);
 
 		if (err) {
-			if (err != -EAGAIN && err != -ENOENT)
+			if (err != -EAGAIN && err != -ENOENT && !vm_borrowed)
 				log_once("write-protecting pages failed (%s); pages stay in memory",
 					 errno_name(err));
 			job_abandon(r, count);

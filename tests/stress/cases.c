@@ -367,6 +367,53 @@ void case_churn(void)
 	CHECK(load_relaxed(&doomed.touches) && load_relaxed(&doomed.ends), "the run idled");
 }
 
+/* Regions are destroyed 10,000 times while other threads fault on them: each touch sees what was there or SIGSEGV, and
+ * nothing hangs or is left over. */
+void case_doomed(void)
+{
+	enum { TIMES = 10000, DOOMED = 3 };
+	struct weir *weir = open_or_skip(MIB(2));
+	struct player *victim[DOOMED];
+
+	catch_signal(SIGSEGV);
+	store_relaxed(&stop, false);
+	for (unsigned i = 0; i < DOOMED; i++)
+		victim[i] = player_start("doomed", i, doomed_body, NULL);
+	for (unsigned i = 0; i < TIMES; i++) {
+		void *base;
+		uint64_t seen = load_relaxed(&doomed.touches);
+		int err = weir_region_create_as(weir, DOOMED_PAGES * PAGE_SIZE,
+						setup.mode == WEIR_MODE_BOTH ? i % 2 : setup.mode,
+						&base);
+
+		CHECK(!err, "weir_region_create: %s", strerrorname_np(-err));
+		region_set_byte((char *)base + draw(&me->random, DOOMED_PAGES) * PAGE_SIZE,
+				DOOMED_BYTE);
+		atomic_store(&doomed.base, base);
+		/* Somebody is on it. */
+		while (load_relaxed(&doomed.touches) == seen) {
+			doing("wait for a touch", i);
+			sched_yield();
+		}
+		doing("destroy a region in use", (uintptr_t)base);
+		err = weir_region_destroy(weir, base);
+		CHECK(!err, "weir_region_destroy: %s", strerrorname_np(-err));
+		atomic_store(&doomed.base, NULL);
+		while (atomic_load(&doomed.users)) {
+			doing("wait for who touches what is gone", i);
+			sched_yield();
+		}
+	}
+	store_relaxed(&stop, true);
+	for (unsigned i = 0; i < DOOMED; i++)
+		player_join(victim[i]);
+	stats_check_empty(weir);
+	weir_close(weir);
+	printf("%u regions, %" PRIu64 " touches, %" PRIu64 " met the end of one\n", TIMES,
+	       load_relaxed(&doomed.touches), load_relaxed(&doomed.ends));
+	CHECK(load_relaxed(&doomed.ends), "the run idled");
+}
+
 /* --- instances that come and go --- */
 
 static unsigned entries(const char *path)
@@ -538,10 +585,14 @@ void case_borders(void)
 			      "mprotect: %s", strerrorname_np(errno));
 	}
 	/* The call itself: sanitizers make libc's do nothing. */
-	for (uint32_t i = 0; i < LOCKED; i++)
-		CHECK(!syscall(SYS_mlock, cell_address(area, i * (area->cells / LOCKED)),
-			       PAGE_SIZE),
-		      "mlock: %s", strerrorname_np(errno));
+	for (uint32_t i = 0; i < LOCKED; i++) {
+		const uint32_t cell = i * (area->cells / LOCKED);
+
+		cells_pin(area, cell, 1, true);
+		CHECK(!syscall(SYS_mlock, cell_address(area, cell), PAGE_SIZE), "mlock: %s",
+		      strerrorname_np(errno));
+		cells_unpin(area, cell, 1);
+	}
 	roam_start(roamer, ROAMERS, area);
 	/* In order, so that there are runs, beside those who come at random. */
 	while (now_ns() < until) {

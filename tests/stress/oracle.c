@@ -30,12 +30,15 @@ struct area *area_create(struct weir *weir, uint32_t pages, uint32_t per_page,
 {
 	struct area *area;
 	void *base;
+	enum weir_mode mode;
 	int err;
 
 	doing("weir_region_create", pages);
-	err = weir_region_create(weir, (uint64_t)pages << PAGE_SHIFT, &base);
+	mode = setup.mode == WEIR_MODE_BOTH ? (enum weir_mode)draw(&me->random, 2) : setup.mode;
+	err = weir_region_create_as(weir, (uint64_t)pages << PAGE_SHIFT, mode, &base);
 	CHECK(!err, "weir_region_create of %u pages: %s", pages, strerrorname_np(-err));
 	area = area_over(weir, base, pages, per_page);
+	area->signal = mode == WEIR_MODE_SIGNAL;
 	memcpy(area->weight, weight, sizeof(area->weight));
 	return area;
 }
@@ -293,4 +296,24 @@ bool page_resident(const void *address)
 
 	(void)mincore((void *)ALIGN_DOWN((uintptr_t)address, PAGE_SIZE), PAGE_SIZE, &there);
 	return there & 1;
+}
+
+void cells_pin(const struct area *area, uint32_t first, uint32_t count, bool write)
+{
+	int err;
+
+	if (!area->signal)
+		return;
+	doing("weir_region_pin", first);
+	err = weir_region_pin(area->weir, cell_address(area, first), count * area->cell_bytes,
+			      write);
+	CHECK(!err, "weir_region_pin: %s", strerrorname_np(-err));
+}
+
+void cells_unpin(const struct area *area, uint32_t first, uint32_t count)
+{
+	if (area->signal)
+		CHECK(!weir_region_unpin(area->weir, cell_address(area, first),
+					 count * area->cell_bytes),
+		      "weir_region_unpin failed");
 }

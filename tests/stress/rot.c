@@ -317,7 +317,7 @@ static int open_file(void)
 
 	CHECK(tasks, "/proc/self/task");
 	for (struct dirent *d; file < 0 && (d = readdir(tasks));) {
-		for (int fd = 0; fd < 16 && file < 0; fd++) {
+		for (int fd = 0; fd < 512 && file < 0; fd++) {
 			char path[NAME_MAX + 64], to[PATH_MAX];
 			ssize_t n;
 

@@ -36,6 +36,7 @@ struct setup {
 	double seconds;
 	unsigned handlers;
 	enum weir_placement placement;
+	enum weir_mode mode; /* BOTH: regions of either in turn */
 	const char *name; /* of the case */
 };
 extern struct setup setup;
@@ -139,6 +140,7 @@ struct cell {
 struct area {
 	struct weir *weir;
 	char *base;
+	bool signal; /* its mode */
 	uint64_t id;
 	uint32_t pages, per_page, cells;
 	size_t cell_bytes;
@@ -181,6 +183,10 @@ void area_check(struct area *area, const char *how);
 uint32_t area_resident(const struct area *area);
 bool page_resident(const void *address);
 
+/* Around a system call that uses cells: in signal mode they are pinned. */
+void cells_pin(const struct area *area, uint32_t first, uint32_t count, bool write);
+void cells_unpin(const struct area *area, uint32_t first, uint32_t count);
+
 /* --- instances --- */
 
 /* Opens with the setup's options. Ends the run with 77 when there is no permission. */
@@ -198,6 +204,7 @@ void stats_check_empty(struct weir *weir);
 
 void case_one_page(void);
 void case_churn(void);
+void case_doomed(void);
 void case_reopen(void);
 void case_closefds(void);
 void case_lower(void);

@@ -2,7 +2,7 @@
 /*
  * Stress of regions on the real kernel, through the public functions:
  *
- *     stress_region [--case NAME] [--handlers N] [--placement none] [SEED] [SECONDS]
+ *     stress_region [--case NAME] [--handlers N] [--placement none] [--mode signal|both] [SEED] [SECONDS]
  *
  * The storm, which is what happens without --case: 1, then 2, then 4 threads use four areas in every way that memory
  * can be used, while a control thread changes the limit and forks, and another one makes and destroys regions.
@@ -117,12 +117,14 @@ static void use_file_in(struct worker *w, struct area *area, uint32_t first, uin
 	}
 	n = pwrite(w->file, w->bytes, bytes, 0);
 	CHECK(n == (ssize_t)bytes, "pwrite of plain memory gave %zd", n);
+	cells_pin(area, first, count, true);
 	doing("pread into a region", (uintptr_t)cell_address(area, first));
 	n = syscall(SYS_pread64, w->file, cell_address(area, first), bytes, 0);
 	CHECK(n == (ssize_t)bytes, "pread of %zu bytes into a region gave %zd, %s", bytes, n,
 	      strerrorname_np(errno));
 	for (uint32_t i = 0; i < count; i++)
 		cell_note(area, first + i, contents[i]);
+	cells_unpin(area, first, count);
 }
 
 static void use_file_out(struct worker *w, struct area *area, uint32_t first, uint32_t count)
@@ -130,10 +132,12 @@ static void use_file_out(struct worker *w, struct area *area, uint32_t first, ui
 	const size_t bytes = count * area->cell_bytes;
 	ssize_t n;
 
+	cells_pin(area, first, count, false);
 	doing("pwrite from a region", (uintptr_t)cell_address(area, first));
 	n = syscall(SYS_pwrite64, w->file, cell_address(area, first), bytes, 0);
 	CHECK(n == (ssize_t)bytes, "pwrite of %zu bytes of a region gave %zd, %s", bytes, n,
 	      strerrorname_np(errno));
+	cells_unpin(area, first, count);
 	n = pread(w->file, w->bytes, bytes, 0);
 	CHECK(n == (ssize_t)bytes, "pread into plain memory gave %zd", n);
 	for (uint32_t i = 0; i < count; i++)
@@ -153,6 +157,7 @@ static void use_pipe(struct worker *w, struct area *area, uint32_t first, uint32
 	for (uint32_t i = 0; i < count; i++)
 		parts[i] =
 			(struct iovec){cell_address(area, first + count - 1 - i), area->cell_bytes};
+	cells_pin(area, first, count, true);
 	doing("writev from a region", (uintptr_t)cell_address(area, first));
 	n = syscall(SYS_writev, w->pipe[1], parts, count);
 	CHECK(n == (ssize_t)bytes, "writev of %zu bytes of a region gave %zd, %s", bytes, n,
@@ -161,6 +166,7 @@ static void use_pipe(struct worker *w, struct area *area, uint32_t first, uint32
 	n = syscall(SYS_readv, w->pipe[0], parts, count);
 	CHECK(n == (ssize_t)bytes, "readv of %zu bytes into a region gave %zd, %s", bytes, n,
 	      strerrorname_np(errno));
+	cells_unpin(area, first, count);
 	for (uint32_t i = 0; i < count; i++)
 		cell_check(area, first + i, "readv");
 }
@@ -448,6 +454,7 @@ static const struct {
 	double seconds;
 } cases[] = {
 	{"storm", case_storm, 5},   {"one-page", case_one_page, 0}, {"churn", case_churn, 0},
+	{"doomed", case_doomed, 0},
 	{"reopen", case_reopen, 0}, {"closefds", case_closefds, 2}, {"lower", case_lower, 0},
 	{"rot", case_rot, 0},	    {"borders", case_borders, 2},
 };
@@ -455,7 +462,8 @@ static const struct {
 static _Noreturn void usage(void)
 {
 	fprintf(stderr,
-		"Usage: stress_region [--case NAME] [--handlers N] [--placement none] [SEED] "
+		"Usage: stress_region [--case NAME] [--handlers N] [--placement none] "
+		"[--mode signal|both] [SEED] "
 		"[SECONDS]\nCases:");
 	for (unsigned i = 0; i < ARRAY_SIZE(cases); i++)
 		fprintf(stderr, " %s", cases[i].name);
@@ -483,6 +491,10 @@ int main(int argc, char **argv)
 			setup.handlers = (unsigned)strtoul(argv[i + 1], NULL, 0);
 		} else if (!strcmp(argv[i], "--placement") && !strcmp(argv[i + 1], "none")) {
 			setup.placement = WEIR_PLACEMENT_NONE;
+		} else if (!strcmp(argv[i], "--mode") && !strcmp(argv[i + 1], "signal")) {
+			setup.mode = WEIR_MODE_SIGNAL;
+		} else if (!strcmp(argv[i], "--mode") && !strcmp(argv[i + 1], "both")) {
+			setup.mode = WEIR_MODE_BOTH;
 		} else if (!strcmp(argv[i], "--case")) {
 			for (which = 0; strcmp(cases[which].name, argv[i + 1]);) {
 				if (++which == ARRAY_SIZE(cases))

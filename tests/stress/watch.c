@@ -196,6 +196,7 @@ struct weir *open_or_skip(uint64_t limit)
 		.limit = limit,
 		.handlers = setup.handlers,
 		.placement = setup.placement,
+		.mode = setup.mode,
 	};
 	struct weir *weir;
 	int err;
