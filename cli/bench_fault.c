@@ -6,12 +6,14 @@
  *
  * Each run, one after the other:
  *
- *   bare              random first touches, served by the bare loop
- *   first_touch       the same under weir, with room for all
+ *   bare              random first touches, served by the bare loop; and by a bare SIGBUS handler
+ *   first_touch       the same under weir, with room for all: default placement, all on one CPU, signal mode
  *   compressed_read   reads, in random order, of a region of text; the limit leaves room for the compressed copies of all
  *                     pages and for about a quarter of the pages themselves
  *   clean_write       writes to pages that were just read back, and are write-protected until then
  *   file_read         reads, in random order, where nearly all pages are in the file
+ *
+ *   wake              many threads and handlers, woken in four ways (bench_wake.h)
  *
  * Only touches of pages that were absent just before count. That is asked of the kernel for a few pages at a time, so
  * that the question does not warm what the fault needs.
@@ -26,13 +28,27 @@
 #include "base/base.h"
 #include "base/log.h"
 #include "bench.h"
+#include "bench_bare.h"
+#include "bench_text.h"
+#include "bench_wake.h"
 #include "cli.h"
 #include "os/mem.h"
 #include "os/thread.h"
 #include "os/uffd.h"
 #include "weir/weir.h"
 
-enum way { BARE, FIRST_TOUCH, COMPRESSED_READ, CLEAN_WRITE, FILE_READ, WAYS };
+enum way {
+	BARE,
+	FIRST_TOUCH,
+	ONE_CPU,
+	BARE_SIGNAL,
+	SIGNAL,
+	COMPRESSED_READ,
+	SIGNAL_READ,
+	CLEAN_WRITE,
+	FILE_READ,
+	WAYS
+};
 enum {
 	WINDOW = 16,	/* pages asked for at a time */
 	TEXT_MIB = 128, /* half of it with --quick, as of the others */
@@ -50,16 +66,34 @@ static const struct {
 } ways[WAYS] = {
 	{"first_touch", "bare", "first touch, bare loop"},
 	{"first_touch", "weir", "first touch"},
+	{"first_touch_one_cpu", "weir", "first touch, on one CPU"},
+	{"first_touch_signal", "bare", "first touch, bare signal"},
+	{"first_touch_signal", "weir", "first touch, signal mode"},
 	{"compressed_read", "weir", "read, from compressed memory"},
+	{"compressed_read_signal", "weir", "the same in signal mode"},
 	{"clean_write", "weir", "write, to a clean page"},
 	{"file_read", "weir", "read, from the file"},
+};
+
+static const struct {
+	const char *key, *what;
+	enum way way, bare;
+	double aim; /* 0: none */
+} costs[] = {
+	{"signal_vs_bare", "signal mode to a bare signal and UFFDIO_COPY", SIGNAL, BARE_SIGNAL,
+	 1.25},
+	{"thread_vs_bare", "thread mode on one CPU to a bare read and UFFDIO_COPY", ONE_CPU, BARE,
+	 1.25},
+	{"default_1t_vs_bare", "thread mode, default placement, to the same", FIRST_TOUCH, BARE,
+	 1.5},
+	{"compressed_1t_vs_bare", "a page from compressed memory to the same", COMPRESSED_READ,
+	 BARE, 0},
 };
 
 static struct bench {
 	struct bench_options options;
 	struct bench_machine machine;
 	unsigned runs;
-	uint64_t seed;
 	struct bench_samples samples;
 	struct bench_figures figures[WAYS][BENCH_RUNS];
 	const char *skipped[WAYS]; /* why there are no figures */
@@ -71,23 +105,10 @@ static struct bench {
 	uint32_t order[MIB(TEXT_MIB) >> PAGE_SHIFT];
 } bench;
 
-static uint64_t random_next(void)
-{
-	bench.seed ^= bench.seed << 13;
-	bench.seed ^= bench.seed >> 7;
-	bench.seed ^= bench.seed << 17;
-	return bench.seed * 0x2545f4914f6cdd1dull >> 16;
-}
-
-static uint32_t random_below(uint32_t n)
-{
-	return (uint32_t)(random_next() % n);
-}
-
 static void order_shuffle(uint32_t pages)
 {
 	for (uint32_t i = 0; i < pages; i++) {
-		uint32_t j = random_below(i + 1);
+		uint32_t j = bench_random_below(i + 1);
 
 		bench.order[i] = bench.order[j];
 		bench.order[j] = i;
@@ -97,91 +118,6 @@ static void order_shuffle(uint32_t pages)
 static uint64_t scaled(uint64_t full)
 {
 	return bench.options.quick ? full / 2 : full;
-}
-
-/* --- text --- */
-
-enum { WORDS = 4096, WORD_MAX = 16, PHRASE_MAX = 48, PHRASE_BACK = 2048, PHRASES = 54 };
-static char words[WORDS][WORD_MAX];
-static uint8_t word_length[WORDS];
-
-static void words_make(void)
-{
-	static const char *const syllables[] = {
-		"a",  "be",  "con", "der", "ent", "fi",	 "gra",	 "hol", "in", "ju", "ka",
-		"le", "mar", "no",  "or",  "pre", "qui", "re",	 "st",	"ti", "un", "ver",
-		"wo", "xe",  "y",   "zo",  "ing", "ed",	 "tion", "s",	"er", "al"};
-
-	for (unsigned i = 0; i < WORDS; i++) {
-		unsigned parts = 1 + random_below(4), at = 0;
-
-		for (unsigned k = 0; k < parts && at + 4 < WORD_MAX - 1; k++) {
-			const char *s = syllables[random_below(ARRAY_SIZE(syllables))];
-
-			memcpy(words[i] + at, s, strlen(s));
-			at += (unsigned)strlen(s);
-		}
-		words[i][at++] = i % 12 ? ' ' : '\n';
-		word_length[i] = (uint8_t)at;
-	}
-}
-
-/* Some words are frequent and most are rare, as in a language. */
-static unsigned word_choose(void)
-{
-	uint64_t r = random_next();
-	uint64_t a = r & 0xffff, b = r >> 16 & 0xffff, c = r >> 32 & 0xffff;
-
-	return (unsigned)((a * b >> 16) * c * (WORDS - 1) >> 32);
-}
-
-static char recent[1 << 16]; /* what was written last */
-static size_t recent_end;
-
-static const char *recent_phrase(size_t n)
-{
-	return recent + recent_end - n - random_below(PHRASE_BACK - PHRASE_MAX);
-}
-
-static void recent_add(const char *at, size_t n)
-{
-	if (recent_end + n > sizeof(recent)) {
-		memmove(recent, recent + recent_end - PHRASE_BACK, PHRASE_BACK);
-		recent_end = PHRASE_BACK;
-	}
-	memcpy(recent + recent_end, at, n);
-	recent_end += n;
-}
-
-static void text_fill(char *at, uint32_t pages)
-{
-	char *const end = at + ((size_t)pages << PAGE_SHIFT);
-	char *const start = at;
-
-	while (at < end) {
-		size_t n;
-
-		if (at - start > PHRASE_BACK && random_below(100) < PHRASES) {
-			/* Texts repeat themselves. From a buffer of our own: the region's pages may be gone. */
-			n = 8 + random_below(PHRASE_MAX - 8);
-			n = MIN(n, (size_t)(end - at));
-			memcpy(at, recent_phrase(n), n);
-		} else {
-			unsigned i = word_choose();
-
-			n = MIN((size_t)word_length[i], (size_t)(end - at));
-			memcpy(at, words[i], n);
-		}
-		recent_add(at, n);
-		at += n;
-		/* A page is read back while it is hot: later it would be a fault that nobody needs. */
-		if (((uintptr_t)at & PAGE_MASK) < n && at - start >= (ptrdiff_t)PAGE_SIZE) {
-			size_t page = ((size_t)(at - start) >> PAGE_SHIFT) - 1;
-
-			memcpy(&bench.first_word[page], start + (page << PAGE_SHIFT),
-			       sizeof(uint64_t));
-		}
-	}
 }
 
 /* --- one touch --- */
@@ -230,7 +166,7 @@ static int reads_measure(const char *region, uint32_t pages, unsigned warm, unsi
 		bool counts[WINDOW];
 
 		for (unsigned i = 0; i < WINDOW; i++) {
-			page[i] = random_below(pages);
+			page[i] = bench_random_below(pages);
 			counts[i] = absent(
 				(void *)(uintptr_t)(region + ((size_t)page[i] << PAGE_SHIFT)));
 		}
@@ -297,90 +233,43 @@ static void keep(enum way way, unsigned run)
 	bench.figures[way][run] = bench_samples_figures(&bench.samples);
 }
 
-/* --- the bare loop --- */
+/* --- the bare loops --- */
 
-struct bare {
-	int uffd, cpu;
-	char *doorbell; /* a fault here ends the handler */
-	char page[PAGE_SIZE] __attribute__((aligned(4096)));
-};
-
-static void *bare_handler(void *data)
+static void first_touches_twice(char *region, uint32_t pages)
 {
-	struct bare *bare = data;
-	struct uffd_fault fault;
-
-	(void)thread_bind(0, bare->cpu);
-	for (;;) {
-		int n = uffd_read(bare->uffd, &fault, 1);
-
-		if (n == -EINTR || n == -EAGAIN || n == 0)
-			continue;
-		if (n < 0)
-			panic("reading a userfaultfd failed: %s", errno_name(n));
-		(void)uffd_copy(bare->uffd, (void *)fault.address, bare->page, PAGE_SIZE, false,
-				NULL);
-		if (fault.address == (uintptr_t)bare->doorbell)
-			return NULL;
-	}
-}
-
-static int bare_touch(struct bare *bare, char *region, uint32_t pages, unsigned run)
-{
-	cpu_set_t before;
-	pthread_t handler;
-	int err =
-		uffd_register(bare->uffd, region, (size_t)(pages + 1) << PAGE_SHIFT, UFFD_MISSING);
-
-	if (err)
-		return err;
-	err = thread_affinity_get(0, &before);
-	if (err)
-		return err;
-	bare->cpu = thread_cpu_now();
-	err = thread_start(&handler, "bare", bare_handler, bare);
-	if (err)
-		return err;
-	(void)thread_bind(0, bare->cpu);
-	/* Twice: the second time the kernel has the memory at hand. */
+	/* The second time the kernel has the memory at hand. */
 	first_touches_measure(region, pages);
 	(void)mem_discard(region, (size_t)pages << PAGE_SHIFT);
 	first_touches_measure(region, pages);
-	*(volatile char *)bare->doorbell = 1;
-	pthread_join(handler, NULL);
-	(void)thread_affinity_set(0, &before);
-	keep(BARE, run);
-	return 0;
 }
 
 static int bare_run(unsigned run)
 {
-	static struct bare bare;
-	uint32_t pages = (uint32_t)(scaled(MIB(FIRST_MIB)) >> PAGE_SHIFT);
-	const size_t bytes = (size_t)(pages + 1) << PAGE_SHIFT;
-	char *region = mem_region_map(bytes, MIB(2));
-	int err;
+	const uint32_t pages = (uint32_t)(scaled(MIB(FIRST_MIB)) >> PAGE_SHIFT);
+	int err = bench_bare_thread(pages, first_touches_twice);
 
-	if (!region)
-		return -ENOMEM;
-	memset(bare.page, 1, sizeof(bare.page));
-	bare.doorbell = region + ((size_t)pages << PAGE_SHIFT);
-	bare.uffd = uffd_open(0);
-	err = bare.uffd < 0 ? bare.uffd : bare_touch(&bare, region, pages, run);
-	if (bare.uffd >= 0)
-		(void)uffd_close(bare.uffd);
-	mem_release(region, bytes);
+	if (err)
+		return err;
+	keep(BARE, run);
+	err = bench_bare_signal(pages, first_touches_twice);
+	if (err == -ENOSYS) {
+		bench.skipped[BARE_SIGNAL] = "this kernel has no SIGBUS mode";
+		return 0;
+	}
+	keep(BARE_SIGNAL, run);
 	return err;
 }
 
 /* --- weir --- */
 
-static int instance_open(uint64_t limit, uint64_t compressed_share, struct weir **weir)
+static int instance_open(uint64_t limit, uint64_t compressed_share, enum weir_mode mode,
+			 struct weir **weir)
 {
 	const struct weir_options options = {
 		.size = sizeof(options),
 		.limit = limit,
 		.compressed_share = compressed_share,
+		.mode = mode,
 	};
 	int err = weir_open(&options, weir);
 
@@ -405,12 +294,12 @@ static struct weir_stats stats_of(struct weir *weir)
 	return stats;
 }
 
-static int first_run(unsigned run)
+static int first_touches(enum way way, enum weir_mode mode, unsigned run)
 {
 	const uint64_t bytes = scaled(MIB(FIRST_MIB));
 	struct weir *weir;
 	void *region;
-	int err = instance_open(bytes * 2, 0, &weir);
+	int err = instance_open(bytes * 2, 0, mode, &weir);
 
 	if (err)
 		return err;
@@ -421,18 +310,37 @@ static int first_run(unsigned run)
 	}
 	if (!err) {
 		first_touches_measure(region, (uint32_t)(bytes >> PAGE_SHIFT));
-		keep(FIRST_TOUCH, run);
+		keep(way, run);
 	}
 	instance_close(weir);
 	return err;
 }
 
-static int compressed_touch(struct weir *weir, char *region, uint32_t pages, unsigned run)
+static int first_run(unsigned run)
+{
+	cpu_set_t before;
+	int err = first_touches(FIRST_TOUCH, WEIR_MODE_THREAD, run);
+
+	if (!err)
+		err = thread_affinity_get(0, &before);
+	if (err)
+		return err;
+	/* Threads of weir's start where we are. */
+	(void)thread_bind(0, thread_cpu_now());
+	err = first_touches(ONE_CPU, WEIR_MODE_THREAD, run);
+	(void)thread_affinity_set(0, &before);
+	if (!err && !bench.skipped[BARE_SIGNAL])
+		err = first_touches(SIGNAL, WEIR_MODE_SIGNAL, run);
+	return err;
+}
+
+static int compressed_touch(struct weir *weir, char *region, uint32_t pages, bool signal,
+			    unsigned run)
 {
 	struct weir_stats stats;
 	int err;
 
-	text_fill(region, pages);
+	bench_text_fill(region, pages, bench.first_word);
 	/* The first lap gives each page its copy; after it nothing needs to be compressed again. */
 	err = reads_measure(region, pages, UINT32_MAX, 1, 1000000000);
 	if (!err)
@@ -440,7 +348,9 @@ static int compressed_touch(struct weir *weir, char *region, uint32_t pages, uns
 				    4000000000);
 	if (err)
 		return err;
-	keep(COMPRESSED_READ, run);
+	keep(signal ? SIGNAL_READ : COMPRESSED_READ, run);
+	if (signal)
+		return 0;
 	stats = stats_of(weir);
 	bench.compression =
 		stats.packed_out ? (double)stats.packed_in / (double)stats.packed_out : 0;
@@ -455,22 +365,32 @@ static int compressed_touch(struct weir *weir, char *region, uint32_t pages, uns
 	return err;
 }
 
-static int compressed_run(unsigned run)
+static int compressed(enum weir_mode mode, unsigned run)
 {
 	const uint64_t bytes = scaled(MIB(TEXT_MIB));
 	/* A quarter for the pages, and room for the copies, which are about two fifths of the whole. */
 	const uint64_t limit = bytes / 4 + bytes / 16 * 7;
 	struct weir *weir;
 	void *region;
-	int err = instance_open(limit, limit - bytes / 8, &weir);
+	int err = instance_open(limit, limit - bytes / 8, mode, &weir);
 
 	if (err)
 		return err;
 	bench.limit_mib = (double)limit / (double)MIB(1);
 	err = weir_region_create(weir, bytes, &region);
 	if (!err)
-		err = compressed_touch(weir, region, (uint32_t)(bytes >> PAGE_SHIFT), run);
+		err = compressed_touch(weir, region, (uint32_t)(bytes >> PAGE_SHIFT),
+				       mode == WEIR_MODE_SIGNAL, run);
 	instance_close(weir);
+	return err;
+}
+
+static int compressed_run(unsigned run)
+{
+	int err = compressed(WEIR_MODE_THREAD, run);
+
+	if (!err && !bench.skipped[BARE_SIGNAL])
+		err = compressed(WEIR_MODE_SIGNAL, run);
 	return err;
 }
 
@@ -498,7 +418,7 @@ static int file_run(unsigned run)
 	const uint32_t pages = (uint32_t)(bytes >> PAGE_SHIFT);
 	struct weir *weir;
 	void *region;
-	int err = instance_open(limit, KIB(256), &weir);
+	int err = instance_open(limit, KIB(256), WEIR_MODE_THREAD, &weir);
 
 	if (err)
 		return err;
@@ -506,7 +426,7 @@ static int file_run(unsigned run)
 	err = weir_region_create(weir, bytes, &region);
 	if (err)
 		goto out;
-	text_fill(region, pages);
+	bench_text_fill(region, pages, bench.first_word);
 	if (!written_out(weir)) {
 		bench.skipped[FILE_READ] =
 			"cold pages could not be written to a file in TMPDIR, /var/tmp or /tmp";
@@ -520,9 +440,15 @@ out:
 	return err;
 }
 
+static int wake_run(unsigned run)
+{
+	return bench_wake_run(run, bench.options.quick);
+}
+
 static int run_all(void)
 {
-	static int (*const parts[])(unsigned run) = {bare_run, first_run, compressed_run, file_run};
+	static int (*const parts[])(unsigned run) = {bare_run, first_run, compressed_run, file_run,
+						     wake_run};
 
 	for (unsigned run = 0; run < bench.runs; run++) {
 		if (!bench.options.json)
@@ -557,13 +483,13 @@ static struct bench_spread spread(enum way way, enum quantile which)
 	return bench_spread_of(values, bench.runs);
 }
 
-/* A cost over the bare loop's in the same run. */
-static struct bench_spread ratio_to_bare(enum way way)
+/* A cost over that of a bare loop in the same run. */
+static struct bench_spread ratio(enum way way, enum way bare)
 {
 	double values[BENCH_RUNS];
 
 	for (unsigned run = 0; run < bench.runs; run++)
-		values[run] = figure(way, run, P50) / MAX(figure(BARE, run, P50), 1);
+		values[run] = figure(way, run, P50) / MAX(figure(bare, run, P50), 1);
 	return bench_spread_of(values, bench.runs);
 }
 
@@ -632,15 +558,23 @@ static void print_text(void)
 	printf("File: %u MiB of text, limit %.0f MiB, compressed pages go out at once; eight pages "
 	       "a read.\n\n",
 	       FILE_MIB / scale, bench.file_limit_mib);
-	printf("first touch to the bare loop (default_1t_vs_bare)         %5.2f\n",
-	       ratio_to_bare(FIRST_TOUCH).median);
-	printf("compressed read to the bare loop (compressed_1t_vs_bare)  %5.2f\n",
-	       ratio_to_bare(COMPRESSED_READ).median);
+	for (unsigned i = 0; i < ARRAY_SIZE(costs); i++) {
+		double r = ratio(costs[i].way, costs[i].bare).median;
+
+		if (skipped_why(costs[i].way))
+			continue;
+		printf("%-58s %5.2f", costs[i].what, r);
+		if (costs[i].aim > 0)
+			printf("  aim: at most %.2f%s", costs[i].aim,
+			       r > costs[i].aim ? ": MISSED" : "");
+		putchar('\n');
+	}
 	printf("\nAim: a fault from compressed memory on the program's CPU: median at most %d "
 	       "us.\n",
 	       AIM_US);
 	if (reached > AIM_US)
 		printf("Missed: it was %.1f us here.\n", reached);
+	bench_wake_print();
 }
 
 /* --- for programs --- */
@@ -673,32 +607,37 @@ static void json_results(void)
 	json_spread("faults_per_s", "bare", "per_s", spread(BARE, PER_S), true);
 	printf(", \"way\": \"thread\", \"handlers\": 1}, ");
 	json_spread("faults_per_s", "weir", "per_s", spread(FIRST_TOUCH, PER_S), true);
-	printf(", \"way\": \"thread\", \"handlers\": \"default\"}], ");
+	printf(", \"way\": \"thread\", \"handlers\": \"default\"}");
+	bench_wake_json_results();
+	printf("], ");
 }
 
 static void json_ratios(void)
 {
-	static const struct {
-		const char *key, *why;
-	} absent_yet[] = {
-		{"signal_vs_bare", "weir has no signal mode yet"},
-		{"thread_vs_bare", "there is the automatic placement only: see default_1t_vs_bare"},
-		{"wake_one_vs_best_2", "the other ways to wake are not built yet"},
-		{"wake_one_vs_read_16", "the other ways to wake are not built yet"},
-		{"wake_one_switches_16", "the other ways to wake are not built yet"},
-		{"wake_one_cpu_16", "the other ways to wake are not built yet"},
-	};
+	bool first = true;
 
-	printf("\"ratios\": {\"default_1t_vs_bare\": %.3f, \"compressed_1t_vs_bare\": %.3f",
-	       ratio_to_bare(FIRST_TOUCH).median, ratio_to_bare(COMPRESSED_READ).median);
-	for (unsigned i = 0; i < ARRAY_SIZE(absent_yet); i++)
-		printf(", \"%s\": null", absent_yet[i].key);
+	printf("\"ratios\": {");
+	for (unsigned i = 0; i < ARRAY_SIZE(costs); i++) {
+		printf("%s\"%s\": ", i ? ", " : "", costs[i].key);
+		if (skipped_why(costs[i].way))
+			printf("null");
+		else
+			printf("%.3f", ratio(costs[i].way, costs[i].bare).median);
+	}
+	bench_wake_json_ratios();
 	printf("}, \"skipped\": {");
-	for (unsigned i = 0; i < ARRAY_SIZE(absent_yet); i++)
-		printf("%s\"%s\": \"%s\"", i ? ", " : "", absent_yet[i].key, absent_yet[i].why);
+	for (unsigned i = 0; i < ARRAY_SIZE(costs); i++) {
+		if (!skipped_why(costs[i].way))
+			continue;
+		printf("%s\"%s\": \"%s\"", first ? "" : ", ", costs[i].key,
+		       skipped_why(costs[i].way));
+		first = false;
+	}
 	for (enum way way = 0; way < WAYS; way++) {
-		if (skipped_why(way))
-			printf(", \"%s\": \"%s\"", ways[way].name, skipped_why(way));
+		if (!skipped_why(way) || !strcmp(ways[way].design, "bare"))
+			continue;
+		printf("%s\"%s\": \"%s\"", first ? "" : ", ", ways[way].name, skipped_why(way));
+		first = false;
 	}
 	printf("}");
 }
@@ -750,9 +689,8 @@ int bench_fault(int argc, char **argv)
 	if (status)
 		return status;
 	bench.runs = bench.options.quick ? BENCH_RUNS_QUICK : BENCH_RUNS;
-	bench.seed = 0x9e3779b97f4a7c15ull;
 	bench_machine_read(&bench.machine);
-	words_make();
+	bench_words_make();
 	err = bench_samples_init(&bench.samples, MIB(FIRST_MIB) >> PAGE_SHIFT);
 	if (!err)
 		err = run_all();
@@ -765,5 +703,11 @@ int bench_fault(int argc, char **argv)
 		print_json();
 	else
 		print_text();
+	if (bench.options.svg)
+		err = bench_wake_svg(bench.options.svg);
+	if (err) {
+		log_line("bench fault: %s: %s", bench.options.svg, errno_name(err));
+		return 1;
+	}
 	return fflush(stdout) ? 1 : 0;
 }

@@ -25,7 +25,10 @@ int main(int argc, char **argv)
 	static const struct {
 		const char *name;
 		int (*main)(int argc, char **argv);
-	} commands[] = {{"run", cli_run}, {"bench", cli_bench}, {"stress", cli_stress}, {"probe", cli_probe}};
+	} commands[] = {{"run", cli_run},
+			{"bench", cli_bench},
+			{"stress", cli_stress},
+			{"probe", cli_probe}};
 
 	if (argc < 2) {
 		log_line("no command; try `weir run --limit 256M -- PROGRAM`, or `weir --help`");
@@ -43,6 +46,7 @@ int main(int argc, char **argv)
 		if (!strcmp(argv[1], commands[i].name))
 			return commands[i].main(argc - 1, argv + 1);
 	}
-	log_line("no command '%s'; there are run, bench, stress and probe, and `weir --help`", argv[1]);
+	log_line("no command '%s'; there are run, bench, stress and probe, and `weir --help`",
+		 argv[1]);
 	return EXIT_WEIR;
 }

@@ -13,10 +13,10 @@
 #include "os/uffd.h"
 
 enum need {
-	NEEDED,	   /* weir does not start without */
-	SIGNAL,	   /* nor signal mode */
-	BETTER,	   /* there is another way */
-	NOT_USED,  /* known, and not used: why is in the text */
+	NEEDED,	  /* weir does not start without */
+	SIGNAL,	  /* nor signal mode */
+	BETTER,	  /* there is another way */
+	NOT_USED, /* known, and not used: why is in the text */
 };
 
 static const struct {
@@ -29,13 +29,13 @@ static const struct {
 	 "a page that was read back stays clean until it is written", "weir does not start"},
 	{"thread-id", "4.14", UFFD_HAS_THREAD_ID, NEEDED,
 	 "a handler runs on the CPU of the thread that faulted", "thread mode does not start"},
-	{"sigbus", "4.14", UFFD_HAS_SIGBUS, SIGNAL,
-	 "signal mode: a thread serves its own faults", "no signal mode"},
+	{"sigbus", "4.14", UFFD_HAS_SIGBUS, SIGNAL, "signal mode: a thread serves its own faults",
+	 "no signal mode"},
 	{"poison", "6.6", UFFD_HAS_POISON, BETTER,
 	 "a page that cannot be read back is SIGBUS for who touches it",
 	 "such a page ends the process with a message (thread mode)"},
-	{"exact-address", "5.18", UFFD_HAS_EXACT_ADDRESS, NOT_USED,
-	 "not used: pages are enough", NULL},
+	{"exact-address", "5.18", UFFD_HAS_EXACT_ADDRESS, NOT_USED, "not used: pages are enough",
+	 NULL},
 	{"wp-unpopulated", "6.4", UFFD_HAS_WP_UNPOPULATED, NOT_USED,
 	 "not used: absent pages fault anyhow", NULL},
 	{"wp-async", "6.7", UFFD_HAS_WP_ASYNC, NOT_USED,
@@ -43,8 +43,8 @@ static const struct {
 	{"wp-shmem", "5.19", UFFD_HAS_WP_SHMEM, NOT_USED, "not used: regions are private", NULL},
 	{"move", "6.8", UFFD_HAS_MOVE, NOT_USED,
 	 "not used: dropping many pages by one call costs less", NULL},
-	{"missing-shmem", "4.11", UFFD_HAS_MISSING_SHMEM, NOT_USED,
-	 "not used: regions are private", NULL},
+	{"missing-shmem", "4.11", UFFD_HAS_MISSING_SHMEM, NOT_USED, "not used: regions are private",
+	 NULL},
 	{"missing-hugetlb", "4.11", UFFD_HAS_MISSING_HUGETLB, NOT_USED,
 	 "not used: regions have small pages", NULL},
 	{"minor-shmem", "5.14", UFFD_HAS_MINOR_SHMEM, NOT_USED,
@@ -53,8 +53,8 @@ static const struct {
 	 "not used: no region is a view of a file", NULL},
 	{"event-fork", "4.11", UFFD_HAS_EVENT_FORK, NOT_USED,
 	 "not used: before a fork all pages come in", NULL},
-	{"event-remap", "4.11", UFFD_HAS_EVENT_REMAP, NOT_USED,
-	 "not used: a region is never moved", NULL},
+	{"event-remap", "4.11", UFFD_HAS_EVENT_REMAP, NOT_USED, "not used: a region is never moved",
+	 NULL},
 	{"event-remove", "4.11", UFFD_HAS_EVENT_REMOVE, NOT_USED,
 	 "not used: a handler that drops pages would wait for itself", NULL},
 	{"event-unmap", "4.11", UFFD_HAS_EVENT_UNMAP, NOT_USED,
@@ -138,7 +138,8 @@ static void print_text(void)
 		row(features[i].name, features[i].since, machine.has & features[i].bit,
 		    features[i].with_, features[i].without);
 	printf("\n  %-16s %-5s %-4s\n", "other", "since", "here");
-	row("process_madvise", "6.13", machine.scatter, "many scattered pages are dropped by one call",
+	row("process_madvise", "6.13", machine.scatter,
+	    "many scattered pages are dropped by one call",
 	    "one call for each run of pages: slower");
 	row("rseq", "5.18", machine.rseq, "a thread's CPU is a plain load",
 	    "handlers do not follow threads; a single thread is bound all the same");
@@ -157,7 +158,8 @@ static void print_json(void)
 	static const char *const by[] = {"none", "user-mode", "device", "call"};
 
 	printf("{\"kernel\": \"%s\", \"machine\": \"%s\", \"cpus\": %u, \"mem_mib\": %llu, "
-	       "\"permission\": \"%s\", \"thread_mode\": %s, \"signal_mode\": %s, \"userfaultfd\": {",
+	       "\"permission\": \"%s\", \"thread_mode\": %s, \"signal_mode\": %s, \"userfaultfd\": "
+	       "{",
 	       machine.system.release, machine.system.machine, thread_cpu_count(),
 	       (unsigned long long)(mem_machine() >> 20), by[machine.permission],
 	       word(thread_mode()), word(signal_mode()));

@@ -12,13 +12,16 @@
 #include "stress_fault.h"
 
 static const char usage[] =
-	"Usage: weir stress fault MIB BOUNCES [--cpus N] [--wake WAY[,WAY...]] [--runs N] [--seed N]\n"
+	"Usage: weir stress fault MIB BOUNCES [--cpus N] [--wake WAY[,WAY...]] [--runs N] [--seed "
+	"N]\n"
 	"\n"
-	"Two areas of MIB MiB bounce their contents back and forth, BOUNCES times: one thread for each\n"
+	"Two areas of MIB MiB bounce their contents back and forth, BOUNCES times: one thread for "
+	"each\n"
 	"CPU touches the pages of the one, a handler for each CPU brings them from the other by\n"
 	"userfaultfd. Each page has a counter that must be right at every touch.\n"
 	"\n"
-	"The bits of a bounce's number, counted down, choose its mode: 1 rnd (random order), 2 racing\n"
+	"The bits of a bounce's number, counted down, choose its mode: 1 rnd (random order), 2 "
+	"racing\n"
 	"(all threads over all pages, else each over its share), 4 ver (all bytes are compared),\n"
 	"8 poll (handlers poll, else they block in read).\n"
 	"\n"
@@ -159,7 +162,7 @@ static int arguments(int argc, char **argv)
 static void figures_keep(struct way *way, unsigned run)
 {
 	const struct usage *u = &stress.run.used;
-	double (*f)[RUNS_MAX] = way->figure;
+	double(*f)[RUNS_MAX] = way->figure;
 
 	f[WALL_S][run] = (double)u->wall_ns / 1e9;
 	f[TASK_MS][run] = (double)u->task_ns / 1e6;
@@ -197,12 +200,9 @@ static void summary_print(const struct way *way)
 		const char *name;
 		int decimals;
 	} shown[FIGURES] = {
-		[WALL_S] = {"seconds of wall time", 3},
-		[TASK_MS] = {"ms of task-clock", 2},
-		[SWITCHES] = {"context-switches", 0},
-		[MIGRATIONS] = {"cpu-migrations", 0},
-		[PAGE_FAULTS] = {"page-faults", 0},
-		[PER_S] = {"faults served per second", 0},
+		[WALL_S] = {"seconds of wall time", 3}, [TASK_MS] = {"ms of task-clock", 2},
+		[SWITCHES] = {"context-switches", 0},	[MIGRATIONS] = {"cpu-migrations", 0},
+		[PAGE_FAULTS] = {"page-faults", 0},	[PER_S] = {"faults served per second", 0},
 	};
 
 	printf("\nwake %s, %u CPUs, %u handlers (%u %s):\n", way->name, stress.run.cpus,

@@ -41,7 +41,7 @@ struct state {
 	bool verify; /* all bytes: in bounces that say so, and in the last one */
 	struct crew crew;
 	struct toucher *toucher;
-	unsigned touchers; /* under way */
+	unsigned touchers;   /* under way */
 	_Atomic bool failed; /* (A) run->wrong is somebody's */
 	_Atomic bool told;   /* (A) run->wrong is written */
 };
@@ -165,7 +165,8 @@ static void check_pages(struct toucher *t)
 		else if (s->from[i].count > page->count)
 			wrong_count(s, i, page->count, s->from[i].count);
 		else if (s->verify && !pattern_right(page, i))
-			wrong(s, "page %" PRIu32 ": wrong contents; counter %" PRIu64 " of %" PRIu64,
+			wrong(s,
+			      "page %" PRIu32 ": wrong contents; counter %" PRIu64 " of %" PRIu64,
 			      i, page->count, s->expected[i]);
 	}
 }
@@ -199,7 +200,7 @@ static void serve(void *data, struct crew_member *member, const struct uffd_faul
 		return;
 	}
 	err = (s->run->install ? s->run->install : install)(s->crew.uffd, dst,
-							     (char *)s->from + offset);
+							    (char *)s->from + offset);
 	/* Several threads wait for one page: the others' messages find it there. */
 	if (err == -EEXIST || err == -EAGAIN)
 		(void)uffd_wake(s->crew.uffd, dst, PAGE_SIZE);

@@ -37,7 +37,7 @@ struct setup {
 	unsigned handlers;
 	enum weir_placement placement;
 	enum weir_mode mode; /* BOTH: regions of either in turn */
-	const char *name; /* of the case */
+	const char *name;    /* of the case */
 };
 extern struct setup setup;
 

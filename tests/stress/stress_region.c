@@ -454,17 +454,15 @@ static const struct {
 	double seconds;
 } cases[] = {
 	{"storm", case_storm, 5},   {"one-page", case_one_page, 0}, {"churn", case_churn, 0},
-	{"doomed", case_doomed, 0},
-	{"reopen", case_reopen, 0}, {"closefds", case_closefds, 2}, {"lower", case_lower, 0},
-	{"rot", case_rot, 0},	    {"borders", case_borders, 2},
+	{"doomed", case_doomed, 0}, {"reopen", case_reopen, 0},	    {"closefds", case_closefds, 2},
+	{"lower", case_lower, 0},   {"rot", case_rot, 0},	    {"borders", case_borders, 2},
 };
 
 static _Noreturn void usage(void)
 {
-	fprintf(stderr,
-		"Usage: stress_region [--case NAME] [--handlers N] [--placement none] "
-		"[--mode signal|both] [SEED] "
-		"[SECONDS]\nCases:");
+	fprintf(stderr, "Usage: stress_region [--case NAME] [--handlers N] [--placement none] "
+			"[--mode signal|both] [SEED] "
+			"[SECONDS]\nCases:");
 	for (unsigned i = 0; i < ARRAY_SIZE(cases); i++)
 		fprintf(stderr, " %s", cases[i].name);
 	fputc('\n', stderr);
