@@ -13,10 +13,12 @@
 enum { MODE_RND = 1, MODE_RACING = 2, MODE_VER = 4, MODE_POLL = 8 };
 enum { PATIENCE_S = 30 };
 
+/* The lock is not the first word: ThreadSanitizer holds a lock of its own over an atomic access that faults, and the handler
+ * tells it of the page by the address of that word. */
 struct page {
+	uint64_t count; /* under the lock */
 	_Atomic uint32_t lock;
 	uint32_t number;
-	uint64_t count; /* under the lock */
 	uint64_t pattern[PAGE_SIZE / 8 - 2];
 };
 _Static_assert(sizeof(struct page) == PAGE_SIZE, "a page is a page");

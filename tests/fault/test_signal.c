@@ -582,5 +582,8 @@ int main(void)
 		cmocka_unit_test(test_a_child_sees_the_same_memory),
 	};
 
+	/* ThreadSanitizer knows one descriptor table only, and would take weir's 3 and the program's for the same. */
+	for (int fd = 0; fd >= 0 && fd < 63;)
+		fd = (int)syscall(SYS_dup, STDOUT_FILENO);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -92,7 +92,7 @@ static int stale(int uffd, char *dst, const char *src)
 	if (!nth())
 		return copy(uffd, dst, src);
 	memcpy(page, src, PAGE_SIZE);
-	page[8]--;
+	page[0]--;
 	return copy(uffd, dst, page);
 }
 
