@@ -34,7 +34,8 @@ struct toucher {
 };
 
 struct state {
-	struct stress_fault *run;
+	struct stress_fault *run; /* &own: threads of a run that hangs outlive the caller's */
+	struct stress_fault own;
 	struct page *area[2];
 	struct page *from, *to;
 	uint64_t *expected; /* by page, under the lock of the page in `to` */
@@ -355,7 +356,8 @@ uint32_t stress_fault_pages(const struct stress_fault *run)
 
 static int state_open(struct state *s, struct stress_fault *run)
 {
-	s->run = run;
+	s->own = *run;
+	s->run = &s->own;
 	s->pages = stress_fault_pages(run);
 	s->share = s->pages / run->cpus;
 	s->expected = mem_alloc(ALIGN_UP(s->pages * sizeof(uint64_t), PAGE_SIZE));
@@ -399,6 +401,7 @@ int stress_fault_run(struct stress_fault *run)
 	struct state *s = mem_alloc(ALIGN_UP(sizeof(*s), PAGE_SIZE));
 	struct usage_meter meter;
 	struct usage before, after;
+	bool wrong_pages = false;
 	int err;
 
 	if (!s)
@@ -414,11 +417,15 @@ int stress_fault_run(struct stress_fault *run)
 	usage_read(&meter, &after);
 	usage_close(&meter);
 	run->used = usage_since(&before, &after);
+	run->faults = s->own.faults;
+	/* Pairs with the release in wrong. */
+	if (load_acquire(&s->told)) {
+		memcpy(run->wrong, s->own.wrong, sizeof(run->wrong));
+		wrong_pages = true;
+	}
 	if (err)
 		return err; /* its threads may be under way */
-	/* Pairs with the release in wrong. */
-	if (load_acquire(&s->told))
-		err = -EBADMSG;
+	err = wrong_pages ? -EBADMSG : 0;
 out:
 	state_close(s);
 	mem_release(s, ALIGN_UP(sizeof(*s), PAGE_SIZE));

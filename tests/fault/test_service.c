@@ -67,7 +67,8 @@ static void dead_handlers(void *arg)
 		if (closes)
 			(void)syscall(SYS_close_range, 3u, ~0u, 0u);
 		child_check(!load_acquire(&dead.done));
-		asleep = load_relaxed(&dead.tid) && sleeps(load_relaxed(&dead.tid)) ? asleep + 1 : 0;
+		asleep =
+			load_relaxed(&dead.tid) && sleeps(load_relaxed(&dead.tid)) ? asleep + 1 : 0;
 	}
 	child_check(!load_acquire(&dead.done));
 	_exit(0);

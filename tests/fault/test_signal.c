@@ -27,6 +27,8 @@ static struct weir *open_mode(enum weir_mode mode, uint64_t limit)
 	return weir;
 }
 
+/* What touches pages is NO_TSAN: weir reads them in threads of its own, ordered by the kernel only. */
+
 /* Half of the words can be packed, so that some pages go to memory and some to the file. */
 static uint64_t word_of(uint32_t page, unsigned i)
 {
@@ -35,13 +37,13 @@ static uint64_t word_of(uint32_t page, unsigned i)
 	return i % 2 ? page : random_next(&seed);
 }
 
-static void page_write(uint64_t *at, uint32_t page)
+NO_TSAN static void page_write(uint64_t *at, uint32_t page)
 {
 	for (unsigned i = 0; i < PAGE_SIZE / 8; i++)
 		at[i] = word_of(page, i);
 }
 
-static void page_check(const uint64_t *at, uint32_t page)
+NO_TSAN static void page_check(const uint64_t *at, uint32_t page)
 {
 	for (unsigned i = 0; i < PAGE_SIZE / 8; i++)
 		child_check(at[i] == word_of(page, i));
@@ -99,7 +101,7 @@ static uint32_t absent_page(uint64_t *base, uint32_t pages)
 
 /* --- pages come back --- */
 
-static void contents(void *arg)
+NO_TSAN static void contents(void *arg)
 {
 	struct weir *weir = open_mode(*(enum weir_mode *)arg, LIMIT);
 	uint64_t *base = region_filled(weir, PAGES);
@@ -332,7 +334,7 @@ static void test_a_thread_that_blocks_sigbus(void **state)
 
 /* --- arguments in a region --- */
 
-static void arguments(void *arg)
+NO_TSAN static void arguments(void *arg)
 {
 	struct weir *weir = open_mode(*(enum weir_mode *)arg, LIMIT), **weir_slot;
 	uint64_t *base = region_filled(weir, PAGES);
@@ -379,7 +381,7 @@ static void test_arguments_may_lie_in_a_region(void **state)
 
 /* --- system calls and pins --- */
 
-static void pins(void *arg)
+NO_TSAN static void pins(void *arg)
 {
 	struct weir *weir = open_mode(WEIR_MODE_SIGNAL, LIMIT);
 	uint64_t *base = region_filled(weir, PAGES);
@@ -506,7 +508,7 @@ static void test_other_sigbus_goes_on(void **state)
 
 /* --- descriptors and forks --- */
 
-static void closed(void *arg)
+NO_TSAN static void closed(void *arg)
 {
 	struct weir *weir = open_mode(*(enum weir_mode *)arg, LIMIT);
 	uint64_t *base = region_filled(weir, PAGES);
@@ -538,7 +540,7 @@ static void test_closed_descriptors_lose_nothing(void **state)
 		child_passes(closed, &mode);
 }
 
-static void forks(void *arg)
+NO_TSAN static void forks(void *arg)
 {
 	struct weir *weir = open_mode(WEIR_MODE_SIGNAL, LIMIT);
 	uint64_t *base = region_filled(weir, PAGES);
