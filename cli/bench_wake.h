@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Part of weir bench fault: how many faults many handlers serve, by the way in which a fault wakes them (crew.h). Each
- * fault is answered by UFFDIO_COPY of one page and nothing else, so what differs is the waking. Nobody is bound to a CPU.
+ * fault is answered by UFFDIO_COPY of one page and nothing else, so what differs is the waking.
  *
  * And a store that takes 200 us: each fault waits so long before its page is installed, with weir's way to wake.
  */

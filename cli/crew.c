@@ -7,15 +7,15 @@
 #include "os/mem.h"
 #include "os/thread.h"
 
-const char *const crew_way_name[CREW_WAYS] = {"one", "read", "poll", "epoll"};
+const char *const crew_way_name[CREW_WAYS] = {"weir", "one", "read", "poll", "epoll"};
 
 /* The next fault; 0 or less: none this time. */
 static int next_fault(struct crew_member *m, struct uffd_fault *fault)
 {
 	struct crew *crew = m->crew;
 
-	if (crew->way == CREW_ONE)
-		readers_enter(&crew->places, &m->reading);
+	if (crew->way <= CREW_ONE)
+		readers_enter(&crew->places, &m->place);
 	if (crew->way == CREW_EPOLL)
 		(void)uffd_queue_wait(m->queue);
 	else if (crew->way == CREW_POLL || crew->poll)
@@ -42,12 +42,17 @@ static void *member_main(void *data)
 			(void)uffd_zeropage(crew->uffd, crew->doorbell, PAGE_SIZE, NULL);
 			return NULL;
 		}
+		if (crew->way == CREW_WEIR)
+			readers_set(&crew->places,
+				    placement_fault(&crew->placement, fault.tid, &m->cpu) > 1
+					    ? crew->readers
+					    : 1);
 		store_relaxed(&m->serving, fault.address);
 		crew->serve(crew->data, m, &fault);
 		store_relaxed(&m->serving, 0);
 		store_relaxed(&m->served, load_relaxed(&m->served) + 1);
-		if (crew->way == CREW_ONE)
-			readers_yield(&crew->places, &m->reading);
+		if (crew->way <= CREW_ONE)
+			readers_yield(&crew->places, &m->place);
 	}
 }
 
@@ -82,8 +87,10 @@ int crew_start(struct crew *crew)
 	if (!crew->doorbell)
 		return -ENOMEM;
 	readers_init(&crew->places, crew->readers);
+	placement_init(&crew->placement, PLACEMENT_AUTO);
 	for (unsigned i = 0; i < crew->count; i++)
-		crew->member[i] = (struct crew_member){.crew = crew, .number = i, .queue = -1};
+		crew->member[i] =
+			(struct crew_member){.crew = crew, .number = i, .queue = -1, .cpu = -1};
 	err = uffd_register(crew->uffd, crew->doorbell, PAGE_SIZE, UFFD_MISSING);
 	for (; !err && started < crew->count; started++) {
 		struct crew_member *m = &crew->member[started];

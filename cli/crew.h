@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Handlers for a bare userfaultfd, woken in one of four ways: what `weir stress fault` and `weir bench fault` compare.
+ * Handlers for a bare userfaultfd, woken in one of several ways: what `weir stress fault` and `weir bench fault` compare.
  *
- *   CREW_ONE    leader and followers (fault/readers.h, the code that weir's own service uses)
+ *   CREW_WEIR   as weir does it: leader and followers, and placement (fault/readers.h, fault/placement.h)
+ *   CREW_ONE    leader and followers alone
  *   CREW_READ   all handlers block in read: the kernel wakes all of them for each fault
  *   CREW_POLL   all handlers block in poll, and read without blocking: likewise
  *   CREW_EPOLL  each waits in an epoll set of its own that has the descriptor with EPOLLEXCLUSIVE: the kernel wakes one
@@ -12,10 +13,11 @@
 
 #include <pthread.h>
 
+#include "fault/placement.h"
 #include "fault/readers.h"
 #include "os/uffd.h"
 
-enum crew_way { CREW_ONE, CREW_READ, CREW_POLL, CREW_EPOLL, CREW_WAYS };
+enum crew_way { CREW_WEIR, CREW_ONE, CREW_READ, CREW_POLL, CREW_EPOLL, CREW_WAYS };
 extern const char *const crew_way_name[CREW_WAYS];
 
 enum { CREW_MAX = 64 };
@@ -27,7 +29,8 @@ struct crew_member {
 	pthread_t thread;
 	unsigned number;
 	int queue; /* CREW_EPOLL */
-	bool reading;
+	enum place place;
+	int cpu;		 /* CREW_WEIR: bound there, or -1 */
 	_Atomic uint64_t served; /* (A) faults, written by the member */
 	_Atomic uintptr_t
 		serving; /* (A) address of the fault that it serves; 0: none. For people, when it hangs */
@@ -37,7 +40,7 @@ struct crew {
 	int uffd;
 	enum crew_way way;
 	unsigned count;	  /* of members */
-	unsigned readers; /* CREW_ONE: at most so many in read */
+	unsigned readers; /* CREW_ONE, CREW_WEIR: at most so many in read */
 	bool poll;	  /* CREW_ONE: readers poll instead of blocking in read */
 	int cpu;	  /* all members are bound there; -1: nowhere */
 	/* Installs the page of one fault. */
@@ -45,6 +48,7 @@ struct crew {
 	void *data;
 	char *doorbell; /* a page under the userfaultfd whose fault tells one member to end */
 	struct readers places;
+	struct placement placement; /* CREW_WEIR: who faults attaches, and detaches */
 	struct crew_member member[CREW_MAX];
 };
 

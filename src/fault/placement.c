@@ -12,6 +12,8 @@ void placement_init(struct placement *p, enum placement_policy policy)
 	p->policy = policy;
 	p->cpus = thread_cpu_count();
 	store_relaxed(&p->streak_wanted, STREAK_FIRST);
+	if (policy == PLACEMENT_AUTO && p->cpus > 1 && thread_affinity_get(0, &p->all))
+		p->policy = PLACEMENT_NONE;
 }
 
 static void unbind_locked(struct placement *p)
@@ -160,6 +162,27 @@ static void follow(struct placement *p, int tid, int *own_cpu)
 		*own_cpu = cpu;
 }
 
+/* Do far more threads fault than there are CPUs? */
+static bool crowded(struct placement *p, int tid)
+{
+	uint64_t bit = 1ull << ((uint32_t)tid * 2654435761u >> 26);
+
+	if (!(load_relaxed(&p->seen) & bit))
+		(void)or_relaxed(&p->seen, bit);
+	if (add_relaxed(&p->window, 1) + 1 == CROWD_WINDOW) {
+		store_relaxed(&p->crowd,
+			      (uint32_t)__builtin_popcountll(exchange_relaxed(&p->seen, 0)));
+		store_relaxed(&p->window, 0);
+	}
+	return load_relaxed(&p->crowd) > CROWD * p->cpus;
+}
+
+static void roam(struct placement *p, int *own_cpu)
+{
+	if (*own_cpu >= 0 && thread_affinity_set(0, &p->all) == 0)
+		*own_cpu = -1;
+}
+
 unsigned placement_fault(struct placement *p, int tid, int *own_cpu)
 {
 	uint32_t streak;
@@ -188,7 +211,10 @@ unsigned placement_fault(struct placement *p, int tid, int *own_cpu)
 		bind_pair(p, tid, own_cpu);
 		return 1;
 	}
-	follow(p, tid, own_cpu);
+	if (crowded(p, tid))
+		roam(p, own_cpu);
+	else
+		follow(p, tid, own_cpu);
 	return 2;
 }
 

@@ -5,15 +5,21 @@ void readers_init(struct readers *r, unsigned wanted)
 {
 	store_relaxed(&r->reading, 0);
 	store_relaxed(&r->wanted, wanted);
+	store_relaxed(&r->blocked, 0);
 	store_relaxed(&r->stop, false);
 	waitq_init(&r->followers);
+}
+
+static uint32_t places(struct readers *r)
+{
+	return load_relaxed(&r->wanted) + (load_relaxed(&r->blocked) != 0);
 }
 
 static bool place_take(struct readers *r)
 {
 	uint32_t reading = load_relaxed(&r->reading);
 
-	while (reading < load_relaxed(&r->wanted)) {
+	while (reading < places(r)) {
 		if (cas_relaxed(&r->reading, &reading, reading + 1))
 			return true;
 	}
@@ -24,7 +30,7 @@ static bool place_take(struct readers *r)
  * with the fence of waitq_active between: a follower that is just going to sleep sees the free place. */
 static void place_offer(struct readers *r)
 {
-	if (load_relaxed(&r->reading) < load_relaxed(&r->wanted) && waitq_active(&r->followers))
+	if (load_relaxed(&r->reading) < places(r) && waitq_active(&r->followers))
 		waitq_wake_one(&r->followers);
 }
 
@@ -36,32 +42,44 @@ void readers_set(struct readers *r, unsigned wanted)
 	}
 }
 
-void readers_enter(struct readers *r, bool *place)
+void readers_enter(struct readers *r, enum place *place)
 {
 	struct waiter me;
 
-	while (!*place && !load_relaxed(&r->stop)) {
+	if (*place == PLACE_BLOCKED) {
+		*place = PLACE_NONE;
+		sub_relaxed(&r->blocked, 1);
+	}
+	while (*place == PLACE_NONE && !load_relaxed(&r->stop)) {
 		waitq_prepare(&r->followers, &me, WAIT_EXCLUSIVE);
-		*place = place_take(r);
-		if (!*place && !load_relaxed(&r->stop))
+		if (place_take(r))
+			*place = PLACE_READING;
+		else if (!load_relaxed(&r->stop))
 			(void)waitq_sleep(&me, 0);
 		(void)waitq_finish(&r->followers, &me);
 	}
 }
 
-void readers_leave(struct readers *r, bool *place)
+static void leave(struct readers *r, enum place *place, enum place now)
 {
-	if (!*place)
+	if (*place != PLACE_READING)
 		return;
-	*place = false;
+	*place = now;
+	if (now == PLACE_BLOCKED)
+		add_relaxed(&r->blocked, 1);
 	sub_relaxed(&r->reading, 1);
 	place_offer(r);
 }
 
-void readers_yield(struct readers *r, bool *place)
+void readers_block(struct readers *r, enum place *place)
 {
-	if (load_relaxed(&r->reading) > load_relaxed(&r->wanted))
-		readers_leave(r, place);
+	leave(r, place, PLACE_BLOCKED);
+}
+
+void readers_yield(struct readers *r, enum place *place)
+{
+	if (load_relaxed(&r->reading) > places(r))
+		leave(r, place, PLACE_NONE);
 }
 
 void readers_stop(struct readers *r)

@@ -27,7 +27,7 @@ static void before_block(void *data)
 {
 	struct handler *h = data;
 
-	readers_leave(&h->service->readers, &h->reading);
+	readers_block(&h->service->readers, &h->place);
 }
 
 static unsigned readers_for(const struct service *s, unsigned threads)
@@ -67,7 +67,7 @@ static void *handler_main(void *data)
 		uint64_t began;
 		int n;
 
-		readers_enter(&s->readers, &h->reading);
+		readers_enter(&s->readers, &h->place);
 		n = uffd_read(s->vm->uffd, fault, 1);
 		if (n < 0 && n != -EINTR && n != -EAGAIN) {
 			log_line("reading faults failed (%s): this handler ends, faults wait",
@@ -94,7 +94,7 @@ static void *handler_main(void *data)
 			 (h->pager->ended_ns ? h->pager->ended_ns : now_ns()) - began);
 		reclaim_after_fault(s->reclaim, h->pager);
 		add_acq_rel(&h->serving, 1);
-		readers_yield(&s->readers, &h->reading);
+		readers_yield(&s->readers, &h->place);
 	}
 	stock_close();
 	return NULL;

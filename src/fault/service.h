@@ -24,7 +24,7 @@ struct handler {
 	struct service *service; /* (C) */
 	struct pager *pager;	 /* (C) */
 	pthread_t thread;	 /* (C) */
-	bool reading;		 /* own thread: holds one of the places */
+	enum place place;	 /* own thread */
 	int cpu;		 /* own thread: bound there, or -1 */
 	/* Odd while a message is served: region_destroy waits for it to change. */
 	_Atomic uint64_t serving; /* (A) */

@@ -198,6 +198,9 @@ static int drawn_to(struct placement *p, int tid)
 {
 	int own_cpu = -1;
 
+	/* However many threads a test has, it looks at two. */
+	store_relaxed(&p->crowd, 0);
+	store_relaxed(&p->window, 0);
 	/* Never two faults of one thread in a row: nobody is bound. */
 	(void)placement_fault(p, INT32_MAX, &own_cpu);
 	assert_int_equal(own_cpu, -1);
@@ -433,6 +436,39 @@ static void test_another_thread_ends_it(void **state)
 	assert_affinity(1, 2);
 }
 
+/* Handlers follow as long as there is about a CPU for each thread; in a crowd they run where they like, and follow again
+ * when it is over. */
+static void test_no_following_in_a_crowd(void **state)
+{
+	enum { THREADS = 10 };
+	struct placement *p = placement_new(PLACEMENT_AUTO);
+	volatile uint32_t word[THREADS + 1];
+	int own_cpu = -1;
+
+	(void)state;
+	for (int i = 1; i <= THREADS; i++) {
+		word[i] = (uint32_t)i % 4;
+		world.self = i;
+		world.word = &word[i];
+		placement_attach(p);
+	}
+	world.self = HANDLER;
+	for (unsigned threads = 2; threads <= THREADS; threads += 8) {
+		for (unsigned i = 0; i < 3 * CROWD_WINDOW; i++) {
+			int tid = 1 + (int)(i % threads);
+
+			assert_int_equal(placement_fault(p, tid, &own_cpu), 2);
+			if (i >= CROWD_WINDOW)
+				assert_int_equal(own_cpu,
+						 threads > CROWD * world.cpus ? -1 : tid % 4);
+		}
+	}
+	assert_affinity(HANDLER, 0, 1, 2, 3);
+	for (unsigned i = 0; i < 2 * CROWD_WINDOW; i++)
+		(void)placement_fault(p, 1 + (int)(i % 2), &own_cpu);
+	assert_int_equal(own_cpu, 2);
+}
+
 /* However often bindings do not last, a thread that stays alone is bound in the end. */
 static void test_slower_and_slower_has_an_end(void **state)
 {
@@ -630,6 +666,8 @@ static void test_nothing_to_be_won(void **state)
 
 	(void)state;
 	p = placement_new(PLACEMENT_AUTO);
+	assert_int_equal(world.looks, 1); /* where handlers may run */
+	world.looks = 0;
 	assert_int_equal(faults(p, 0, &own_cpu, 3 * STREAK_FIRST), 1);
 	world.cpus = 1;
 	p = placement_new(PLACEMENT_AUTO);
@@ -844,6 +882,7 @@ int main(void)
 		in_the_world(test_unattached_is_bound_to_the_handler),
 		in_the_world(test_another_handler_comes_along),
 		in_the_world(test_another_thread_ends_it),
+		in_the_world(test_no_following_in_a_crowd),
 		in_the_world(test_slower_and_slower_has_an_end),
 		in_the_world(test_turns_bind_nobody),
 		in_the_world(test_ticks_end_it),
