@@ -182,9 +182,12 @@ static int serve_elsewhere(void *data)
 	if (!region)
 		return 0;
 	page = page_at(region, e->fault->address);
+	/* Who has no pager asks this thread for room. */
+	service_self_set(e->signal->reclaim->pager);
 	/* Busy: the thread faults again, and waits then. */
 	(void)pagein(vm, e->signal->reclaim->pager, region, page,
 		     access_of(e->fault, load_relaxed(&region->word[page])));
+	service_self_set(NULL);
 	return 0;
 }
 
