@@ -681,10 +681,6 @@ int bench_fault(int argc, char **argv)
 
 	if (err)
 		return status;
-	if (bench.options.svg) {
-		log_line("bench fault: there is no picture of it yet; leave --svg out");
-		return EXIT_WEIR;
-	}
 	status = permission_check();
 	if (status)
 		return status;
