@@ -71,7 +71,9 @@ struct weir_pool_options {
 	uint64_t block; /* bytes, a power of two, at least WEIR_POOL_BLOCK_MIN; default 128 MiB */
 	unsigned flags; /* WEIR_POOL_GIVEN_FD */
 	int high_fd; /* with WEIR_POOL_GIVEN_FD: of at least high_max bytes, open as long as the pool */
-	unsigned cache_frames; /* that a CPU's cache may hold of each order; default 64 */
+	/* That a CPU's cache may hold of each order, at most 256; default 1/64 of the frames over all CPUs, 64 to 256.
+	 * From 64 on also an eighth as many runs of the highest order. */
+	unsigned cache_frames;
 	unsigned
 		trim_delay_ms; /* memory of pageblocks that are free for so long goes back; 0: only by call */
 	/* Watermarks of a zone's free count, in frames. Below min only WEIR_POOL_RESERVE allocates. `below` is called

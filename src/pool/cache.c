@@ -18,16 +18,26 @@ static size_t caches_bytes(const struct weir_pool *pool)
 	return ALIGN_UP(pool->caches * sizeof(struct cache), PAGE_SIZE);
 }
 
+/* As many as make the zone's lock rare among threads, and no more than a small pool can spare. */
+static unsigned frames_default(const struct weir_pool *pool)
+{
+	const unsigned share = pool->frames / 64 / pool->caches;
+
+	return MIN(MAX(share, (unsigned)CACHE_SLOTS_SMALL), (unsigned)CACHE_SLOTS);
+}
+
 int caches_init(struct weir_pool *pool)
 {
-	unsigned most = pool->options.cache_frames ? pool->options.cache_frames : CACHE_SLOTS;
+	unsigned most = pool->options.cache_frames;
 
 	if (most == WEIR_POOL_NO_CACHE)
 		return 0;
-	for (unsigned order = 0; order < CACHE_ORDERS; order++)
-		pool->cache_most[order] = (uint16_t)(MIN(most, (unsigned)CACHE_SLOTS) >> order);
-	pool->cache_most[ORDER_MAX] = most >= CACHE_SLOTS ? CACHE_LARGE : 0;
 	pool->caches = thread_cpu_most();
+	most = most ? MIN(most, (unsigned)CACHE_SLOTS) : frames_default(pool);
+	for (unsigned order = 0; order < CACHE_ORDERS; order++)
+		pool->cache_most[order] = (uint16_t)(most >> order);
+	if (most >= CACHE_SLOTS_SMALL)
+		pool->cache_most[ORDER_MAX] = (uint16_t)(most * CACHE_LARGE / CACHE_SLOTS);
 	pool->cache = mem_alloc(caches_bytes(pool));
 	return pool->cache ? 0 : -ENOMEM;
 }

@@ -59,9 +59,10 @@ enum {
 	ZONES = 2,
 	MOBILITIES = 2,
 	OWNERS = 256,
-	CACHE_ORDERS = 4, /* smaller runs than 2^CACHE_ORDERS frames are cached, */
-	CACHE_SLOTS = 64, /* at most so many of an order; */
-	CACHE_LARGE = 8,  /* and so many of the highest order */
+	CACHE_ORDERS = 4,	/* smaller runs than 2^CACHE_ORDERS frames are cached, */
+	CACHE_SLOTS_SMALL = 64, /* at most so many of an order in a small pool, */
+	CACHE_SLOTS = 256,	/* so many in a large one; */
+	CACHE_LARGE = 32,	/* and then so many of the highest order */
 };
 
 /* --- descriptors --- */
