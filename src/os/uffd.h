@@ -99,7 +99,8 @@ int uffd_zeropage(int fd, void *dst, size_t bytes, size_t *done);
 int uffd_wake(int fd, void *addr, size_t bytes);
 /* Protects or releases a range; releasing wakes who waits. Absent pages in it are passed over. */
 int uffd_writeprotect(int fd, void *addr, size_t bytes, bool protect);
-/* Later kernels. UFFDIO_MOVE: -EBUSY after a fork or for a pinned page, -EINVAL at a border of protection. */
+/* Later kernels. UFFDIO_MOVE: -EBUSY after a fork, for a pinned page, and while the kernel has one in
+ * its hands, which passes; -EINVAL at a border of protection. */
 int uffd_move(int fd, void *dst, void *src, size_t bytes, bool holes, size_t *done);
 int uffd_continue(int fd, void *addr, size_t bytes, size_t *done);
 /* Every later touch gets SIGBUS (EFAULT in a system call). -EEXIST: a page is there. -EINVAL on older kernels. */

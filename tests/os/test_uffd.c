@@ -702,7 +702,8 @@ static void test_move_takes_the_page_along(void **state)
 	need(UFFD_HAS_MOVE, "MOVE");
 	a = area_open(UFFD_HAS_MOVE, UFFD_MISSING);
 	memset(from, 'm', 4 * PAGE_SIZE);
-	assert_int_equal(uffd_move(a.fd, page_of(a.base, 2), from, 4 * PAGE_SIZE, false, &done), 0);
+	assert_int_equal(
+		move_patiently(a.fd, page_of(a.base, 2), from, 4 * PAGE_SIZE, false, &done), 0);
 	assert_int_equal(done, 4 * PAGE_SIZE);
 	assert_true(all_bytes_are(page_of(a.base, 2), 'm', 4 * PAGE_SIZE));
 	assert_int_equal(pte_of(from), 0);
@@ -725,22 +726,24 @@ static void test_move_stops_at_holes_and_pages(void **state)
 		if (page != 3)
 			memset(page_of(from, page), 'a' + (int)page, PAGE_SIZE);
 	}
-	assert_int_equal(uffd_move(a.fd, a.base, from, 6 * PAGE_SIZE, false, &done), -ENOENT);
+	assert_int_equal(move_patiently(a.fd, a.base, from, 6 * PAGE_SIZE, false, &done), -ENOENT);
 	assert_int_equal(done, 3 * PAGE_SIZE);
 	assert_true(all_bytes_are(page_of(a.base, 2), 'c', PAGE_SIZE));
 	assert_int_equal(pte_of(page_of(a.base, 3)), 0);
-	assert_int_equal(
-		uffd_move(a.fd, page_of(a.base, 3), page_of(from, 3), 3 * PAGE_SIZE, true, &done),
-		0);
+	assert_int_equal(move_patiently(a.fd, page_of(a.base, 3), page_of(from, 3), 3 * PAGE_SIZE,
+					true, &done),
+			 0);
 	assert_int_equal(done, 3 * PAGE_SIZE);
 	assert_int_equal(pte_of(page_of(a.base, 3)), 0);
 	assert_true(all_bytes_are(page_of(a.base, 5), 'f', PAGE_SIZE));
 
 	memset(from, 'n', 3 * PAGE_SIZE);
-	assert_int_equal(uffd_move(a.fd, page_of(a.base, 20), from, PAGE_SIZE, false, NULL), 0);
+	assert_int_equal(move_patiently(a.fd, page_of(a.base, 20), from, PAGE_SIZE, false, NULL),
+			 0);
 	memset(from, 'n', 3 * PAGE_SIZE);
-	assert_int_equal(uffd_move(a.fd, page_of(a.base, 18), from, 3 * PAGE_SIZE, false, &done),
-			 -EEXIST);
+	assert_int_equal(
+		move_patiently(a.fd, page_of(a.base, 18), from, 3 * PAGE_SIZE, false, &done),
+		-EEXIST);
 	assert_int_equal(done, 2 * PAGE_SIZE);
 	assert_int_equal(pte_of(page_of(from, 2)), PTE_PRESENT);
 	area_close(&a);
@@ -769,13 +772,13 @@ static void test_move_refusals(void **state)
 	assert_int_equal(done, 0);
 	assert_true(all_bytes_are(from, 's', PAGE_SIZE));
 	from[0] = 'S';
-	assert_int_equal(uffd_move(a.fd, a.base, from, PAGE_SIZE, false, &done), 0);
+	assert_int_equal(move_patiently(a.fd, a.base, from, PAGE_SIZE, false, &done), 0);
 
 	memset(page_of(from, 8), 'r', 2 * PAGE_SIZE);
 	assert_int_equal(mprotect(page_of(from, 9), PAGE_SIZE, PROT_READ), 0);
-	assert_int_equal(
-		uffd_move(a.fd, page_of(a.base, 8), page_of(from, 8), 2 * PAGE_SIZE, false, &done),
-		-EINVAL);
+	assert_int_equal(move_patiently(a.fd, page_of(a.base, 8), page_of(from, 8), 2 * PAGE_SIZE,
+					false, &done),
+			 -EINVAL);
 	assert_int_equal(done, 0);
 	area_close(&a);
 	munmap(from, BYTES);

@@ -214,8 +214,8 @@ static void test_move(void **state)
 		memset(page_of(from, page), 'A' + (int)page % 26, PAGE_SIZE);
 		touch_start(&t, page_of(a.base, page), page % 2, 'w');
 		next_fault(a.fd, page_of(a.base, page));
-		assert_int_equal(uffd_move(a.fd, page_of(a.base, page), page_of(from, page),
-					   PAGE_SIZE, false, NULL),
+		assert_int_equal(move_patiently(a.fd, page_of(a.base, page), page_of(from, page),
+						PAGE_SIZE, false, NULL),
 				 0);
 		touch_end(&t);
 		assert_int_equal(page_of(a.base, page)[1], 'A' + (int)page % 26);
@@ -234,7 +234,7 @@ static void move_huge(size_t offset, size_t bytes)
 
 	assert_int_equal(madvise(to, HUGE_BYTES, MADV_HUGEPAGE), 0);
 	assert_int_equal(uffd_register(fd, to, HUGE_BYTES, UFFD_MISSING), 0);
-	assert_int_equal(uffd_move(fd, to + offset, from + offset, bytes, false, &done), 0);
+	assert_int_equal(move_patiently(fd, to + offset, from + offset, bytes, false, &done), 0);
 	assert_int_equal(done, bytes);
 	assert_true(all_bytes_are(to + offset, 'h', bytes));
 	for (size_t at = 0; at < HUGE_BYTES; at += PAGE_SIZE) {
@@ -736,13 +736,14 @@ static void test_mmap_changing(void **state)
 
 		assert_int_equal(uffd_copy(a.fd, at, source, PAGE_SIZE, false, NULL), -EAGAIN);
 		assert_int_equal(uffd_zeropage(a.fd, at, PAGE_SIZE, NULL), -EAGAIN);
-		assert_int_equal(uffd_move(a.fd, at, from, PAGE_SIZE, false, NULL), -EAGAIN);
+		assert_int_equal(move_patiently(a.fd, at, from, PAGE_SIZE, false, NULL), -EAGAIN);
 		assert_int_equal(uffd_writeprotect(a.fd, at, PAGE_SIZE, true), -EAGAIN);
 		assert_int_equal(uffd_poison(a.fd, at, PAGE_SIZE), -EAGAIN);
 	}
 	assert_int_equal(next_message(a.fd).event, UFFD_EVENT_REMOVE);
 	assert_int_equal(pthread_join(c.thread, NULL), 0);
-	assert_int_equal(uffd_move(a.fd, page_of(a.base, 10), from, PAGE_SIZE, false, NULL), 0);
+	assert_int_equal(move_patiently(a.fd, page_of(a.base, 10), from, PAGE_SIZE, false, NULL),
+			 0);
 	assert_int_equal(uffd_zeropage(a.fd, page_of(a.base, 11), PAGE_SIZE, NULL), 0);
 	assert_int_equal(uffd_writeprotect(a.fd, page_of(a.base, 11), PAGE_SIZE, true), 0);
 	assert_int_equal(uffd_poison(a.fd, page_of(a.base, 12), PAGE_SIZE), 0);

@@ -148,6 +148,24 @@ NO_TSAN static inline char peek(const volatile char *at)
 	return *at;
 }
 
+/* uffd_move, again where it is -EBUSY: so it is too while the kernel itself has a page in its hands, for a moment. Where -EBUSY
+ * stays the test ends by its time limit. */
+static inline int move_patiently(int fd, char *dst, char *src, size_t bytes, bool holes,
+				 size_t *done)
+{
+	size_t moved = 0, now;
+	int err;
+
+	while ((err = uffd_move(fd, dst + moved, src + moved, bytes - moved, holes, &now)) ==
+	       -EBUSY) {
+		moved += now;
+		sched_yield();
+	}
+	if (done)
+		*done = moved + now;
+	return err;
+}
+
 static sigjmp_buf poisoned;
 
 static inline void on_sigbus(int sig)
