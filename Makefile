@@ -17,7 +17,7 @@ run:
 	sh tools/run
 
 test: all
-	meson test -C build --no-rebuild --print-errorlogs
+	meson test -C build --no-rebuild --print-errorlogs --num-processes $$(($$(nproc) + 1))
 
 bench: all
 	build/weir bench fault
