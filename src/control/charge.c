@@ -19,18 +19,21 @@ static struct weir_container *level_full(struct weir_container *container, uint6
 	return NULL;
 }
 
-/* The lock is held: the only writer. */
-static void level_add(struct weir_container *c, int64_t bytes)
+/*
+ * The lock is held: the only writer. Who reads charged, then peak, never finds the peak below it.
+ */
+static inline void level_add(struct weir_container *c, int64_t bytes)
 {
 	int64_t now = load_relaxed(&c->charged) + bytes;
 
 	assert_always(now >= 0);
-	store_relaxed(&c->charged, now);
-	if (now > load_relaxed(&c->peak))
+	if (bytes > 0 && now > load_relaxed(&c->peak))
 		store_relaxed(&c->peak, now);
+	/* Pairs with the acquire in weir_container_get. */
+	store_release(&c->charged, now);
 }
 
-static void levels_add(struct weir_container *container, int64_t bytes)
+static inline void levels_add(struct weir_container *container, int64_t bytes)
 {
 	for (struct weir_container *c = container; c; c = c->parent)
 		level_add(c, bytes);
@@ -43,7 +46,7 @@ struct weir_container *charge_levels(struct weir_container *container, uint64_t 
 
 	lock_acquire(&tree->lock);
 	full = level_full(container, bytes);
-	if (!full)
+	if (likely(!full))
 		levels_add(container, (int64_t)bytes);
 	lock_release(&tree->lock);
 	return full;
@@ -51,9 +54,11 @@ struct weir_container *charge_levels(struct weir_container *container, uint64_t 
 
 void uncharge_levels(struct weir_container *container, uint64_t bytes)
 {
-	lock_acquire(&container->tree->lock);
+	struct tree *tree = container->tree;
+
+	lock_acquire(&tree->lock);
 	levels_add(container, -(int64_t)bytes);
-	lock_release(&container->tree->lock);
+	lock_release(&tree->lock);
 }
 
 static void force_levels(struct weir_container *container, uint64_t bytes)
@@ -75,12 +80,13 @@ static void usage_add(struct weir_container *container, enum charge_kind kind, i
 /* --- attempts --- */
 
 /* Stock, batch, exact. Returns the level in the way, or NULL when it is charged. */
-static struct weir_container *attempt(struct weir_container *container, uint64_t bytes)
+static inline struct weir_container *attempt(struct weir_container *container, uint64_t bytes)
 {
 	struct stock *stock = stock_here;
 	uint64_t batch = load_relaxed(&container->batch);
 
-	if (stock) {
+	/* More than a slot may hold goes its own way, and leaves the slots as they are. */
+	if (stock && bytes <= 2 * batch) {
 		if (stock_take_slow(stock, container, bytes))
 			return NULL;
 		/* Where bytes is a batch and more, the slot could come to have more than two. */
@@ -145,16 +151,15 @@ static int out_of_memory(struct weir_container *container, struct weir_container
 	return -ENOMEM;
 }
 
-static __attribute__((noinline)) int charge_slow(struct weir_container *container, uint64_t bytes)
+/* A limit is in the way, at that level. */
+static __attribute__((noinline)) int charge_at_limit(struct weir_container *container,
+						     uint64_t bytes, struct weir_container *level)
 {
 	enum { PATIENCE = 16 };
-	struct weir_container *level = attempt(container, bytes);
 	unsigned retries = 0;
 	bool drained = false;
 	int err;
 
-	if (likely(!level))
-		return 0;
 	container_event(level, EVENT_MAX);
 	for (; level; level = charge_levels(container, bytes)) {
 		enum room room = ask_room(level, bytes);
@@ -177,12 +182,20 @@ static __attribute__((noinline)) int charge_slow(struct weir_container *containe
 	return 0;
 }
 
+static __attribute__((noinline)) int charge_slow(struct weir_container *container, uint64_t bytes)
+{
+	struct weir_container *level = attempt(container, bytes);
+
+	return likely(!level) ? 0 : charge_at_limit(container, bytes, level);
+}
+
 static __attribute__((noinline)) void uncharge_slow(struct weir_container *container,
 						    uint64_t bytes)
 {
 	struct stock *stock = stock_here;
 
-	if (!stock || !stock_give_slow(stock, container, bytes))
+	if (!stock || bytes > 2 * load_relaxed(&container->batch) ||
+	    !stock_give_slow(stock, container, bytes))
 		uncharge_levels(container, bytes);
 }
 
@@ -190,7 +203,8 @@ int charge_bytes(struct weir_container *container, uint64_t bytes)
 {
 	struct stock *stock = stock_here;
 
-	if (likely(stock) && likely(stock_take(stock, container, bytes)))
+	if (likely(stock) &&
+	    likely(stock_take(stock, container, bytes)))
 		return 0;
 	return charge_slow(container, bytes);
 }
@@ -199,7 +213,8 @@ void uncharge_bytes(struct weir_container *container, uint64_t bytes)
 {
 	struct stock *stock = stock_here;
 
-	if (likely(stock) && likely(stock_give(stock, container, bytes)))
+	if (likely(stock) &&
+	    likely(stock_give(stock, container, bytes)))
 		return;
 	uncharge_slow(container, bytes);
 }

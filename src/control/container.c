@@ -282,7 +282,8 @@ uint64_t weir_container_get(struct weir_container *c, enum weir_value value)
 {
 	switch (value) {
 	case WEIR_CURRENT:
-		return container_charged(c);
+		/* Pairs with the release in level_add: whoever asks for the peak next finds it no lower. */
+		return positive(load_acquire(&c->charged));
 	case WEIR_PEAK:
 		return positive(load_relaxed(&c->peak));
 	case WEIR_MAX:
