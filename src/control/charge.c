@@ -68,6 +68,22 @@ static void force_levels(struct weir_container *container, uint64_t bytes)
 	lock_release(&container->tree->lock);
 }
 
+/* What one call may charge, and what a handler may let over in all: counters have room for it and for every page. */
+#define BYTES_MOST ((uint64_t)INT64_MAX / 2)
+
+static int charge_over(struct weir_container *container, uint64_t bytes)
+{
+	struct tree *tree = container->tree;
+	bool counts;
+
+	lock_acquire(&tree->lock);
+	counts = container_charged(tree->root) + bytes <= BYTES_MOST;
+	if (counts)
+		levels_add(container, (int64_t)bytes);
+	lock_release(&tree->lock);
+	return counts ? 0 : -ENOMEM;
+}
+
 static void usage_add(struct weir_container *container, enum charge_kind kind, int64_t bytes)
 {
 	for (struct weir_container *c = container; c; c = c->parent) {
@@ -103,46 +119,56 @@ static enum room ask_room(struct weir_container *level, uint64_t bytes)
 	return ops->make_room ? ops->make_room(ops->data, level, bytes) : ROOM_NEVER;
 }
 
-/* The handler of level, or of the first one above it that has one. */
-static enum weir_oom ask_oom(struct weir_container *level, uint64_t bytes)
+/* The handler of level, or of the first one above it that has one; NULL: none. */
+static weir_oom_fn oom_handler(struct weir_container *level, void **data)
+{
+	weir_oom_fn fn = NULL;
+
+	lock_acquire(&level->tree->lock);
+	for (struct weir_container *c = level; c && !fn; c = c->parent) {
+		fn = c->oom;
+		*data = c->oom_data;
+	}
+	lock_release(&level->tree->lock);
+	return fn;
+}
+
+/* The 1st, 2nd, 4th, 8th time. */
+static void oom_say(struct weir_container *level)
 {
 	const uint64_t times = load_relaxed(&level->local[EVENT_OOM]);
 	char limit[SIZE_TEXT], used[SIZE_TEXT];
 
-	for (struct weir_container *c = level; c; c = c->parent) {
-		/* Pairs with the release in weir_container_on_oom. */
-		weir_oom_fn fn = load_acquire(&c->oom);
-
-		if (fn)
-			return fn(c->oom_data, level, bytes);
-	}
-	/* The 1st, 2nd, 4th, 8th time. */
 	if ((times & (times - 1)) == 0)
 		log_line("container '%s' is out of memory: max %s, in use %s, and nothing can be "
 			 "reclaimed. "
 			 "Raise its max, or give its pages a file to go to",
 			 level->name, size_print(load_relaxed(&level->max), limit),
 			 size_print(container_charged(level), used));
-	return WEIR_OOM_FAIL;
 }
 
 /* Reclaim and draining have not helped. 0: it is charged all the same; 1: try again; else -errno. */
 static int out_of_memory(struct weir_container *container, struct weir_container *level,
 			 uint64_t bytes)
 {
-	bool handled = false;
+	void *data = NULL;
+	weir_oom_fn fn = oom_handler(level, &data);
+	int err;
 
 	container_event(level, EVENT_OOM);
-	for (struct weir_container *c = level; c && !handled; c = c->parent)
-		handled = load_relaxed(&c->oom) != NULL;
-	/* What is right for the whole instance is for the caller to know: a fault goes over. */
-	if (!level->parent && !handled)
-		return -EAGAIN;
-	switch (ask_oom(level, bytes)) {
+	if (!fn) {
+		/* What is right for the whole instance is for the caller to know: a fault goes over. */
+		if (!level->parent)
+			return -EAGAIN;
+		oom_say(level);
+		return -ENOMEM;
+	}
+	switch (fn(data, level, bytes)) {
 	case WEIR_OOM_OVER:
-		force_levels(container, bytes);
-		container_count(level, COUNT_OVER_MAX, 1);
-		return 0;
+		err = charge_over(container, bytes);
+		if (!err)
+			container_count(level, COUNT_OVER_MAX, 1);
+		return err;
 	case WEIR_OOM_RETRY:
 		return 1;
 	case WEIR_OOM_FAIL:
@@ -203,8 +229,7 @@ int charge_bytes(struct weir_container *container, uint64_t bytes)
 {
 	struct stock *stock = stock_here;
 
-	if (likely(stock) &&
-	    likely(stock_take(stock, container, bytes)))
+	if (likely(stock) && likely(stock_take(stock, container, bytes)))
 		return 0;
 	return charge_slow(container, bytes);
 }
@@ -213,8 +238,7 @@ void uncharge_bytes(struct weir_container *container, uint64_t bytes)
 {
 	struct stock *stock = stock_here;
 
-	if (likely(stock) &&
-	    likely(stock_give(stock, container, bytes)))
+	if (likely(stock) && likely(stock_give(stock, container, bytes)))
 		return;
 	uncharge_slow(container, bytes);
 }
@@ -377,7 +401,7 @@ int weir_charge(struct weir_container *container, uint64_t bytes)
 
 	if (unlikely(!stock_here))
 		(void)stock_open_for_life();
-	if (unlikely(bytes > INT64_MAX / 2))
+	if (unlikely(bytes > BYTES_MOST))
 		return -ENOMEM;
 	stock = stock_here;
 	if (likely(stock) && likely(stock_take(stock, container, bytes)))
@@ -391,6 +415,8 @@ void weir_uncharge(struct weir_container *container, uint64_t bytes)
 {
 	struct stock *stock = stock_here;
 
+	/* A size that was taken from a larger one and is negative would charge. */
+	assert_always(bytes <= BYTES_MOST);
 	if (likely(stock) && likely(stock_give(stock, container, bytes)))
 		return;
 	THREAD_SIGNALS_BLOCKED;
