@@ -31,6 +31,7 @@ enum { PAGE = 4096, TENANTS = 4, SKIPPED = 77 };
 extern uint64_t seed;
 extern double seconds;
 extern atomic_bool stop; /* for the threads of a case */
+extern enum weir_mode mode;
 
 unsigned below(uint64_t *s, unsigned n);
 double now(void);
@@ -51,6 +52,7 @@ void drain(struct weir *weir);
 
 void case_storm(void);
 void case_file(void);
+void case_refused(void);
 void case_readers(void);
 void case_eio(void);
 void case_oom(void);

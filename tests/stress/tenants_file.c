@@ -108,6 +108,43 @@ void case_file(void)
 	weir_close(weir);
 }
 
+/* A page of a file for which there is no room: SIGBUS, nothing is charged or held, and the next region reads it. */
+void case_refused(void)
+{
+	struct weir *weir = open_or_skip(MIB(64));
+	struct weir_container *a = child_of(weir_container_root(weir), "a", MIB(1));
+	unsigned char *addr;
+	char path[64];
+
+	file_name(path);
+	file_make(path, 8, 0);
+	addr = file_open(a, path, 8ull * PAGE);
+	/* All but a page is the program's own, which reclaim cannot take; of two pages of the file one is there at a time. */
+	CHECK(!weir_charge(a, MIB(1) - PAGE), "charge");
+	for (unsigned i = 0; i < 4; i++)
+		page_check(addr + (size_t)i * PAGE, i, 1, true);
+	drain(weir);
+	CHECK(current(a) == MIB(1), "%" PRIu64, current(a));
+	CHECK(!weir_region_destroy(weir, addr), "destroy");
+	CHECK(!weir_charge(a, PAGE), "the page was given back");
+	addr = file_open(a, path, 8ull * PAGE);
+	CHECK(touch_is_bus(addr + 5 * PAGE, false), "a page came over the limit");
+	CHECK(weir_charge(a, PAGE) == -ENOMEM, "and more");
+	drain(weir);
+	CHECK(current(a) == MIB(1), "%" PRIu64, current(a));
+	weir_uncharge(a, MIB(1));
+	page_check(addr + 6 * PAGE, 6, 1, true);
+	CHECK(!weir_region_destroy(weir, addr), "destroy");
+	addr = file_open(a, path, 8ull * PAGE);
+	page_check(addr + 5 * PAGE, 5, 1, true);
+	CHECK(!weir_region_destroy(weir, addr), "destroy");
+	drain(weir);
+	CHECK(!current(a), "%" PRIu64, current(a));
+	CHECK(!weir_container_delete(a), "delete");
+	unlink(path);
+	weir_close(weir);
+}
+
 struct reader {
 	struct weir *weir;
 	struct weir_container *container;
