@@ -510,12 +510,6 @@ static void test_swap_max(void **state)
 	close_tree();
 }
 
-static void no_log(const char *line, size_t len)
-{
-	(void)line;
-	(void)len;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {

@@ -504,12 +504,6 @@ static void test_stalls_count_above_too(void **state)
 	close_tree();
 }
 
-static void no_log(const char *line, size_t len)
-{
-	(void)line;
-	(void)len;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {

@@ -4,18 +4,12 @@
  * without their pages, memory of their own is charged, bytes are asked back; calls of the kernel fail, and another thread
  * moves limits and charges between them. Oracles: what this test has charged itself, to the byte and the container; what
  * the words say, of each container (world_check); and the contents of every page. A seed repeats a run exactly.
- *
- *     WEIR_TEST_SEED=N    this seed (else a new one, which is printed)
- *     WEIR_TEST_STEPS=N   so many steps in each world
+ * See random_run.h for the environment.
  */
 #include "tenants.h"
 
-#include <sys/random.h>
-
 #include "control/stock.h"
-
-static uint64_t seed, rng;
-static unsigned steps = 1000;
+#include "random_run.h"
 
 enum { WORLDS = 4, REGIONS = 3, BOXES = 8, CHECK_EACH = 50 };
 
@@ -32,16 +26,6 @@ static struct {
 		refused, poisoned, reclaimed, lowered, written, stolen, over_max, max, high, low,
 		oom, swap_max;
 } sum;
-
-static uint32_t below(uint32_t n)
-{
-	return (uint32_t)(random_next(&rng) % n);
-}
-
-static bool one_in(uint32_t n)
-{
-	return below(n) == 0;
-}
 
 static struct box *any_box(void)
 {
@@ -413,8 +397,6 @@ static void test_sums_hold_whatever_tenants_do(void **state)
 	}
 }
 
-#define HAPPENED(what) (printf("  %-20s %llu\n", #what, (unsigned long long)sum.what), sum.what > 0)
-
 /* It fails if it idled. */
 static void test_everything_happened(void **state)
 {
@@ -452,16 +434,6 @@ int main(void)
 		cmocka_unit_test(test_sums_hold_whatever_tenants_do),
 		cmocka_unit_test(test_everything_happened),
 	};
-	const char *text = getenv("WEIR_TEST_SEED");
-
-	if (text)
-		seed = strtoull(text, NULL, 0);
-	else if (getrandom(&seed, sizeof(seed), 0) != sizeof(seed))
-		seed = 1;
-	text = getenv("WEIR_TEST_STEPS");
-	if (text)
-		steps = (unsigned)strtoul(text, NULL, 0);
-	printf("WEIR_TEST_SEED=%#llx\n", (unsigned long long)seed);
-	fflush(stdout);
+	random_run_begin(1000);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
