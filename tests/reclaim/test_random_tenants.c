@@ -403,7 +403,7 @@ static void test_everything_happened(void **state)
 	bool all = true;
 
 	(void)state;
-	if (steps < 1000)
+	if (steps < 600)
 		skip();
 	all &= HAPPENED(made);
 	all &= HAPPENED(deleted);
@@ -434,6 +434,6 @@ int main(void)
 		cmocka_unit_test(test_sums_hold_whatever_tenants_do),
 		cmocka_unit_test(test_everything_happened),
 	};
-	random_run_begin(1000);
+	random_run_begin(600);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
