@@ -104,6 +104,7 @@ AGENT_EXPORT int mprotect(void *addr, size_t bytes, int protection)
 
 struct start {
 	void *(*fn)(void *);
+	thrd_start_t c11; /* where fn is NULL */
 	void *arg;
 };
 
@@ -126,9 +127,26 @@ static void *thread_begin(void *data)
 	if (weir)
 		weir_thread_attach(weir);
 	pthread_cleanup_push(thread_over, NULL);
-	result = start.fn(start.arg);
+	result = start.fn ? start.fn(start.arg) : (void *)(intptr_t)start.c11(start.arg);
 	pthread_cleanup_pop(1);
 	return result;
+}
+
+static int thread_begin_c11(void *data)
+{
+	return (int)(intptr_t)thread_begin(data);
+}
+
+/* Before a thread is created. NULL: no memory. */
+static struct start *start_new(struct start start)
+{
+	struct start *copy = malloc(sizeof(*copy));
+
+	if (!copy)
+		return NULL;
+	*copy = start;
+	let_go();
+	return copy;
 }
 
 AGENT_EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(void *),
@@ -141,50 +159,26 @@ AGENT_EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attr, v
 	/* weir's own threads are created before there is an instance. */
 	if (!agent_weir())
 		return next(thread, attr, fn, arg);
-	start = malloc(sizeof(*start));
+	start = start_new((struct start){.fn = fn, .arg = arg});
 	if (!start)
 		return EAGAIN;
-	*start = (struct start){fn, arg};
-	let_go();
 	err = next(thread, attr, thread_begin, start);
 	if (err)
 		free(start);
 	return err;
 }
 
-struct start_c11 {
-	thrd_start_t fn;
-	void *arg;
-};
-
-static int thread_begin_c11(void *data)
-{
-	struct start_c11 start = *(struct start_c11 *)data;
-	struct weir *weir = agent_weir();
-	int result;
-
-	free(data);
-	if (weir)
-		weir_thread_attach(weir);
-	pthread_cleanup_push(thread_over, NULL);
-	result = start.fn(start.arg);
-	pthread_cleanup_pop(1);
-	return result;
-}
-
 /* libc's does not pass through pthread_create. */
 AGENT_EXPORT int thrd_create(thrd_t *thread, thrd_start_t fn, void *arg)
 {
-	struct start_c11 *start;
+	struct start *start;
 	int result;
 
 	if (!agent_weir())
 		return NEXT(thrd_create)(thread, fn, arg);
-	start = malloc(sizeof(*start));
+	start = start_new((struct start){.c11 = fn, .arg = arg});
 	if (!start)
 		return thrd_nomem;
-	*start = (struct start_c11){fn, arg};
-	let_go();
 	result = NEXT(thrd_create)(thread, thread_begin_c11, start);
 	if (result != thrd_success)
 		free(start);

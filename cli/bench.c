@@ -177,3 +177,10 @@ void bench_machine_read(struct bench_machine *machine)
 	if (getloadavg(&machine->load, 1) != 1)
 		machine->load = 0;
 }
+
+void bench_json_head(const char *name, const struct bench_machine *m, unsigned runs, bool quick)
+{
+	printf("{\"bench\": \"%s\", \"machine\": {\"cpus\": %u, \"kernel\": \"%s\", "
+	       "\"mem_mib\": %llu, \"load\": %.2f}, \"runs\": %u, \"quick\": %s, ",
+	       name, m->cpus, m->kernel, m->mem_mib, m->load, runs, quick ? "true" : "false");
+}

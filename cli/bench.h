@@ -52,5 +52,8 @@ struct bench_machine {
 	double load; /* runnable threads over the last minute, before the bench */
 };
 void bench_machine_read(struct bench_machine *machine);
+/* The head of a bench's JSON, up to where its own members begin: ends with ", ". */
+void bench_json_head(const char *name, const struct bench_machine *machine, unsigned runs,
+		     bool quick);
 
 #endif

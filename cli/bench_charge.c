@@ -19,6 +19,7 @@
 
 #include "base/log.h"
 #include "bench.h"
+#include "charge_peers.h"
 #include "cli.h"
 #include "control/stock.h"
 #include "os/thread.h"
@@ -50,79 +51,6 @@ static const struct config {
 	{"batch_d3", "", BATCH, 3, 2},
 };
 enum { CONFIGS = ARRAY_SIZE(configs) };
-
-/* --- the peers --- */
-
-struct level {
-	NO_SHARING _Atomic int64_t used;
-	_Atomic uint32_t lock;
-	int64_t limit;
-	struct level *parent;
-};
-
-static bool shared_charge(struct level *level, int64_t bytes)
-{
-	struct level *l = level, *full;
-
-	for (; l; l = l->parent) {
-		if (add_relaxed(&l->used, bytes) + bytes > l->limit)
-			break;
-	}
-	if (likely(!l))
-		return true;
-	full = l->parent;
-	for (l = level; l != full; l = l->parent)
-		sub_relaxed(&l->used, bytes);
-	return false;
-}
-
-static void shared_uncharge(struct level *level, int64_t bytes)
-{
-	for (struct level *l = level; l; l = l->parent)
-		sub_relaxed(&l->used, bytes);
-}
-
-static void spin_lock(struct level *level)
-{
-	/* Pairs with the release in spin_unlock. */
-	for (unsigned spin = 1; exchange_acquire(&level->lock, 1); spin++) {
-		while (load_relaxed(&level->lock)) {
-			/* A holder that lost its CPU: let it run. The kernel's spinlocks turn preemption off instead. */
-			if (spin++ % 1000 == 0)
-				sched_yield();
-			cpu_relax();
-		}
-	}
-}
-
-static bool spin_add(struct level *level, int64_t bytes)
-{
-	int64_t now;
-
-	spin_lock(level);
-	now = load_relaxed(&level->used) + bytes;
-	if (now <= level->limit)
-		store_relaxed(&level->used, now);
-	store_release(&level->lock, 0);
-	return now <= level->limit;
-}
-
-static bool spin_charge(struct level *level, int64_t bytes)
-{
-	struct level *l = level;
-
-	while (l && spin_add(l, bytes))
-		l = l->parent;
-	for (struct level *taken = level; l && taken != l; taken = taken->parent)
-		(void)spin_add(taken, -bytes);
-	return !l;
-}
-
-static void spin_uncharge(struct level *level, int64_t bytes)
-{
-	for (struct level *l = level; l; l = l->parent)
-		(void)spin_add(l, -bytes);
-}
 
 /* --- one measurement --- */
 
@@ -514,13 +442,8 @@ static void print_ratio_json(unsigned i)
 
 static void print_json(void)
 {
-	const struct bench_machine *m = &bench.machine;
-
-	printf("{\"bench\": \"charge\", \"machine\": {\"cpus\": %u, \"kernel\": \"%s\", "
-	       "\"mem_mib\": %llu, \"load\": %.2f}, \"runs\": %u, \"quick\": %s, "
-	       "\"atomic_ns\": %.2f, \"results\": [",
-	       m->cpus, m->kernel, m->mem_mib, m->load, bench.runs,
-	       bench.options.quick ? "true" : "false",
+	bench_json_head("charge", &bench.machine, bench.runs, bench.options.quick);
+	printf("\"atomic_ns\": %.2f, \"results\": [",
 	       bench_spread_of(bench.atomic_ns, bench.runs).median);
 	for (unsigned c = 0; c < CONFIGS; c++) {
 		for (enum design d = 0; d < DESIGNS; d++) {

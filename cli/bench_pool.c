@@ -483,15 +483,9 @@ static void json_result(const char *name, unsigned order, unsigned threads, cons
 
 static void print_json(void)
 {
-	const struct bench_machine *m = &bench.machine;
-
-	printf("{\"bench\": \"pool\", \"machine\": {\"cpus\": %u, \"kernel\": \"%s\", \"mem_mib\": "
-	       "%llu, \"load\": %.2f}, "
-	       "\"runs\": %u, \"quick\": %s, \"bytes\": %llu, \"block_bytes\": %llu, \"results\": "
-	       "[",
-	       m->cpus, m->kernel, m->mem_mib, m->load, bench.runs,
-	       bench.options.quick ? "true" : "false", (unsigned long long)bench.bytes,
-	       (unsigned long long)bench.block);
+	bench_json_head("pool", &bench.machine, bench.runs, bench.options.quick);
+	printf("\"bytes\": %llu, \"block_bytes\": %llu, \"results\": [",
+	       (unsigned long long)bench.bytes, (unsigned long long)bench.block);
 	for (unsigned size = 0; size < SIZES; size++) {
 		for (unsigned p = 0; p < PATTERNS; p++) {
 			for (unsigned threads = 1; threads <= bench.threads; threads++)

@@ -26,7 +26,7 @@ void instance_leave(struct weir *weir, unsigned turn)
 	sub_acq_rel(&weir->visitors[turn], 1);
 }
 
-void instance_quiesce_visitors(struct weir *weir)
+static void quiesce_visitors(struct weir *weir)
 {
 	fence_seq_cst();
 	for (unsigned i = 0; i < 2; i++) {
@@ -35,6 +35,15 @@ void instance_quiesce_visitors(struct weir *weir)
 		while (load_acquire(&weir->visitors[turn]))
 			sched_yield();
 	}
+}
+
+void instance_quiesce(struct weir *weir)
+{
+	service_quiesce(&weir->service);
+	if (weir->mode != WEIR_MODE_THREAD)
+		signal_quiesce(&weir->signal);
+	quiesce_visitors(weir);
+	reclaim_quiesce(&weir->reclaim);
 }
 
 /* What control asks for. Handlers reclaim themselves; a thread of the program has no descriptor for it, and has it done. */
@@ -101,14 +110,6 @@ void tenants_share(struct weir *weir)
 
 /* --- regions and their containers --- */
 
-/* Every thread that has a container or a slot of a table in its hands is through with it. On the background thread. */
-static void quiesce(struct weir *weir)
-{
-	service_quiesce(&weir->service);
-	instance_quiesce_visitors(weir);
-	reclaim_quiesce(&weir->reclaim);
-}
-
 struct tenant_errand {
 	struct weir *weir;
 	struct weir_container *container;
@@ -132,7 +133,7 @@ static int reparent_errand(void *data)
 		if (file)
 			owners_reparent(&file->owners, e->container);
 	}
-	quiesce(e->weir);
+	instance_quiesce(e->weir);
 	return 0;
 }
 
@@ -192,7 +193,7 @@ static int move_errand(void *data)
 	owners_set(&e->region->owners, (unsigned)slot, e->container);
 	store_relaxed(&e->region->owners.current, (uint32_t)slot);
 	/* A handler that has the old slot in its hands still charges there: until it is through the slot is not free. */
-	quiesce(e->weir);
+	instance_quiesce(e->weir);
 	return 0;
 }
 

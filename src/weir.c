@@ -270,11 +270,7 @@ static int destroy_errand(void *data)
 		signal_going(&e->weir->signal, e->region->base,
 			     (size_t)e->region->pages << PAGE_SHIFT);
 	region_hide(vm, e->region);
-	service_quiesce(&e->weir->service);
-	if (signal)
-		signal_quiesce(&e->weir->signal);
-	instance_quiesce_visitors(e->weir);
-	reclaim_quiesce(&e->weir->reclaim);
+	instance_quiesce(e->weir);
 	region_unregister(e->region);
 	region_destroy(vm, e->region);
 	if (signal)

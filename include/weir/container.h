@@ -56,12 +56,12 @@ WEIR_API struct weir_container *weir_container_find(struct weir_container *paren
 WEIR_API const char *weir_container_name(const struct weir_container *container);
 /*
  * What is charged to it, its pages and its regions belong to its parent from now on, at once; the handle is gone.
- * -EBUSY: it has children; -EINVAL: the root.
+ * -EBUSY: it has children, or one whose deletion has not returned yet; -EINVAL: the root.
  */
 WEIR_API int weir_container_delete(struct weir_container *container);
 /*
- * Puts it under another parent of the same instance. -ELOOP: parent is the container itself, or below it; -EBUSY: something
- * is charged to it, or it has regions; -EEXIST, -ENOSPC as in create; -EXDEV: another instance; -EINVAL: the root.
+ * Puts it under another parent of the same instance. Nobody makes a region in it meanwhile. -ELOOP: parent is the container
+ * itself, or below it; -EBUSY: something is charged to it, or it has regions; -EEXIST, -ENOSPC as in create; -EXDEV: another instance; -EINVAL: the root.
  */
 WEIR_API int weir_container_move(struct weir_container *container, struct weir_container *parent);
 
@@ -77,8 +77,8 @@ WEIR_API int weir_container_set(struct weir_container *container, enum weir_valu
 WEIR_API int weir_container_set_text(struct weir_container *container, const char *value,
 				     const char *text);
 
-/* Makes the container and its descendants give bytes up, those in the stocks of threads first (0: only those). -EAGAIN:
- * less than that was to be had. */
+/* Makes the container and its descendants give bytes up, those in the stocks of threads first (0: only those, of all
+ * containers). -EAGAIN: less than that was to be had; it has given what it could. */
 WEIR_API int weir_container_reclaim(struct weir_container *container, uint64_t bytes);
 
 /* How often, since the container was created. */
@@ -141,7 +141,8 @@ WEIR_API uint64_t weir_charge_bound(struct weir_container *container);
  */
 enum weir_oom {
 	WEIR_OOM_FAIL, /* the charge fails; where it was for a first touch, the touch is SIGBUS (the default) */
-	WEIR_OOM_OVER, /* it goes over the limit, and is counted (what the root does by default) */
+	/* It goes over the limit, and is counted (what the root does by default); fails beyond 4 EiB in all. */
+	WEIR_OOM_OVER,
 	WEIR_OOM_RETRY, /* the handler has made room; taken for an answer a few times, then it is WEIR_OOM_FAIL */
 };
 typedef enum weir_oom (*weir_oom_fn)(void *data, struct weir_container *container, uint64_t bytes);

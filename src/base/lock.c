@@ -8,8 +8,6 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { FREE, HELD, WAITED };
-
 int futex_wait(_Atomic uint32_t *word, uint32_t expected, uint64_t timeout_ns)
 {
 	struct timespec ts = {
@@ -37,7 +35,7 @@ static _Thread_local struct {
 	unsigned count;
 } held __attribute__((tls_model("initial-exec")));
 
-static void order_check(const struct lock *lock)
+void lock_order_check(const struct lock *lock)
 {
 	for (unsigned i = 0; i < held.count; i++) {
 		if (held.lock[i]->rank >= lock->rank)
@@ -46,13 +44,13 @@ static void order_check(const struct lock *lock)
 	}
 }
 
-static void order_push(const struct lock *lock)
+void lock_order_push(const struct lock *lock)
 {
 	assert_always(held.count < MAX_HELD);
 	held.lock[held.count++] = lock;
 }
 
-static void order_pop(const struct lock *lock)
+void lock_order_pop(const struct lock *lock)
 {
 	for (unsigned i = held.count; i-- > 0;) {
 		if (held.lock[i] == lock) {
@@ -61,19 +59,6 @@ static void order_pop(const struct lock *lock)
 		}
 	}
 	panic("lock %s is released by a thread that does not hold it", lock->name);
-}
-#else
-static inline void order_check(const struct lock *lock)
-{
-	(void)lock;
-}
-static inline void order_push(const struct lock *lock)
-{
-	(void)lock;
-}
-static inline void order_pop(const struct lock *lock)
-{
-	(void)lock;
 }
 #endif
 
@@ -84,40 +69,39 @@ void lock_init(struct lock *lock, enum lock_rank rank, const char *name)
 	(void)name;
 }
 
-void lock_acquire(struct lock *lock)
+/*
+ * Looks again at growing distances: each look takes the line from the holder, who would have let it go meanwhile, or
+ * taken it again for nothing.
+ */
+void lock_wait(struct lock *lock)
 {
-	uint32_t seen = FREE;
+	enum { LONGEST = 64 };
 
-	order_check(lock);
-	/* Pairs with the exchange in lock_release. */
-	if (likely(cas_acquire(&lock->word, &seen, HELD)))
-		goto out;
-	for (int spin = 0; spin < 64; spin++) {
-		cpu_relax();
-		seen = FREE;
-		if (load_relaxed(&lock->word) == FREE && cas_acquire(&lock->word, &seen, HELD))
-			goto out;
+	for (int spins = 1; spins <= LONGEST; spins *= 2) {
+		uint32_t seen = LOCK_FREE;
+
+		for (int i = 0; i < spins; i++)
+			cpu_relax();
+		/* Pairs with the exchange in lock_release. */
+		if (load_relaxed(&lock->word) == LOCK_FREE &&
+		    cas_acquire(&lock->word, &seen, LOCK_HELD))
+			return;
 	}
-	while (exchange_acquire(&lock->word, WAITED) != FREE)
-		(void)futex_wait(&lock->word, WAITED, 0);
-out:
-	order_push(lock);
+	while (exchange_acquire(&lock->word, LOCK_WAITED) != LOCK_FREE)
+		(void)futex_wait(&lock->word, LOCK_WAITED, 0);
+}
+
+void lock_wake(struct lock *lock)
+{
+	(void)futex_wake(&lock->word, 1);
 }
 
 bool lock_try(struct lock *lock)
 {
-	uint32_t seen = FREE;
+	uint32_t seen = LOCK_FREE;
 
-	if (!cas_acquire(&lock->word, &seen, HELD))
+	if (!cas_acquire(&lock->word, &seen, LOCK_HELD))
 		return false;
-	order_push(lock);
+	lock_order_push(lock);
 	return true;
-}
-
-void lock_release(struct lock *lock)
-{
-	order_pop(lock);
-	/* Pairs with the acquires above: the next holder sees what this one wrote. */
-	if (exchange_release(&lock->word, FREE) == WAITED)
-		(void)futex_wake(&lock->word, 1);
 }

@@ -45,9 +45,50 @@ struct lock {
 #endif
 
 void lock_init(struct lock *lock, enum lock_rank rank, const char *name);
-void lock_acquire(struct lock *lock);
 bool lock_try(struct lock *lock) MUST_CHECK;
-void lock_release(struct lock *lock);
+
+/* For lock_acquire and lock_release: it is held; somebody may wait; what debug builds check. */
+void lock_wait(struct lock *lock);
+void lock_wake(struct lock *lock);
+#ifdef WEIR_DEBUG
+void lock_order_check(const struct lock *lock);
+void lock_order_push(const struct lock *lock);
+void lock_order_pop(const struct lock *lock);
+#else
+static inline void lock_order_check(const struct lock *lock)
+{
+	(void)lock;
+}
+static inline void lock_order_push(const struct lock *lock)
+{
+	(void)lock;
+}
+static inline void lock_order_pop(const struct lock *lock)
+{
+	(void)lock;
+}
+#endif
+
+enum { LOCK_FREE, LOCK_HELD, LOCK_WAITED };
+
+static inline void lock_acquire(struct lock *lock)
+{
+	uint32_t seen = LOCK_FREE;
+
+	lock_order_check(lock);
+	/* Pairs with the exchange in lock_release. */
+	if (unlikely(!cas_acquire(&lock->word, &seen, LOCK_HELD)))
+		lock_wait(lock);
+	lock_order_push(lock);
+}
+
+static inline void lock_release(struct lock *lock)
+{
+	lock_order_pop(lock);
+	/* Pairs with the acquires above: the next holder sees what this one wrote. */
+	if (unlikely(exchange_release(&lock->word, LOCK_FREE) == LOCK_WAITED))
+		lock_wake(lock);
+}
 
 /* Futexes of this process only; both return 0 or -errno (EAGAIN, EINTR, ETIMEDOUT are everyday answers).
  * timeout_ns is relative, 0 means none. */

@@ -19,18 +19,21 @@ static struct weir_container *level_full(struct weir_container *container, uint6
 	return NULL;
 }
 
-/* The lock is held: the only writer. */
-static void level_add(struct weir_container *c, int64_t bytes)
+/*
+ * The lock is held: the only writer. Who reads charged, then peak, never finds the peak below it.
+ */
+static inline void level_add(struct weir_container *c, int64_t bytes)
 {
 	int64_t now = load_relaxed(&c->charged) + bytes;
 
 	assert_always(now >= 0);
-	store_relaxed(&c->charged, now);
-	if (now > load_relaxed(&c->peak))
+	if (bytes > 0 && now > load_relaxed(&c->peak))
 		store_relaxed(&c->peak, now);
+	/* Pairs with the acquire in weir_container_get. */
+	store_release(&c->charged, now);
 }
 
-static void levels_add(struct weir_container *container, int64_t bytes)
+static inline void levels_add(struct weir_container *container, int64_t bytes)
 {
 	for (struct weir_container *c = container; c; c = c->parent)
 		level_add(c, bytes);
@@ -43,7 +46,7 @@ struct weir_container *charge_levels(struct weir_container *container, uint64_t 
 
 	lock_acquire(&tree->lock);
 	full = level_full(container, bytes);
-	if (!full)
+	if (likely(!full))
 		levels_add(container, (int64_t)bytes);
 	lock_release(&tree->lock);
 	return full;
@@ -51,9 +54,11 @@ struct weir_container *charge_levels(struct weir_container *container, uint64_t 
 
 void uncharge_levels(struct weir_container *container, uint64_t bytes)
 {
-	lock_acquire(&container->tree->lock);
+	struct tree *tree = container->tree;
+
+	lock_acquire(&tree->lock);
 	levels_add(container, -(int64_t)bytes);
-	lock_release(&container->tree->lock);
+	lock_release(&tree->lock);
 }
 
 static void force_levels(struct weir_container *container, uint64_t bytes)
@@ -61,6 +66,22 @@ static void force_levels(struct weir_container *container, uint64_t bytes)
 	lock_acquire(&container->tree->lock);
 	levels_add(container, (int64_t)bytes);
 	lock_release(&container->tree->lock);
+}
+
+/* What one call may charge, and what a handler may let over in all: counters have room for it and for every page. */
+#define BYTES_MOST ((uint64_t)INT64_MAX / 2)
+
+static int charge_over(struct weir_container *container, uint64_t bytes)
+{
+	struct tree *tree = container->tree;
+	bool counts;
+
+	lock_acquire(&tree->lock);
+	counts = container_charged(tree->root) + bytes <= BYTES_MOST;
+	if (counts)
+		levels_add(container, (int64_t)bytes);
+	lock_release(&tree->lock);
+	return counts ? 0 : -ENOMEM;
 }
 
 static void usage_add(struct weir_container *container, enum charge_kind kind, int64_t bytes)
@@ -75,12 +96,13 @@ static void usage_add(struct weir_container *container, enum charge_kind kind, i
 /* --- attempts --- */
 
 /* Stock, batch, exact. Returns the level in the way, or NULL when it is charged. */
-static struct weir_container *attempt(struct weir_container *container, uint64_t bytes)
+static inline struct weir_container *attempt(struct weir_container *container, uint64_t bytes)
 {
 	struct stock *stock = stock_here;
 	uint64_t batch = load_relaxed(&container->batch);
 
-	if (stock) {
+	/* More than a slot may hold goes its own way, and leaves the slots as they are. */
+	if (stock && bytes <= 2 * batch) {
 		if (stock_take_slow(stock, container, bytes))
 			return NULL;
 		/* Where bytes is a batch and more, the slot could come to have more than two. */
@@ -97,46 +119,56 @@ static enum room ask_room(struct weir_container *level, uint64_t bytes)
 	return ops->make_room ? ops->make_room(ops->data, level, bytes) : ROOM_NEVER;
 }
 
-/* The handler of level, or of the first one above it that has one. */
-static enum weir_oom ask_oom(struct weir_container *level, uint64_t bytes)
+/* The handler of level, or of the first one above it that has one; NULL: none. */
+static weir_oom_fn oom_handler(struct weir_container *level, void **data)
+{
+	weir_oom_fn fn = NULL;
+
+	lock_acquire(&level->tree->lock);
+	for (struct weir_container *c = level; c && !fn; c = c->parent) {
+		fn = c->oom;
+		*data = c->oom_data;
+	}
+	lock_release(&level->tree->lock);
+	return fn;
+}
+
+/* The 1st, 2nd, 4th, 8th time. */
+static void oom_say(struct weir_container *level)
 {
 	const uint64_t times = load_relaxed(&level->local[EVENT_OOM]);
 	char limit[SIZE_TEXT], used[SIZE_TEXT];
 
-	for (struct weir_container *c = level; c; c = c->parent) {
-		/* Pairs with the release in weir_container_on_oom. */
-		weir_oom_fn fn = load_acquire(&c->oom);
-
-		if (fn)
-			return fn(c->oom_data, level, bytes);
-	}
-	/* The 1st, 2nd, 4th, 8th time. */
 	if ((times & (times - 1)) == 0)
 		log_line("container '%s' is out of memory: max %s, in use %s, and nothing can be "
 			 "reclaimed. "
 			 "Raise its max, or give its pages a file to go to",
 			 level->name, size_print(load_relaxed(&level->max), limit),
 			 size_print(container_charged(level), used));
-	return WEIR_OOM_FAIL;
 }
 
 /* Reclaim and draining have not helped. 0: it is charged all the same; 1: try again; else -errno. */
 static int out_of_memory(struct weir_container *container, struct weir_container *level,
 			 uint64_t bytes)
 {
-	bool handled = false;
+	void *data = NULL;
+	weir_oom_fn fn = oom_handler(level, &data);
+	int err;
 
 	container_event(level, EVENT_OOM);
-	for (struct weir_container *c = level; c && !handled; c = c->parent)
-		handled = load_relaxed(&c->oom) != NULL;
-	/* What is right for the whole instance is for the caller to know: a fault goes over. */
-	if (!level->parent && !handled)
-		return -EAGAIN;
-	switch (ask_oom(level, bytes)) {
+	if (!fn) {
+		/* What is right for the whole instance is for the caller to know: a fault goes over. */
+		if (!level->parent)
+			return -EAGAIN;
+		oom_say(level);
+		return -ENOMEM;
+	}
+	switch (fn(data, level, bytes)) {
 	case WEIR_OOM_OVER:
-		force_levels(container, bytes);
-		container_count(level, COUNT_OVER_MAX, 1);
-		return 0;
+		err = charge_over(container, bytes);
+		if (!err)
+			container_count(level, COUNT_OVER_MAX, 1);
+		return err;
 	case WEIR_OOM_RETRY:
 		return 1;
 	case WEIR_OOM_FAIL:
@@ -145,16 +177,15 @@ static int out_of_memory(struct weir_container *container, struct weir_container
 	return -ENOMEM;
 }
 
-static __attribute__((noinline)) int charge_slow(struct weir_container *container, uint64_t bytes)
+/* A limit is in the way, at that level. */
+static __attribute__((noinline)) int charge_at_limit(struct weir_container *container,
+						     uint64_t bytes, struct weir_container *level)
 {
 	enum { PATIENCE = 16 };
-	struct weir_container *level = attempt(container, bytes);
 	unsigned retries = 0;
 	bool drained = false;
 	int err;
 
-	if (likely(!level))
-		return 0;
 	container_event(level, EVENT_MAX);
 	for (; level; level = charge_levels(container, bytes)) {
 		enum room room = ask_room(level, bytes);
@@ -177,12 +208,20 @@ static __attribute__((noinline)) int charge_slow(struct weir_container *containe
 	return 0;
 }
 
+static __attribute__((noinline)) int charge_slow(struct weir_container *container, uint64_t bytes)
+{
+	struct weir_container *level = attempt(container, bytes);
+
+	return likely(!level) ? 0 : charge_at_limit(container, bytes, level);
+}
+
 static __attribute__((noinline)) void uncharge_slow(struct weir_container *container,
 						    uint64_t bytes)
 {
 	struct stock *stock = stock_here;
 
-	if (!stock || !stock_give_slow(stock, container, bytes))
+	if (!stock || bytes > 2 * load_relaxed(&container->batch) ||
+	    !stock_give_slow(stock, container, bytes))
 		uncharge_levels(container, bytes);
 }
 
@@ -362,7 +401,7 @@ int weir_charge(struct weir_container *container, uint64_t bytes)
 
 	if (unlikely(!stock_here))
 		(void)stock_open_for_life();
-	if (unlikely(bytes > INT64_MAX / 2))
+	if (unlikely(bytes > BYTES_MOST))
 		return -ENOMEM;
 	stock = stock_here;
 	if (likely(stock) && likely(stock_take(stock, container, bytes)))
@@ -376,6 +415,8 @@ void weir_uncharge(struct weir_container *container, uint64_t bytes)
 {
 	struct stock *stock = stock_here;
 
+	/* A size that was taken from a larger one and is negative would charge. */
+	assert_always(bytes <= BYTES_MOST);
 	if (likely(stock) && likely(stock_give(stock, container, bytes)))
 		return;
 	THREAD_SIGNALS_BLOCKED;

@@ -230,10 +230,12 @@ int weir_container_delete(struct weir_container *c)
 	if (!c->parent)
 		return -EINVAL;
 	lock_acquire(&tree->lock);
-	if (c->child)
+	if (c->child || c->leaving) {
 		err = -EBUSY;
-	else
+	} else {
 		tree_unlink(c);
+		c->parent->leaving++;
+	}
 	lock_release(&tree->lock);
 	if (err)
 		return err;
@@ -241,9 +243,23 @@ int weir_container_delete(struct weir_container *c)
 	if (tree->ops.reparent)
 		tree->ops.reparent(tree->ops.data, c);
 	(void)stocks_drain(tree, c, true);
+	lock_acquire(&tree->lock);
+	c->parent->leaving--;
 	sub_relaxed(&tree->count, 1);
+	lock_release(&tree->lock);
 	mem_release(c, CONTAINER_BYTES);
 	return 0;
+}
+
+/* Does anybody have one of them in hands? The lock is held. */
+static bool in_use(struct weir_container *c)
+{
+	const struct control_ops *ops = &c->tree->ops;
+	bool used = load_relaxed(&c->charged) || load_relaxed(&c->swap);
+
+	for (struct weir_container *d = c; d && !used; d = container_next(c, d))
+		used = d->leaving || (ops->used && ops->used(ops->data, d));
+	return used;
 }
 
 int weir_container_move(struct weir_container *c, struct weir_container *parent)
@@ -256,15 +272,11 @@ int weir_container_move(struct weir_container *c, struct weir_container *parent)
 		return -EINVAL;
 	if (parent->tree != tree)
 		return -EXDEV;
-	for (struct weir_container *d = c; d; d = container_next(c, d)) {
-		if (tree->ops.used && tree->ops.used(tree->ops.data, d))
-			return -EBUSY;
-	}
 	(void)stocks_drain(tree, NULL, true);
 	lock_acquire(&tree->lock);
 	if (container_below(parent, c))
 		err = -ELOOP;
-	else if (load_relaxed(&c->charged) || load_relaxed(&c->swap))
+	else if (in_use(c))
 		err = -EBUSY;
 	else if (parent != c->parent)
 		err = link_check(c, parent);
@@ -282,7 +294,8 @@ uint64_t weir_container_get(struct weir_container *c, enum weir_value value)
 {
 	switch (value) {
 	case WEIR_CURRENT:
-		return container_charged(c);
+		/* Pairs with the release in level_add: whoever asks for the peak next finds it no lower. */
+		return positive(load_acquire(&c->charged));
 	case WEIR_PEAK:
 		return positive(load_relaxed(&c->peak));
 	case WEIR_MAX:
@@ -304,13 +317,16 @@ uint64_t weir_container_get(struct weir_container *c, enum weir_value value)
 int weir_container_reclaim(struct weir_container *c, uint64_t bytes)
 {
 	const struct control_ops *ops = &c->tree->ops;
-	uint64_t freed;
+	uint64_t before, after, freed;
 	THREAD_SIGNALS_BLOCKED;
 
-	freed = stocks_drain(c->tree, NULL, false);
-
+	before = container_charged(c);
+	(void)stocks_drain(c->tree, NULL, false);
+	/* What other containers' stocks had is not the container's. */
+	after = container_charged(c);
+	freed = before > after ? before - after : 0;
 	if (freed < bytes && ops->reclaim)
-		freed += ops->reclaim(ops->data, c, bytes - freed);
+		freed += ops->reclaim(ops->data, c, MIN(bytes - freed, container_held(c)));
 	return freed < bytes ? -EAGAIN : 0;
 }
 
@@ -384,9 +400,12 @@ int weir_container_set_text(struct weir_container *c, const char *value, const c
 
 void weir_container_on_oom(struct weir_container *c, weir_oom_fn fn, void *data)
 {
+	THREAD_SIGNALS_BLOCKED;
+
+	lock_acquire(&c->tree->lock);
+	c->oom = fn;
 	c->oom_data = data;
-	/* Pairs with the acquire in charge.c. */
-	store_release(&c->oom, fn);
+	lock_release(&c->tree->lock);
 }
 
 /* --- events, counts, stat, pressure --- */

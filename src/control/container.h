@@ -65,12 +65,12 @@ enum room {
 };
 
 /*
- * What control asks of the layers above, by the thread that charges or sets a value, with no lock held. Any may be NULL.
+ * What control asks of the layers above, by the thread that charges or sets a value, with no lock held but where it is said. Any may be NULL.
  *   make_room  so many bytes below level; may reclaim, never sleeps on a page
  *   throttle   level is above high: reclaims from it for a while
  *   reclaim    as weir_container_reclaim; returns the bytes that were freed
  *   reparent   its pages and regions to its parent; returns when no thread has the container in its hands any more
- *   used       does it have regions?
+ *   used       does it have regions? Under the tree's lock
  *   stat       fills what only the pages tell
  *   notice     a value was set: look whether something is to be done
  *   slack      bytes held and not used, beyond the allowance; called often and under the lock, reads a few counters
@@ -110,11 +110,12 @@ struct weir_container {
 	struct weir_container *parent, *child, *next; /* (L); parent see above */
 	struct tree *tree;			      /* (C) */
 	unsigned depth;				      /* (L) */
-	uint64_t elow;				      /* (L) container_protect: effective low */
-	bool safe;		      /* (L) container_protect: nothing may be taken */
-	_Atomic(weir_oom_fn) oom;     /* (A) */
-	void *oom_data;		      /* written before oom */
-	char name[WEIR_NAME_MAX + 1]; /* (C) */
+	unsigned leaving; /* (L) children whose deletion is under way: it must outlive it */
+	uint64_t elow;	  /* (L) container_protect: effective low */
+	bool safe;	  /* (L) container_protect: nothing may be taken */
+	weir_oom_fn oom;  /* (L) */
+	void *oom_data;	  /* (L) */
+	char name[WEIR_NAME_MAX + 1];			/* (C) */
 	NO_SHARING _Atomic int64_t usage[CHARGE_KINDS]; /* (A) */
 	_Atomic uint64_t local[EVENTS], all[EVENTS];	/* (A) */
 	_Atomic uint64_t count[COUNTS];			/* (A) */

@@ -186,22 +186,18 @@ bool stock_take_slow(struct stock *stock, struct weir_container *container, uint
 bool stock_give_slow(struct stock *stock, struct weir_container *container, uint64_t bytes)
 {
 	struct stock_slot *slot, old = {0};
-	uint64_t back = bytes;
+	uint64_t back;
 
 	if (!stock_enter(stock)) {
 		stock_leave(stock);
 		return false;
 	}
 	slot = slot_of(stock, container);
-	/* More than a slot may hold goes its own way, and leaves the slots as they are. */
-	if (bytes <= 2 * load_relaxed(&container->batch)) {
-		if (!slot)
-			slot = slot_new(stock, container, &old);
-		slot->in += bytes;
-		back = slot->in - slot->out > slot->most ? slot->in - slot->out - slot->most / 2
-							 : 0;
-		slot->out += back;
-	}
+	if (!slot)
+		slot = slot_new(stock, container, &old);
+	slot->in += bytes;
+	back = slot->in - slot->out > slot->most ? slot->in - slot->out - slot->most / 2 : 0;
+	slot->out += back;
 	give_back(&old);
 	if (back)
 		uncharge_levels(container, back);

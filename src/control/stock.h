@@ -73,7 +73,7 @@ void stock_drains(uint64_t *drains, uint64_t *missed);
 
 /* Any slot, where the one used last will not do. False: not enough there, or it is being drained. */
 bool stock_take_slow(struct stock *stock, struct weir_container *container, uint64_t bytes);
-/* False: it is being drained. */
+/* At most two batches. False: it is being drained. */
 bool stock_give_slow(struct stock *stock, struct weir_container *container, uint64_t bytes);
 /* Charges a batch, of which bytes are for the caller and the rest for the stock. False: the batch does not fit, or the
  * stock is being drained. */

@@ -62,6 +62,11 @@ static uint64_t gives(const struct weir_container *c, enum choose choose)
 	return c->safe ? 0 : MIN(own, charged - c->elow);
 }
 
+static uint32_t pages_up(uint64_t bytes)
+{
+	return (uint32_t)MIN(DIV_UP(bytes, PAGE_SIZE), (uint64_t)UINT32_MAX);
+}
+
 static struct weir_container *choose_locked(struct weir_container *target, enum choose choose)
 {
 	struct weir_container *best = NULL;
@@ -76,6 +81,8 @@ static struct weir_container *choose_locked(struct weir_container *target, enum 
 			best = c;
 		}
 	}
+	if (best)
+		store_relaxed(&tenant_of(best)->spare, pages_up(most));
 	return best;
 }
 
@@ -287,6 +294,22 @@ enum room reclaim_make_room(struct reclaim *r, struct pager *self, struct weir_c
 	return ROOM_LATER;
 }
 
+/* A job that takes no more than is asked for. */
+static void job_give(struct reclaim *r, struct weir_container *target, uint64_t bytes)
+{
+	struct weir_container *c;
+	uint32_t spare;
+
+	if (load_relaxed(&r->state) != IDLE)
+		return;
+	c = reclaim_choose(r, target, CHOOSE_ANY);
+	if (!c)
+		return;
+	spare = load_relaxed(&tenant_of(c)->spare);
+	store_relaxed(&tenant_of(c)->spare, MIN(spare ? spare : UINT32_MAX, pages_up(bytes)));
+	(void)reclaim_take(r, c);
+}
+
 uint64_t reclaim_give(struct reclaim *r, struct weir_container *container, uint64_t bytes)
 {
 	const uint64_t before = container_held(container);
@@ -298,7 +321,7 @@ uint64_t reclaim_give(struct reclaim *r, struct weir_container *container, uint6
 
 		if (load_relaxed(&r->vm->hold))
 			break;
-		(void)job_start(r, container, CHOOSE_ANY);
+		job_give(r, container, container_held(container) + bytes - before);
 		while (job_work(r, r->pager, JOB_MAX, &dropped))
 			;
 		slack_reduce(r);

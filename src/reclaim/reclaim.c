@@ -46,12 +46,14 @@ bool clock_step(struct vm *vm, const struct tenancy *whose, struct clock_hand *h
 	return false;
 }
 
-/* Batches small enough that a tiny limit is not emptied by one job. */
+/* Batches small enough that a tiny limit is not emptied by one job, nor a tenant taken far below what it was promised. */
 unsigned job_size(const struct weir_container *container)
 {
 	uint64_t pages = load_relaxed(&container->limit) >> PAGE_SHIFT;
+	uint32_t spare = load_relaxed(&tenant_of(container)->spare);
 
-	return (unsigned)MAX(MIN(pages / 32, (uint64_t)JOB_MAX), 8u);
+	pages = MIN(pages / 32, (uint64_t)JOB_MAX);
+	return (unsigned)MAX(spare ? MIN(pages, (uint64_t)spare) : pages, 8u);
 }
 
 /* Looks at one page as the clock's hand passes. True: it is a victim (and CLEANING if it was dirty). */
@@ -206,6 +208,7 @@ bool job_fill(struct reclaim *r, struct weir_container *container)
 	/* A fork that holds now waits for IDLE (reclaim_hold_for_fork): look again behind its fence. */
 	fence_seq_cst();
 	count = load_relaxed(&r->vm->hold) ? 0 : clock_scan(r, container, job_size(container));
+	store_relaxed(&tenant_of(container)->spare, 0);
 	if (count) {
 		int err = protect_victims(r, count);
 

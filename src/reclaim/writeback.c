@@ -59,9 +59,10 @@ static bool batch_add(struct reclaim *r, struct region *region, uint32_t page, u
 		page_unlock(r->vm, region, page, w, true);
 		return true;
 	}
-	r->payer[r->batch.count % FILE_BATCH] = owner;
 	added = file_batch_add(r->vm->file, &r->batch, obj, (uint64_t)(uintptr_t)region);
-	if (!added)
+	if (added)
+		r->payer[r->batch.count - 1] = owner;
+	else
 		container_swap_uncharge(owner, bytes);
 	page_unlock(r->vm, region, page, added ? w | WORD_WRITEBACK : w, true);
 	return added;
@@ -78,6 +79,8 @@ static bool wanted(uint64_t w)
 static unsigned batch_gather(struct reclaim *r, const struct weir_container *target, unsigned age)
 {
 	const struct tenancy whose = {target, true};
+	const struct weir_container *full =
+		NULL; /* by swap.max: seen once, its pages are passed over */
 	struct window at;
 	unsigned laps = 0, candidates = 0;
 
@@ -87,7 +90,7 @@ static unsigned batch_gather(struct reclaim *r, const struct weir_container *tar
 			uint64_t w = load_relaxed(&at.region->word[page]);
 
 			if (!wanted(w) || (w & WORD_WRITEBACK) || word_state(w) == PAGE_CLEAN ||
-			    !(at.owners >> word_owner(w) & 1))
+			    !(at.owners >> word_owner(w) & 1) || page_owner(at.region, w) == full)
 				continue;
 			candidates++;
 			if (age && ((vm_clock(page_owner(at.region, w)) - word_stamp(w)) &
@@ -97,6 +100,8 @@ static unsigned batch_gather(struct reclaim *r, const struct weir_container *tar
 				r->writeback_hand.page = page;
 				return candidates;
 			}
+			if (container_swap_full(page_owner(at.region, w)))
+				full = page_owner(at.region, w);
 		}
 	}
 	return candidates;

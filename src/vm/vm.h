@@ -84,6 +84,7 @@ struct tenant {
 	_Atomic uint64_t evictions; /* (A) pages dropped: the clock of stamps */
 	struct credit_control credit;
 	struct clock_hand hand; /* of reclaim's clock; by the thread that fills a job */
+	_Atomic uint32_t spare; /* (A) pages that the next job may take; 0: as many as jobs do */
 	/* By the background thread: pages younger than 256 (half a limit's worth of evictions) and this stay in memory. */
 	int writeback_shift;
 };

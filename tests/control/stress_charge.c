@@ -57,15 +57,24 @@ struct player {
 static _Atomic int64_t held[TENANTS];
 /* Charges on their way to another thread: container + 1 << 32 | bytes; 0: empty. */
 static _Atomic uint64_t box[BOX];
-/* A container whose max never moves. */
+/* Containers whose max never moves: this one and the root. */
 enum { FIXED = 3 };
-static const uint64_t fixed_max = MIB(3);
+static const uint64_t fixed_max = MIB(3), root_max = MIB(24);
 
 static void give_back(unsigned t, uint64_t bytes)
 {
 	/* First out of the oracle, so that it never has more than the container. */
 	sub_relaxed(&held[t], (int64_t)bytes);
 	container_uncharge(tenant[t], CHARGE_RESIDENT, bytes);
+}
+
+/* At any moment: no more than max, and no more than peak. */
+static void level_look(struct weir_container *c, uint64_t max)
+{
+	uint64_t now = weir_container_get(c, WEIR_CURRENT), peak = weir_container_get(c, WEIR_PEAK);
+
+	CHECK(now <= peak && peak <= max, "charged %llu, peak %llu, max %llu",
+	      (unsigned long long)now, (unsigned long long)peak, (unsigned long long)max);
 }
 
 static void storm_step(struct player *p, uint64_t *s, uint64_t mine[TENANTS])
@@ -102,8 +111,8 @@ static void storm_step(struct player *p, uint64_t *s, uint64_t mine[TENANTS])
 		break;
 	}
 	}
-	CHECK(container_charged(tenant[FIXED]) <= fixed_max, "%llu",
-	      (unsigned long long)container_charged(tenant[FIXED]));
+	level_look(tenant[FIXED], fixed_max);
+	level_look(tree.root, root_max);
 }
 
 static void *storm_main(void *data)
@@ -182,7 +191,7 @@ static void case_storm(void)
 	struct player player[THREADS] = {0};
 	uint64_t s = seed ^ 0xabcdef, charged = 0, refused = 0, drains, missed;
 
-	tenants_make(MIB(24));
+	tenants_make(root_max);
 	container_set_max(tenant[FIXED], fixed_max);
 	CHECK(!stock_open(), "no stock");
 	for (unsigned i = 0; i < THREADS; i++) {

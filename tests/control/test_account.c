@@ -212,12 +212,6 @@ static void test_threads_charge_once(void **state)
 	tree_destroy(&tree);
 }
 
-static void no_log(const char *line, size_t len)
-{
-	(void)line;
-	(void)len;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {

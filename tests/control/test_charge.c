@@ -200,6 +200,25 @@ static void test_oom_handler_decides(void **state)
 	close_tree();
 }
 
+/* A handler that lets everything over: counters do not overflow. */
+static void test_over_has_an_end(void **state)
+{
+	struct asked a = {.answer = WEIR_OOM_OVER};
+
+	(void)state;
+	open_tree(MIB(1));
+	weir_container_on_oom(top, on_oom, &a);
+	assert_int_equal(weir_charge(left, UINT64_MAX), -ENOMEM);
+	assert_int_equal(a.times, 0);
+	assert_int_equal(weir_charge(left, INT64_MAX / 2), 0);
+	for (unsigned i = 0; i < 4; i++)
+		assert_int_equal(weir_charge(left, INT64_MAX / 2), -ENOMEM);
+	assert_int_equal(container_charged(top), INT64_MAX / 2);
+	weir_uncharge(left, INT64_MAX / 2);
+	stock_close();
+	close_tree();
+}
+
 /* --- force, underflow, slack --- */
 
 static void test_force_goes_over_and_is_seen(void **state)
@@ -246,6 +265,23 @@ static void test_underflow_panics(void **state)
 		assert_panicked(&child_);
 	}
 	child_passes(uncharge_wrongly, &right_);
+}
+
+static void uncharge_negative(void *arg)
+{
+	(void)arg;
+	if (tree_init(&tree, MIB(1)) || weir_charge(tree.root, PAGES(2)))
+		_exit(2);
+	weir_uncharge(tree.root, PAGE_SIZE - PAGES(2));
+}
+
+static void test_uncharging_a_negative_size_panics(void **state)
+{
+	struct child child_;
+
+	(void)state;
+	run_child(&child_, uncharge_negative, NULL);
+	assert_panicked(&child_);
 }
 
 static uint64_t tell_slack(void *data)
@@ -474,12 +510,6 @@ static void test_swap_max(void **state)
 	close_tree();
 }
 
-static void no_log(const char *line, size_t len)
-{
-	(void)line;
-	(void)len;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -489,7 +519,9 @@ int main(void)
 		cmocka_unit_test(test_room_that_is_not_to_be_had),
 		cmocka_unit_test(test_the_root_is_left_to_the_caller),
 		cmocka_unit_test(test_oom_handler_decides),
+		cmocka_unit_test(test_over_has_an_end),
 		cmocka_unit_test(test_force_goes_over_and_is_seen),
+		cmocka_unit_test(test_uncharging_a_negative_size_panics),
 		cmocka_unit_test(test_underflow_panics),
 		cmocka_unit_test(test_slack_presses_on_the_root_only),
 		cmocka_unit_test(test_stock_is_charged_and_bounded),

@@ -195,6 +195,97 @@ static void test_delete_drains_the_stocks(void **state)
 	close_tree();
 }
 
+/* A deletion that has not returned: its parent must outlive it, and stay where it is. */
+static void delete_the_parent(void *data, struct weir_container *c)
+{
+	int *answers = data;
+
+	answers[0] = weir_container_delete(c->parent);
+	answers[1] = weir_container_move(c->parent, top);
+}
+
+static void test_a_parent_outlives_the_deletion_of_its_child(void **state)
+{
+	struct weir_container *a, *b, *c;
+	int answers[2] = {0};
+
+	(void)state;
+	open_tree(GIB(1));
+	a = child(top, "a");
+	b = child(a, "b");
+	c = child(b, "c");
+	tree.ops = (struct control_ops){.reparent = delete_the_parent, .data = answers};
+	assert_int_equal(weir_container_delete(c), 0);
+	assert_int_equal(answers[0], -EBUSY);
+	assert_int_equal(answers[1], -EBUSY);
+	tree.ops = (struct control_ops){0};
+	assert_int_equal(weir_container_move(b, top), 0);
+	assert_int_equal(weir_container_delete(b), 0);
+	assert_int_equal(weir_container_delete(a), 0);
+	close_tree();
+}
+
+static bool tell_used(void *data, struct weir_container *c)
+{
+	return data == c;
+}
+
+/* What has regions, or a descendant that has, is not moved. */
+static void test_a_container_in_use_is_not_moved(void **state)
+{
+	struct weir_container *a, *b;
+
+	(void)state;
+	open_tree(GIB(1));
+	a = child(child(top, "up"), "a");
+	b = child(a, "b");
+	tree.ops = (struct control_ops){.used = tell_used, .data = b};
+	assert_int_equal(weir_container_move(a, top), -EBUSY);
+	assert_int_equal(weir_container_move(b, top), -EBUSY);
+	tree.ops.data = NULL;
+	assert_int_equal(weir_container_move(a, top), 0);
+	close_tree();
+}
+
+/* --- reclaim --- */
+
+static uint64_t asked_to_give;
+
+static uint64_t give_nothing(void *data, struct weir_container *c, uint64_t bytes)
+{
+	(void)data;
+	(void)c;
+	asked_to_give = bytes;
+	return 0;
+}
+
+/* What a stock held of another container is not what this one gave; no more is asked for than there is. */
+static void test_reclaim_tells_what_the_container_gave(void **state)
+{
+	struct weir_container *a, *b;
+
+	(void)state;
+	open_tree(GIB(1));
+	tree.ops = (struct control_ops){.reclaim = give_nothing};
+	a = child(top, "a");
+	b = child(top, "b");
+	assert_int_equal(container_charge(a, CHARGE_RESIDENT, PAGES(3)), 0);
+	assert_int_equal(stock_open(), 0);
+	assert_int_equal(charge_bytes(b, PAGE_SIZE), 0);
+	assert_int_equal(weir_container_reclaim(a, PAGE_SIZE), -EAGAIN);
+	assert_int_equal(asked_to_give, PAGE_SIZE);
+	assert_int_equal(container_charged(b), PAGE_SIZE);
+	/* A stock of its own is. */
+	assert_int_equal(charge_bytes(b, PAGE_SIZE), 0);
+	assert_int_equal(weir_container_reclaim(b, PAGES(60)), 0);
+	assert_int_equal(weir_container_reclaim(a, UINT64_MAX), -EAGAIN);
+	assert_int_equal(asked_to_give, PAGES(3));
+	uncharge_bytes(b, PAGES(2));
+	stock_close();
+	container_uncharge(a, CHARGE_RESIDENT, PAGES(3));
+	close_tree();
+}
+
 /* --- values --- */
 
 static void test_peak_begins_anew(void **state)
@@ -413,12 +504,6 @@ static void test_stalls_count_above_too(void **state)
 	close_tree();
 }
 
-static void no_log(const char *line, size_t len)
-{
-	(void)line;
-	(void)len;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -429,6 +514,9 @@ int main(void)
 		cmocka_unit_test(test_delete_and_move_refuse),
 		cmocka_unit_test(test_delete_reparents_the_charge),
 		cmocka_unit_test(test_delete_drains_the_stocks),
+		cmocka_unit_test(test_a_parent_outlives_the_deletion_of_its_child),
+		cmocka_unit_test(test_a_container_in_use_is_not_moved),
+		cmocka_unit_test(test_reclaim_tells_what_the_container_gave),
 		cmocka_unit_test(test_peak_begins_anew),
 		cmocka_unit_test(test_max_below_usage),
 		cmocka_unit_test(test_marks),

@@ -53,6 +53,13 @@ static inline void assert_sums(struct tree *tree)
 	}
 }
 
+/* For log_set_sink: limits are met on purpose. */
+static inline void no_log(const char *line, size_t len)
+{
+	(void)line;
+	(void)len;
+}
+
 static inline struct weir_events events_of(struct weir_container *c, bool local)
 {
 	struct weir_events e;

@@ -39,6 +39,20 @@ static void throttle(void *data, struct weir_container *level)
 	reclaim_throttle(&w->reclaim, w->pager, level);
 }
 
+static uint64_t give(void *data, struct weir_container *container, uint64_t bytes)
+{
+	return reclaim_give(&((struct world *)data)->reclaim, container, bytes);
+}
+
+static void reparent(void *data, struct weir_container *container)
+{
+	struct world *w = data;
+
+	for (unsigned i = 0; i < w->regions; i++)
+		owners_reparent(&w->region[i]->owners, container);
+	reclaim_quiesce(&w->reclaim);
+}
+
 static uint64_t slack(void *data)
 {
 	return reclaim_slack(&((struct world *)data)->reclaim);
@@ -85,8 +99,12 @@ void world_open(struct world *w, const struct world_options *options)
 	w->pager = must(mem_alloc(ALIGN_UP(sizeof(struct pager), PAGE_SIZE)));
 	w->background = must(mem_alloc(ALIGN_UP(sizeof(struct pager), PAGE_SIZE)));
 	assert_int_equal(reclaim_init(&w->reclaim, &w->vm, w->background), 0);
-	w->tree.ops = (struct control_ops){
-		.make_room = make_room, .throttle = throttle, .slack = slack, .data = w};
+	w->tree.ops = (struct control_ops){.make_room = make_room,
+					   .throttle = throttle,
+					   .reclaim = give,
+					   .reparent = reparent,
+					   .slack = slack,
+					   .data = w};
 	for (unsigned i = 0; i < WORLD_REGIONS && options->pages[i]; i++)
 		region_open(w, options->pages[i]);
 	if (!w->regions)
@@ -248,7 +266,8 @@ static void check_owners(struct world *w)
 	if (load_relaxed(&w->tree.count) == 1)
 		return;
 	for (struct weir_container *c = w->container; c; c = container_next(w->container, c)) {
-		uint64_t resident = 0, compressed = 0;
+		uint64_t resident = 0, compressed = 0, stored = 0;
+		int64_t swap = load_relaxed(&c->swap);
 
 		for (unsigned r = 0; r < w->regions; r++) {
 			struct region *region = w->region[r];
@@ -262,17 +281,22 @@ static void check_owners(struct world *w)
 				resident += word_resident(x) ? PAGE_SIZE : 0;
 				if (word_kind(x) == COPY_MEMORY)
 					compressed += compressed_room(&w->memory, word_location(x));
+				else if (word_kind(x) == COPY_FILE)
+					stored += filestore_slot_bytes(&w->file, word_location(x));
 			}
 		}
 		assert_int_equal(container_own_usage(c, CHARGE_RESIDENT), resident);
 		assert_int_equal(container_own_usage(c, CHARGE_COMPRESSED), compressed);
+		for (struct weir_container *child = c->child; child; child = child->next)
+			swap -= load_relaxed(&child->swap);
+		assert_int_equal(swap, stored);
 	}
 }
 
 void world_check(struct world *w)
 {
 	struct tally sum = {0};
-	int64_t usage = 0;
+	int64_t usage = (int64_t)w->own;
 
 	memset(seen_slot, 0, sizeof(seen_slot));
 	memset(seen_unit, 0, sizeof(seen_unit));

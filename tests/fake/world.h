@@ -34,6 +34,7 @@ struct world_options {
 struct world {
 	struct weir_pool *pool;
 	uint64_t not_ours; /* frames that were taken at the start */
+	uint64_t own;	   /* bytes that the test has charged itself, without a page */
 	struct tree tree;
 	struct weir_container *container;
 	struct compressed memory;

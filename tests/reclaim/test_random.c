@@ -2,18 +2,14 @@
 /*
  * Random operations against the oracle of contents, with errors injected and other threads meddling between the calls
  * of the kernel; every 100 steps the oracle of words, charges and copies. One thread: a seed repeats a run exactly.
- *
- *     WEIR_TEST_SEED=N    this seed (else a new one, which is printed)
- *     WEIR_TEST_STEPS=N   so many steps in each world
+ * See random_run.h for the environment.
  */
 #include "world.h"
 
-#include <sys/random.h>
+#include "random_run.h"
 
 static struct world w;
 static struct pager *other; /* of a second handler, which meddles */
-static uint64_t seed, rng;
-static unsigned steps = 8000;
 
 enum { WORLDS = 6, PROGRAM_REGIONS = 2, CHECK_EACH = 100 };
 
@@ -23,16 +19,6 @@ static struct {
 		same_filled;
 	uint64_t written, write_failed, relocated, locked, over_max;
 } sum;
-
-static uint32_t below(uint32_t n)
-{
-	return (uint32_t)(random_next(&rng) % n);
-}
-
-static bool one_in(uint32_t n)
-{
-	return below(n) == 0;
-}
 
 /* --- the program --- */
 
@@ -531,8 +517,6 @@ static void test_random_operations_follow_the_oracles(void **state)
 	mem_release(other, ALIGN_UP(sizeof(*other), PAGE_SIZE));
 }
 
-#define HAPPENED(what) (printf("  %-13s %llu\n", #what, (unsigned long long)sum.what), sum.what > 0)
-
 /* It fails if it idled. */
 static void test_everything_happened(void **state)
 {
@@ -564,16 +548,6 @@ int main(void)
 		cmocka_unit_test(test_random_operations_follow_the_oracles),
 		cmocka_unit_test(test_everything_happened),
 	};
-	const char *text = getenv("WEIR_TEST_SEED");
-
-	if (text)
-		seed = strtoull(text, NULL, 0);
-	else if (getrandom(&seed, sizeof(seed), 0) != sizeof(seed))
-		seed = 1;
-	text = getenv("WEIR_TEST_STEPS");
-	if (text)
-		steps = (unsigned)strtoul(text, NULL, 0);
-	printf("WEIR_TEST_SEED=%#llx\n", (unsigned long long)seed);
-	fflush(stdout);
+	random_run_begin(8000);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -4,64 +4,15 @@
  * memory-controller selftests that need pages: low, high, max, reclaim, swap.max, oom. world_check, after every step,
  * compares each container's usage with the words of its pages.
  */
-#include "world.h"
-
-static struct world w;
-
-enum { PAGES = 512 };
-static const struct world_options unchecked = {.pages = {PAGES, PAGES}};
-static const struct world_options two = {.pages = {PAGES, PAGES}, .check_each = true};
-
-static struct weir_container *tenant(struct weir_container *parent, const char *name)
-{
-	struct weir_container *c = NULL;
-
-	assert_int_equal(weir_container_create(parent, name, &c), 0);
-	return c;
-}
-
-/* A region of the world belongs to a container from now on. Nothing of it has been touched. */
-static void belongs(unsigned region, struct weir_container *c)
-{
-	owners_set(&w.region[region]->owners, 0, c);
-}
-
-static void write_some(unsigned region, uint32_t first, uint32_t count, enum contents contents)
-{
-	static _Alignas(4096) char page[4096];
-
-	for (uint32_t i = first; i < first + count; i++) {
-		fill_as(page, contents, i + 1);
-		world_write(&w, region, i, page);
-	}
-}
-
-static uint64_t pages_of(struct weir_container *c)
-{
-	return container_usage(c, CHARGE_RESIDENT) >> PAGE_SHIFT;
-}
-
-static struct weir_events events_of(struct weir_container *c)
-{
-	struct weir_events e;
-
-	weir_container_events(c, 1, &e);
-	return e;
-}
+#include "tenants.h"
 
 /* --- limits --- */
 
 /* A tenant at its max pages within itself; its neighbour is not touched. */
 static void test_max_is_kept_and_disturbs_nobody(void **state)
 {
-	struct weir_container *a, *b;
-
 	(void)state;
-	world_open(&w, &two);
-	a = tenant(w.container, "a");
-	b = tenant(w.container, "b");
-	belongs(0, a);
-	belongs(1, b);
+	open_tenants(&two, 2);
 	container_set_max(a, 64 * PAGE_SIZE);
 	write_some(1, 0, 100, TEXT);
 	write_some(0, 0, 400, FILLED);
@@ -79,7 +30,7 @@ static void test_max_is_kept_and_disturbs_nobody(void **state)
 /* At the parent's max the child with low keeps its pages; when the other has none left, it gives, and that is told. */
 static void test_low_holds_while_others_can_give(void **state)
 {
-	struct weir_container *parent, *a, *b;
+	struct weir_container *parent;
 
 	(void)state;
 	world_open(&w, &two);
@@ -105,18 +56,71 @@ static void test_low_holds_while_others_can_give(void **state)
 	world_close(&w);
 }
 
+/* Of a subtree that was promised less than its children were, each keeps its share of that; who was promised nothing gives all. */
+static void test_low_of_a_subtree_is_shared_out(void **state)
+{
+	static const struct world_options four = {.pages = {PAGES, PAGES, PAGES, 1024}};
+	static const struct {
+		const char *name;
+		uint64_t low;
+	} children[] = {{"c", 300}, {"d", 100}, {"e", 0}};
+	struct weir_container *parent, *c[3], *hog;
+
+	(void)state;
+	world_open(&w, &four);
+	parent = tenant(w.container, "parent");
+	hog = tenant(w.container, "hog");
+	assert_int_equal(weir_container_set(parent, WEIR_LOW, 200 * PAGE_SIZE), 0);
+	for (unsigned i = 0; i < 3; i++) {
+		c[i] = tenant(parent, children[i].name);
+		belongs(i, c[i]);
+		assert_int_equal(weir_container_set(c[i], WEIR_LOW, children[i].low * PAGE_SIZE),
+				 0);
+		write_some(i, 0, 200, FILLED);
+	}
+	belongs(3, hog);
+	container_set_max(w.container, 1000 * PAGE_SIZE);
+	assert_int_equal(weir_container_set(hog, WEIR_LOW, 800 * PAGE_SIZE), 0);
+	write_some(3, 0, 800, FILLED);
+	assert_int_equal(pages_of(hog), 800);
+	/* As the kernel's own: of 50 MiB for both one keeps 29 and the other 21; here a MiB is four pages. */
+	assert_in_range(pages_of(c[0]), 116 - 8, 116 + 8);
+	assert_in_range(pages_of(c[1]), 84 - 8, 84 + 8);
+	assert_int_equal(pages_of(c[2]), 0);
+	for (unsigned i = 0; i < 3; i++)
+		assert_int_equal(events_of(c[i]).low, 0);
+	world_close(&w);
+}
+
+/* Lowered below what there is, max and high reclaim at once; of more than can go the caller is told, and the limit stays. */
+static void test_lowering_reclaims_at_once(void **state)
+{
+	(void)state;
+	open_tenants(&two, 2);
+	write_some(0, 0, 200, FILLED);
+	write_some(1, 0, 50, FILLED);
+	assert_int_equal(weir_container_set(a, WEIR_MAX, 100 * PAGE_SIZE), 0);
+	assert_in_range(pages_of(a), 50, 100);
+	assert_int_equal(weir_container_set(a, WEIR_HIGH, 40 * PAGE_SIZE), 0);
+	assert_in_range(pages_of(a), 10, 40);
+	assert_int_equal(pages_of(b), 50);
+	/* All of its pages, and it is still more. */
+	assert_int_equal(charge_bytes(a, 20 * PAGE_SIZE), 0);
+	w.own = 20 * PAGE_SIZE;
+	assert_int_equal(weir_container_set(a, WEIR_MAX, 10 * PAGE_SIZE), -EAGAIN);
+	assert_int_equal(weir_container_get(a, WEIR_MAX), 10 * PAGE_SIZE);
+	assert_int_equal(container_charged(a), 20 * PAGE_SIZE);
+	uncharge_bytes(a, 20 * PAGE_SIZE);
+	w.own = 0;
+	world_close(&w);
+}
+
 /* Of two without a promise, the larger gives: they end alike. */
 static void test_who_has_more_gives(void **state)
 {
-	struct weir_container *a, *b;
-
 	(void)state;
-	world_open(&w, &two);
+	open_tenants(&two, 2);
 	container_set_max(w.container, 300 * PAGE_SIZE);
-	a = tenant(w.container, "a");
-	b = tenant(w.container, "b");
-	belongs(0, a);
-	belongs(1, b);
 	write_some(0, 0, 250, FILLED);
 	write_some(1, 0, 250, FILLED);
 	assert_in_range(pages_of(a), 120, 170);
@@ -127,12 +131,8 @@ static void test_who_has_more_gives(void **state)
 /* Above high a tenant works for itself before each page, and never fails. */
 static void test_high_throttles(void **state)
 {
-	struct weir_container *a;
-
 	(void)state;
-	world_open(&w, &two);
-	a = tenant(w.container, "a");
-	belongs(0, a);
+	open_tenants(&two, 1);
 	assert_int_equal(weir_container_set(a, WEIR_HIGH, 64 * PAGE_SIZE), 0);
 	write_some(0, 0, 300, FILLED);
 	assert_true(weir_container_get(a, WEIR_PEAK) <= 65 * PAGE_SIZE);
@@ -143,20 +143,15 @@ static void test_high_throttles(void **state)
 
 static void test_reclaim_on_demand(void **state)
 {
-	struct weir_container *a, *b;
-
 	(void)state;
-	world_open(&w, &two);
-	a = tenant(w.container, "a");
-	b = tenant(w.container, "b");
-	belongs(0, a);
-	belongs(1, b);
+	open_tenants(&two, 2);
 	write_some(0, 0, 200, FILLED);
 	write_some(1, 0, 50, FILLED);
-	assert_true(reclaim_give(&w.reclaim, a, 60 * PAGE_SIZE) >= 60 * PAGE_SIZE);
+	assert_int_equal(weir_container_reclaim(a, 60 * PAGE_SIZE), 0);
+	assert_in_range(pages_of(a), 100, 140);
 	assert_int_equal(pages_of(b), 50);
-	/* More than there is. */
-	assert_true(reclaim_give(&w.reclaim, a, 4000 * PAGE_SIZE) < 4000 * PAGE_SIZE);
+	/* More than there is: all of it. */
+	assert_int_equal(weir_container_reclaim(a, UINT64_MAX), -EAGAIN);
 	assert_int_equal(container_charged(a), 0);
 	assert_int_equal(pages_of(b), 50);
 	world_close(&w);
@@ -165,14 +160,8 @@ static void test_reclaim_on_demand(void **state)
 /* Pages of a tenant without swap stay out of the file, also while its neighbour's are written. */
 static void test_swap_max_keeps_pages_in_memory(void **state)
 {
-	struct weir_container *a, *b;
-
 	(void)state;
-	world_open(&w, &two);
-	a = tenant(w.container, "a");
-	b = tenant(w.container, "b");
-	belongs(0, a);
-	belongs(1, b);
+	open_tenants(&two, 2);
 	assert_int_equal(weir_container_set(a, WEIR_SWAP_MAX, 3 * 4096), 0);
 	write_some(0, 0, 100, TEXT);
 	write_some(1, 0, 100, TEXT);
@@ -189,12 +178,8 @@ static void test_swap_max_keeps_pages_in_memory(void **state)
 /* A disk that fails: the charge for the file is given back with the batch, and the event told. */
 static void test_a_failed_write_uncharges_swap(void **state)
 {
-	struct weir_container *a;
-
 	(void)state;
-	world_open(&w, &two);
-	a = tenant(w.container, "a");
-	belongs(0, a);
+	open_tenants(&two, 1);
 	write_some(0, 0, 64, TEXT);
 	evict_all(&w);
 	fake_fail(FAKE_FILE_WRITE, 1, 0, -EIO);
@@ -206,106 +191,13 @@ static void test_a_failed_write_uncharges_swap(void **state)
 	world_close(&w);
 }
 
-/* --- charges that fail --- */
-
-/* A first touch that the limit refuses is SIGBUS: nothing is charged, and discarding makes the page a page again. */
-static void test_a_first_touch_that_is_refused(void **state)
-{
-	struct weir_container *a;
-
-	(void)state;
-	world_open(&w, &unchecked);
-	a = tenant(w.container, "a");
-	belongs(0, a);
-	container_set_max(a, 16 * PAGE_SIZE);
-	/* Memory of the program's own, that reclaim cannot take. */
-	assert_int_equal(charge_bytes(a, 16 * PAGE_SIZE), 0);
-	assert_int_equal(fake_touch(page_address(w.region[0], 3), true), TOUCH_MISSING);
-	assert_int_equal(world_fault(&w, 3, ACCESS_WRITE), PAGEIN_DONE);
-	assert_int_equal(fake_touch(page_address(w.region[0], 3), true), TOUCH_SIGBUS);
-	assert_true(word_of(&w, 3) == PAGE_POISONED);
-	assert_int_equal(events_of(a).oom, 1);
-	assert_int_equal(container_charged(a), 16 * PAGE_SIZE);
-	assert_true(world_said("container 'a' is out of memory: max 64K, in use 64K"));
-	uncharge_bytes(a, 16 * PAGE_SIZE);
-	assert_int_equal(world_discard(&w, 0, 3, 1, true), 0);
-	world_read(&w, 0, 3);
-	world_close(&w);
-}
-
-/* One that has contents comes back over the limit rather than be lost, and is counted. */
-static void test_a_page_with_contents_goes_over(void **state)
-{
-	struct weir_container *a;
-
-	(void)state;
-	world_open(&w, &unchecked);
-	a = tenant(w.container, "a");
-	belongs(0, a);
-	write_some(0, 0, 4, FILLED);
-	evict_all(&w);
-	container_set_max(a, 16 * PAGE_SIZE);
-	/* Memory of the program's own, that reclaim cannot take. */
-	assert_int_equal(charge_bytes(a, 16 * PAGE_SIZE), 0);
-	world_read(&w, 0, 1);
-	assert_int_equal(load_relaxed(&a->count[COUNT_OVER_MAX]), 1);
-	assert_int_equal(container_charged(a), 17 * PAGE_SIZE);
-	uncharge_bytes(a, 16 * PAGE_SIZE);
-	world_close(&w);
-}
-
-/* The system has no memory for the page: the charge is given back, and the thread woken to try again. */
-static void test_a_failed_install_uncharges(void **state)
-{
-	struct weir_container *a;
-
-	(void)state;
-	world_open(&w, &two);
-	a = tenant(w.container, "a");
-	belongs(0, a);
-	fake_fail(FAKE_COPY, 1, 0, -ENOMEM);
-	assert_int_equal(fake_touch(page_address(w.region[0], 0), true), TOUCH_MISSING);
-	assert_int_equal(world_fault(&w, 0, ACCESS_WRITE), PAGEIN_RETRY);
-	assert_int_equal(container_charged(a), 0);
-	world_check(&w);
-	world_close(&w);
-}
-
-static void test_create_without_memory(void **state)
-{
-	struct weir_container *c = NULL;
-
-	(void)state;
-	world_open(&w, &two);
-	fake_fail(FAKE_ALLOC, 1, 0, -ENOMEM);
-	assert_int_equal(weir_container_create(w.container, "a", &c), -ENOMEM);
-	assert_null(c);
-	assert_null(w.container->child);
-	c = tenant(w.container, "a");
-	world_close(&w);
-}
-
 /* --- pages that change hands --- */
-
-static void take_over(unsigned region, struct weir_container *c)
-{
-	int slot = region_owner_slot(w.region[region], c);
-
-	assert_true(slot >= 0);
-	owners_set(&w.region[region]->owners, (unsigned)slot, c);
-	store_relaxed(&w.region[region]->owners.current, (uint32_t)slot);
-}
 
 /* Later: pages stay where they were charged until they come in anew; kept copies of the old owner are let go. */
 static void test_a_region_that_moves_later(void **state)
 {
-	struct weir_container *a, *b;
-
 	(void)state;
-	world_open(&w, &two);
-	a = tenant(w.container, "a");
-	b = tenant(w.container, "b");
-	belongs(0, a);
+	open_tenants(&two, 2);
 	write_some(0, 0, 20, TEXT);
 	evict_all(&w);
 	write_some(0, 20, 10, TEXT);
@@ -327,14 +219,10 @@ static void test_a_region_that_moves_later(void **state)
 /* Now: pages, copies in memory and in the file go over; the common parent sees nothing of it. */
 static void test_a_region_that_moves_with_its_pages(void **state)
 {
-	struct weir_container *a, *b;
 	uint64_t all, swap;
 
 	(void)state;
-	world_open(&w, &two);
-	a = tenant(w.container, "a");
-	b = tenant(w.container, "b");
-	belongs(0, a);
+	open_tenants(&two, 2);
 	write_some(0, 0, 20, TEXT);
 	evict_all(&w);
 	assert_int_equal(write_all(&w), 20);
@@ -361,13 +249,8 @@ static void test_a_region_that_moves_with_its_pages(void **state)
 /* What does not fit stays, whole: no page is half the one's and half the other's. */
 static void test_a_move_that_does_not_fit(void **state)
 {
-	struct weir_container *a, *b;
-
 	(void)state;
-	world_open(&w, &two);
-	a = tenant(w.container, "a");
-	b = tenant(w.container, "b");
-	belongs(0, a);
+	open_tenants(&two, 2);
 	write_some(0, 0, 10, TEXT);
 	evict_all(&w);
 	for (uint32_t page = 0; page < 10; page++)
@@ -421,7 +304,6 @@ static void test_sixteen_owners(void **state)
 /* Deleting: the pages are the parent's, with one store a region and none a page. */
 static void test_delete_reparents_pages(void **state)
 {
-	struct weir_container *a, *b;
 	uint64_t all;
 
 	(void)state;
@@ -433,7 +315,6 @@ static void test_delete_reparents_pages(void **state)
 	evict_all(&w);
 	write_some(0, 30, 30, TEXT);
 	all = container_charged(a);
-	owners_reparent(&w.region[0]->owners, b);
 	assert_int_equal(weir_container_delete(b), 0);
 	world_check(&w);
 	assert_int_equal(container_charged(a), all);
@@ -446,12 +327,8 @@ static void test_delete_reparents_pages(void **state)
 static void test_stat_counts_what_the_words_say(void **state)
 {
 	struct weir_container_stat stat = {.size = sizeof(stat)};
-	struct weir_container *a;
-
 	(void)state;
-	world_open(&w, &two);
-	a = tenant(w.container, "a");
-	belongs(0, a);
+	open_tenants(&two, 1);
 	write_some(0, 0, 20, TEXT);
 	evict_all(&w);
 	assert_int_equal(write_all(&w), 20);
@@ -480,15 +357,13 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_max_is_kept_and_disturbs_nobody),
 		cmocka_unit_test(test_low_holds_while_others_can_give),
+		cmocka_unit_test(test_low_of_a_subtree_is_shared_out),
+		cmocka_unit_test(test_lowering_reclaims_at_once),
 		cmocka_unit_test(test_who_has_more_gives),
 		cmocka_unit_test(test_high_throttles),
 		cmocka_unit_test(test_reclaim_on_demand),
 		cmocka_unit_test(test_swap_max_keeps_pages_in_memory),
 		cmocka_unit_test(test_a_failed_write_uncharges_swap),
-		cmocka_unit_test(test_a_first_touch_that_is_refused),
-		cmocka_unit_test(test_a_page_with_contents_goes_over),
-		cmocka_unit_test(test_a_failed_install_uncharges),
-		cmocka_unit_test(test_create_without_memory),
 		cmocka_unit_test(test_a_region_that_moves_later),
 		cmocka_unit_test(test_a_region_that_moves_with_its_pages),
 		cmocka_unit_test(test_a_move_that_does_not_fit),

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A run: adjacent pages that one thread has locked and loads together. Its target is the page that faulted; the others
+ * are neighbours that a stream will want. All of them are alike: never touched, or absent.
+ */
+#ifndef WEIR_VM_RUN_H
+#define WEIR_VM_RUN_H
+
+#include "vm/vm.h"
+
+struct run {
+	struct region *region;
+	uint32_t first, count;
+	uint64_t before[RUN_MAX]; /* words without BUSY */
+	uint64_t after[RUN_MAX];
+	bool writable[RUN_MAX];
+	struct weir_container *container; /* that pays, */
+	unsigned owner;			  /* in this slot of the region's table */
+	uint32_t charged; /* pages charged; what is not installed is uncharged at the end */
+	enum fault_access access;
+	uint32_t target; /* the page that faulted */
+};
+
+static inline bool page_loadable(uint64_t w)
+{
+	return word_state(w) == PAGE_NONE || word_state(w) == PAGE_ABSENT;
+}
+
+/* Locks neighbours of the target in the direction of the stream, as far as they can be loaded and charged. */
+void run_extend(struct vm *vm, struct run *run, unsigned want, int step);
+/*
+ * Reads the copies into the thread's own buffer, installs them with UFFDIO_COPY (which wakes), lets copies go that are no
+ * longer one, unlocks. The target is locked and charged (run->charged >= 1); what is not installed is uncharged.
+ */
+enum pagein_result run_load(struct vm *vm, struct pager *self, struct run *run);
+
+#endif
