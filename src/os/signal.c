@@ -2,6 +2,7 @@
 #include "os/signal.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <sys/syscall.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -88,8 +89,13 @@ static void on_bus(int number, siginfo_t *info, void *context)
 {
 	const int saved = errno;
 	const struct bus_fault fault = fault_of(info, context);
-	bool served = fault.fault && bus.serve(&fault);
+	int cancel;
+	bool served;
 
+	/* To load a page is to call what may be a cancellation point: a thread that ended there would leave its page busy. */
+	(void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
+	served = fault.fault && bus.serve(&fault);
+	(void)pthread_setcancelstate(cancel, NULL);
 	errno = saved;
 	if (!served)
 		chain(number, info, context);

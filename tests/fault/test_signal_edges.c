@@ -72,6 +72,44 @@ static char *pushed_out(char *base, char *page)
 	return page;
 }
 
+/* --- cancellation --- */
+
+NO_TSAN static void read_all(char *base)
+{
+	for (uint32_t i = 0; i < PAGES; i++)
+		(void)*(volatile char *)page_of(base, i);
+}
+
+static void *cancelled_main(void *base)
+{
+	pthread_cancel(pthread_self());
+	read_all(base);
+	pthread_testcancel();
+	return NULL;
+}
+
+static void cancelled(void *arg)
+{
+	struct weir *weir = open_signal();
+	char *base = region_filled(weir);
+	pthread_t thread;
+	void *result;
+
+	(void)arg;
+	child_check(!pthread_create(&thread, NULL, cancelled_main, base));
+	child_check(!pthread_join(thread, &result) && result == PTHREAD_CANCELED);
+	/* It has left no page busy. */
+	read_all(base);
+	weir_close(weir);
+}
+
+/* To read a page from the file is a cancellation point of libc; a touch of memory is none. */
+static void test_a_cancelled_thread_ends_after_its_fault(void **state)
+{
+	(void)state;
+	child_passes(cancelled, NULL);
+}
+
 /* --- arguments in a region --- */
 
 NO_TSAN static void container_arguments(void *arg)
@@ -111,6 +149,7 @@ static void test_arguments_of_containers_may_lie_in_a_region(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_a_cancelled_thread_ends_after_its_fault),
 		cmocka_unit_test(test_arguments_of_containers_may_lie_in_a_region),
 	};
 
