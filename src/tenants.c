@@ -105,6 +105,8 @@ void tenants_share(struct weir *weir)
 static void quiesce(struct weir *weir)
 {
 	service_quiesce(&weir->service);
+	if (weir->mode != WEIR_MODE_THREAD)
+		signal_quiesce(&weir->signal);
 	instance_quiesce_visitors(weir);
 	reclaim_quiesce(&weir->reclaim);
 }

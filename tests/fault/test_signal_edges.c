@@ -110,6 +110,101 @@ static void test_a_cancelled_thread_ends_after_its_fault(void **state)
 	child_passes(cancelled, NULL);
 }
 
+/* --- a fault that takes its time --- */
+
+/* A container without room, whose oom handler holds up the thread that faults, in its SIGBUS handler. */
+static struct {
+	struct weir *weir;
+	struct weir_container *container;
+	char *base;
+	_Atomic bool inside, over;
+	_Atomic int
+		waits; /* tid of a thread that must wait for the fault: the handler goes on when it sleeps; 0: none */
+} held;
+
+/* Does the thread sleep? */
+static bool sleeps(int tid)
+{
+	char path[64], text[512] = "";
+	const char *state;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/stat", tid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	child_check(fd >= 0 && read(fd, text, sizeof(text) - 1) > 0);
+	close(fd);
+	state = strrchr(text, ')');
+	return state && state[2] == 'S';
+}
+
+static enum weir_oom on_oom(void *data, struct weir_container *container, uint64_t bytes)
+{
+	(void)data;
+	(void)bytes;
+	store_release(&held.inside, true);
+	for (unsigned asleep = 0; asleep < 200 && !load_acquire(&held.over); sched_yield()) {
+		int tid = load_relaxed(&held.waits);
+
+		asleep = tid && sleeps(tid) ? asleep + 1 : 0;
+	}
+	/* Its memory is still there. */
+	child_check(!strcmp(weir_container_name(container), "tenant"));
+	child_check(!load_relaxed(&held.waits) || !load_acquire(&held.over));
+	return WEIR_OOM_OVER;
+}
+
+static void *held_main(void *arg)
+{
+	(void)arg;
+	*held.base = 1;
+	return NULL;
+}
+
+static pthread_t held_start(void)
+{
+	pthread_t thread;
+	void *base;
+
+	held.weir = open_signal();
+	child_check(
+		!weir_container_create(weir_container_root(held.weir), "tenant", &held.container));
+	child_check(!weir_container_set(held.container, WEIR_MAX, 0));
+	weir_container_on_oom(held.container, on_oom, NULL);
+	child_check(!weir_region_create_in(held.container, PAGE_SIZE, &base));
+	held.base = base;
+	child_check(!pthread_create(&thread, NULL, held_main, NULL));
+	while (!load_acquire(&held.inside))
+		sched_yield();
+	return thread;
+}
+
+static void container_goes(void *arg)
+{
+	struct weir_stats stats = {.size = sizeof(stats)};
+	pthread_t thread = held_start();
+
+	store_relaxed(&held.waits, thread_id());
+	if (*(bool *)arg)
+		child_check(!weir_container_delete(held.container));
+	else
+		child_check(!weir_region_move(held.weir, held.base, weir_container_root(held.weir),
+					      WEIR_MOVE_LATER));
+	store_release(&held.over, true);
+	child_check(!pthread_join(thread, NULL));
+	child_check(!weir_stats_read(held.weir, &stats) && stats.resident == PAGE_SIZE);
+	child_check(!weir_region_destroy(held.weir, held.base));
+	child_check(!weir_stats_read(held.weir, &stats) && stats.resident == 0);
+	weir_close(held.weir);
+}
+
+/* A thread that serves its fault has a container in its hands: who deletes it, or gives the region to another, waits. */
+static void test_a_container_stays_until_its_faults_are_served(void **state)
+{
+	(void)state;
+	for (unsigned deleted = 0; deleted < 2; deleted++)
+		child_passes(container_goes, &(bool){deleted});
+}
+
 /* --- arguments in a region --- */
 
 NO_TSAN static void container_arguments(void *arg)
@@ -150,6 +245,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_cancelled_thread_ends_after_its_fault),
+		cmocka_unit_test(test_a_container_stays_until_its_faults_are_served),
 		cmocka_unit_test(test_arguments_of_containers_may_lie_in_a_region),
 	};
 
