@@ -16,6 +16,12 @@ enum { INSTANCES_MAX = 64 };
 static _Atomic(struct signal_service *) registered[INSTANCES_MAX]; /* (A) */
 static _Atomic uint32_t visitors[2], turn;			   /* (A) as in weir.c's visit */
 
+/* Whose the visitors and instances are. */
+static struct {
+	struct lock lock;
+	int id; /* under the lock */
+} process = {.lock = LOCK_INIT(RANK_BUS, "process of signal mode")};
+
 /* The pager that this thread had last: its memory is there, and may be warm. */
 static _Thread_local unsigned last_pager __attribute__((tls_model("initial-exec")));
 /* The last fault that no region had: told to the program only when it comes again, since the region may have gone between
@@ -229,6 +235,20 @@ static bool serve_fault(const struct bus_fault *fault)
 
 /* --- start and stop --- */
 
+/* A child of fork has none of the threads that were in the handler just then, and nobody who would count them out. */
+static void forget_parent(void)
+{
+	const int self = process_id();
+
+	lock_acquire(&process.lock);
+	for (unsigned i = 0; process.id != self && i < 2; i++)
+		store_relaxed(&visitors[i], 0);
+	for (unsigned i = 0; process.id != self && i < INSTANCES_MAX; i++)
+		store_relaxed(&registered[i], NULL);
+	process.id = self;
+	lock_release(&process.lock);
+}
+
 int signal_start(struct signal_service *s, struct vm *vm, struct reclaim *reclaim,
 		 struct hist *served_ns)
 {
@@ -238,6 +258,7 @@ int signal_start(struct signal_service *s, struct vm *vm, struct reclaim *reclai
 	s->vm = vm;
 	s->reclaim = reclaim;
 	s->served_ns = served_ns;
+	forget_parent();
 	s->pagers = mem_reserve(SIGNAL_PAGERS * PAGER_BYTES);
 	if (!s->pagers)
 		return -ENOMEM;

@@ -205,6 +205,49 @@ static void test_a_container_stays_until_its_faults_are_served(void **state)
 		child_passes(container_goes, &(bool){deleted});
 }
 
+/* --- forks --- */
+
+static void forked(void *arg)
+{
+	const uint64_t until = now_ns() + 60000000000u;
+	pthread_t thread = held_start();
+	int status = 0;
+	pid_t pid;
+
+	(void)arg;
+	pid = fork();
+	if (pid == 0) {
+		struct weir *weir = open_signal();
+		char *base = region_filled(weir);
+
+		read_all(base);
+		child_check(!weir_region_destroy(weir, base));
+		weir_close(weir);
+		_exit(0);
+	}
+	while (waitpid(pid, &status, WNOHANG) == 0) {
+		if (now_ns() > until) {
+			kill(pid, SIGKILL);
+			child_check(!"the child hangs");
+		}
+		sched_yield();
+	}
+	child_check(status == 0);
+	store_release(&held.over, true);
+	child_check(!pthread_join(thread, NULL));
+	weir_close(held.weir);
+}
+
+/* A child does not wait for threads of its parent that were in the handler. */
+static void test_a_child_has_an_instance_of_its_own(void **state)
+{
+	(void)state;
+#ifdef WEIR_TSAN
+	skip_because("ThreadSanitizer starts no threads in a child of a process with threads");
+#endif
+	child_passes(forked, NULL);
+}
+
 /* --- arguments in a region --- */
 
 NO_TSAN static void container_arguments(void *arg)
@@ -246,6 +289,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_cancelled_thread_ends_after_its_fault),
 		cmocka_unit_test(test_a_container_stays_until_its_faults_are_served),
+		cmocka_unit_test(test_a_child_has_an_instance_of_its_own),
 		cmocka_unit_test(test_arguments_of_containers_may_lie_in_a_region),
 	};
 
