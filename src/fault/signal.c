@@ -115,8 +115,9 @@ static enum fault_access access_of(const struct bus_fault *fault, uint64_t w)
 {
 	if (fault->write_known && !fault->write)
 		return ACCESS_READ;
+	/* Not there although the word says so: a bare madvise has dropped it. pagein looks again. */
 	if (word_resident(w))
-		return ACCESS_WP;
+		return fault->present ? ACCESS_WP : ACCESS_WRITE;
 	return fault->write ? ACCESS_WRITE : ACCESS_READ;
 }
 

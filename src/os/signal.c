@@ -40,11 +40,15 @@ static struct bus_fault fault_of(const siginfo_t *info, const void *context)
 {
 	struct bus_fault f = {
 		.address = (uintptr_t)info->si_addr,
-		.fault = info->si_code > 0 && info->si_code != SI_KERNEL,
+		/* A userfaultfd says this and nothing else. Memory that the machine has lost (BUS_MCEERR_AR, BUS_MCEERR_AO)
+		 * is no fault that could be served. */
+		.fault = info->si_code == BUS_ADRERR,
+		.present = true,
 	};
 
 #if defined(__x86_64__)
-	/* The processor's error code of a page fault: bit 1 is a write. */
+	/* The processor's error code of a page fault: bit 0 is a page that is there, bit 1 is a write. */
+	f.present = ((const ucontext_t *)context)->uc_mcontext.gregs[REG_ERR] & 1;
 	f.write = ((const ucontext_t *)context)->uc_mcontext.gregs[REG_ERR] & 2;
 	f.write_known = true;
 #else

@@ -110,6 +110,74 @@ static void test_a_cancelled_thread_ends_after_its_fault(void **state)
 	child_passes(cancelled, NULL);
 }
 
+/* --- a page that vanished --- */
+
+NO_TSAN static void dropped(void *arg)
+{
+	struct weir *weir = open_signal();
+	void *base;
+	char *page;
+
+	(void)arg;
+	child_check(!weir_region_create(weir, PAGE_SIZE, &base));
+	page = base;
+	*page = 1;
+	child_check(!madvise(page, PAGE_SIZE, MADV_DONTNEED));
+	page[1] = 2;
+	child_check(page[0] == 0 && page[1] == 2);
+	weir_close(weir);
+}
+
+/* Dropped behind weir's back it reads as zeroes, and a write to it is no write to a protected page. */
+static void test_a_write_to_a_dropped_page(void **state)
+{
+	(void)state;
+	child_passes(dropped, NULL);
+}
+
+/* --- memory that is lost --- */
+
+static volatile int told;
+
+static void on_lost(int sig, siginfo_t *info, void *context)
+{
+	(void)sig;
+	(void)context;
+	told = info->si_code;
+}
+
+static void lost(void *arg)
+{
+	static const int codes[] = {BUS_MCEERR_AR, BUS_MCEERR_AO};
+	struct sigaction act = {.sa_sigaction = on_lost, .sa_flags = SA_SIGINFO};
+	struct weir *weir;
+	char *base;
+
+	(void)arg;
+	child_check(!sigaction(SIGBUS, &act, NULL));
+	weir = open_signal();
+	base = region_filled(weir);
+	for (unsigned i = 0; i < ARRAY_SIZE(codes); i++) {
+		siginfo_t info = {.si_signo = SIGBUS, .si_code = codes[i]};
+
+		*base = 1;
+		info.si_addr = base;
+		child_check(!syscall(SYS_rt_tgsigqueueinfo, getpid(), thread_id(), SIGBUS, &info));
+		child_check(told == codes[i]);
+	}
+	weir_close(weir);
+}
+
+/* Memory that the machine has lost is no fault of weir's, though it lies in a region: served, it would come again for ever. */
+static void test_lost_memory_is_told(void **state)
+{
+	(void)state;
+#ifdef WEIR_TSAN
+	skip_because("ThreadSanitizer runs signal handlers when it likes");
+#endif
+	child_passes(lost, NULL);
+}
+
 /* --- a fault that takes its time --- */
 
 /* A container without room, whose oom handler holds up the thread that faults, in its SIGBUS handler. */
@@ -288,6 +356,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_cancelled_thread_ends_after_its_fault),
+		cmocka_unit_test(test_a_write_to_a_dropped_page),
+		cmocka_unit_test(test_lost_memory_is_told),
 		cmocka_unit_test(test_a_container_stays_until_its_faults_are_served),
 		cmocka_unit_test(test_a_child_has_an_instance_of_its_own),
 		cmocka_unit_test(test_arguments_of_containers_may_lie_in_a_region),
