@@ -33,7 +33,9 @@ static struct {
 	struct lock lock;	/* (L) of installing and removing */
 	unsigned users;		/* (L) */
 	struct sigaction first; /* (L) what was there before ours */
-	bus_serve_fn serve;	/* (C) once installed */
+	/* (L) without users: the program's handler that stands over ours, and calls it for what is not its own */
+	struct sigaction over;
+	bus_serve_fn serve; /* (C) once installed */
 } bus = {.lock = LOCK_INIT(RANK_BUS, "bus handler")};
 
 static struct bus_fault fault_of(const siginfo_t *info, const void *context)
@@ -105,6 +107,17 @@ static void on_bus(int number, siginfo_t *info, void *context)
 		chain(number, info, context);
 }
 
+/* Is the program's handler that stood over ours when the last user went still there? It calls ours: once more over it, each
+ * of the two would call the other for ever. */
+static bool stands_over(void)
+{
+	struct sigaction now;
+
+	/* sa_handler and sa_sigaction are one. */
+	return bus.over.sa_handler != SIG_DFL && !sigaction(SIGBUS, NULL, &now) &&
+	       now.sa_handler == bus.over.sa_handler;
+}
+
 int bus_handler_install(bus_serve_fn serve)
 {
 	/* Nested SIGBUS comes through, to be told as what it is. */
@@ -114,7 +127,7 @@ int bus_handler_install(bus_serve_fn serve)
 	thread_signals_asynchronous(&action.sa_mask);
 	lock_acquire(&bus.lock);
 	bus.serve = serve;
-	if (!bus.users && sigaction(SIGBUS, &action, &bus.first))
+	if (!bus.users && !stands_over() && sigaction(SIGBUS, &action, &bus.first))
 		err = -errno;
 	bus.users += !err;
 	lock_release(&bus.lock);
@@ -126,8 +139,12 @@ void bus_handler_remove(void)
 	struct sigaction now;
 
 	lock_acquire(&bus.lock);
-	if (--bus.users == 0 && !sigaction(SIGBUS, NULL, &now) && now.sa_flags & SA_SIGINFO &&
-	    now.sa_sigaction == on_bus)
-		(void)sigaction(SIGBUS, &bus.first, NULL);
+	if (--bus.users == 0 && !sigaction(SIGBUS, NULL, &now)) {
+		bus.over = (struct sigaction){.sa_handler = SIG_DFL};
+		if (now.sa_flags & SA_SIGINFO && now.sa_sigaction == on_bus)
+			(void)sigaction(SIGBUS, &bus.first, NULL);
+		else
+			bus.over = now;
+	}
 	lock_release(&bus.lock);
 }

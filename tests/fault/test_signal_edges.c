@@ -135,6 +135,49 @@ static void test_a_write_to_a_dropped_page(void **state)
 	child_passes(dropped, NULL);
 }
 
+/* --- handlers of the program --- */
+
+static struct sigaction below;
+
+static void on_bus_above(int sig, siginfo_t *info, void *context)
+{
+	below.sa_sigaction(sig, info, context);
+}
+
+static void opened_again(void *arg)
+{
+	struct sigaction act = {.sa_sigaction = on_bus_above, .sa_flags = SA_SIGINFO};
+	struct weir *weir;
+	char *map;
+	int fd;
+
+	(void)arg;
+	signal(SIGBUS, SIG_DFL);
+	weir = open_signal();
+	child_check(!sigaction(SIGBUS, &act, &below));
+	weir_close(weir);
+	weir = open_signal();
+	read_all(region_filled(weir));
+	fd = memfd_create("short", MFD_CLOEXEC);
+	map = mmap(NULL, PAGE_SIZE, PROT_READ, MAP_SHARED, fd, 0);
+	child_check(map != MAP_FAILED);
+	(void)*(volatile char *)map;
+}
+
+/* A handler that calls the one below it, as it should: opened again, weir is not above and below it at once, where what is
+ * nobody's would go round for ever. */
+static void test_open_again_below_a_handler(void **state)
+{
+	struct child child;
+
+	(void)state;
+	run_child(&child, opened_again, NULL);
+	if (WIFEXITED(child.status) && WEXITSTATUS(child.status) == EXIT_SKIP)
+		skip_because("%s", child.stderr_);
+	if (!WIFSIGNALED(child.status) || WTERMSIG(child.status) != SIGBUS)
+		fail_msg("status %#x, \"%s\"", (unsigned)child.status, child.stderr_);
+}
+
 /* --- memory that is lost --- */
 
 static volatile int told;
@@ -357,6 +400,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_cancelled_thread_ends_after_its_fault),
 		cmocka_unit_test(test_a_write_to_a_dropped_page),
+		cmocka_unit_test(test_open_again_below_a_handler),
 		cmocka_unit_test(test_lost_memory_is_told),
 		cmocka_unit_test(test_a_container_stays_until_its_faults_are_served),
 		cmocka_unit_test(test_a_child_has_an_instance_of_its_own),
