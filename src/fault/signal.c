@@ -234,6 +234,19 @@ static bool serve_fault(const struct bus_fault *fault)
 	return true;
 }
 
+void signal_serve(uintptr_t address, bool write)
+{
+	const struct bus_fault fault = {
+		.address = address,
+		.fault = true,
+		.write = write,
+		.write_known = true,
+		.present = true,
+	};
+
+	(void)serve_fault(&fault);
+}
+
 /* --- start and stop --- */
 
 /* A child of fork has none of the threads that were in the handler just then, and nobody who would count them out. */

@@ -359,6 +359,69 @@ static void test_a_child_has_an_instance_of_its_own(void **state)
 	child_passes(forked, NULL);
 }
 
+/* --- pins of lost pages --- */
+
+/* The file of cold pages: garbage from now on. */
+static void file_spoil(void)
+{
+	char link[PATH_MAX], path[64], garbage[PAGE_SIZE];
+	unsigned spoiled = 0;
+
+	memset(garbage, 0x5a, sizeof(garbage));
+	for (int fd = 3; fd < 1024; fd++) {
+		ssize_t n;
+		off_t size;
+		int file;
+
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+		n = readlink(path, link, sizeof(link) - 1);
+		if (n <= 0)
+			continue;
+		link[n] = '\0';
+		if (!strstr(link, " (deleted)") || !strncmp(link, "/memfd:", 7))
+			continue;
+		file = open(path, O_RDWR | O_CLOEXEC);
+		child_check(file >= 0);
+		size = lseek(file, 0, SEEK_END);
+		for (off_t at = 0; at < size; at += PAGE_SIZE)
+			child_check(pwrite(file, garbage, sizeof(garbage), at) == PAGE_SIZE);
+		close(file);
+		spoiled += size > 0;
+	}
+	child_check(spoiled);
+}
+
+static void pins_of_lost_pages(void *arg)
+{
+	struct weir *weir = open_signal();
+	char *base = region_filled(weir);
+	unsigned pinned = 0, refused = 0;
+
+	file_spoil();
+	for (uint32_t i = 0; i < PAGES; i++) {
+		int err = weir_region_pin(weir, page_of(base, i), 1, *(bool *)arg);
+
+		child_check(!err || err == -EIO);
+		refused += err != 0;
+		pinned += !err && !weir_region_unpin(weir, page_of(base, i), 1);
+	}
+	child_check(refused && pinned);
+	/* Nothing of a range that has one is pinned. */
+	child_check(weir_region_pin(weir, base, PAGES << PAGE_SHIFT, 0) == -EIO);
+	child_check(!weir_region_discard(weir, base, PAGES << PAGE_SHIFT));
+	child_check(weir_region_pin(weir, base + 1, 0, 0) == -EINVAL);
+	child_check(weir_region_unpin(weir, base + 1, 0) == -EINVAL);
+	weir_close(weir);
+}
+
+/* A page whose copy cannot be read back is an error of the call, and no SIGBUS. */
+static void test_a_pin_tells_of_a_lost_page(void **state)
+{
+	(void)state;
+	for (unsigned write = 0; write < 2; write++)
+		child_passes(pins_of_lost_pages, &(bool){write});
+}
+
 /* --- arguments in a region --- */
 
 NO_TSAN static void container_arguments(void *arg)
@@ -404,6 +467,7 @@ int main(void)
 		cmocka_unit_test(test_lost_memory_is_told),
 		cmocka_unit_test(test_a_container_stays_until_its_faults_are_served),
 		cmocka_unit_test(test_a_child_has_an_instance_of_its_own),
+		cmocka_unit_test(test_a_pin_tells_of_a_lost_page),
 		cmocka_unit_test(test_arguments_of_containers_may_lie_in_a_region),
 	};
 
