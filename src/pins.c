@@ -5,6 +5,10 @@
 #include "instance.h"
 #include "os/thread.h"
 
+enum {
+	TRIES = 8
+}; /* to get hold of a page, before nothing is reclaimed for the rest of the call */
+
 /* One access, which faults if need be, and changes nothing. Other threads may use the byte meanwhile. */
 NO_TSAN static void touch(char *at, bool write)
 {
@@ -68,6 +72,8 @@ int weir_region_pin(struct weir *weir, void *addr, uint64_t bytes, int write)
 	char *const first = (char *)ALIGN_DOWN((uintptr_t)addr, PAGE_SIZE);
 	char *const end = (char *)ALIGN_UP((uintptr_t)addr + bytes, PAGE_SIZE);
 	char *page = first;
+	const char *stuck = NULL;
+	unsigned tries = 0;
 	bool served;
 	int err;
 
@@ -77,9 +83,16 @@ int weir_region_pin(struct weir *weir, void *addr, uint64_t bytes, int write)
 		err = pins_change(weir, &page, end, true, write, &served);
 		if (err != -EAGAIN)
 			break;
+		tries = page == stuck ? tries + 1 : tries;
+		stuck = page;
+		/* Near the limit what has just come is what reclaim finds to take, each time. */
+		if (tries == TRIES)
+			reclaim_hold(&weir->reclaim);
 		if (!served)
 			touch(page, write);
 	}
+	if (tries >= TRIES)
+		reclaim_release(&weir->reclaim);
 	if (err) {
 		if (page > first)
 			(void)weir_region_unpin(weir, first, (uint64_t)(page - first));

@@ -422,6 +422,30 @@ static void test_a_pin_tells_of_a_lost_page(void **state)
 		child_passes(pins_of_lost_pages, &(bool){write});
 }
 
+/* Half of the limit, and more than all of it. */
+NO_TSAN static void pins_of_much(void *arg)
+{
+	const uint64_t bytes = *(uint64_t *)arg;
+	struct weir *weir = open_signal();
+	char *base = region_filled(weir);
+
+	for (unsigned write = 0; write < 2; write++) {
+		child_check(!weir_region_pin(weir, base, bytes, (int)write));
+		for (uint32_t i = 0; i < bytes >> PAGE_SHIFT; i++)
+			child_check(resident(page_of(base, i)));
+		child_check(!weir_region_unpin(weir, base, bytes));
+	}
+	weir_close(weir);
+}
+
+/* Near the limit a page that comes is the first one that reclaim takes: a pin gets hold of it all the same. */
+static void test_pins_of_half_the_limit_and_more(void **state)
+{
+	(void)state;
+	for (uint64_t bytes = LIMIT / 2; bytes <= 2 * LIMIT; bytes *= 4)
+		child_passes(pins_of_much, &bytes);
+}
+
 /* --- arguments in a region --- */
 
 NO_TSAN static void container_arguments(void *arg)
@@ -468,6 +492,7 @@ int main(void)
 		cmocka_unit_test(test_a_container_stays_until_its_faults_are_served),
 		cmocka_unit_test(test_a_child_has_an_instance_of_its_own),
 		cmocka_unit_test(test_a_pin_tells_of_a_lost_page),
+		cmocka_unit_test(test_pins_of_half_the_limit_and_more),
 		cmocka_unit_test(test_arguments_of_containers_may_lie_in_a_region),
 	};
 
