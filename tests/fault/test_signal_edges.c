@@ -433,6 +433,9 @@ NO_TSAN static void pins_of_much(void *arg)
 		child_check(!weir_region_pin(weir, base, bytes, (int)write));
 		for (uint32_t i = 0; i < bytes >> PAGE_SHIFT; i++)
 			child_check(resident(page_of(base, i)));
+		/* Beside them there is room for hardly a page. */
+		for (uint32_t i = PAGES - 64; i < PAGES; i++)
+			(void)*(volatile char *)page_of(base, i);
 		child_check(!weir_region_unpin(weir, base, bytes));
 	}
 	weir_close(weir);
