@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "cli.h"
+#include "os/mem.h"
 #include "os/thread.h"
 #include "stress_fault.h"
 
@@ -152,6 +153,13 @@ static int arguments(int argc, char **argv)
 			 given ? "number of bounces" : "size in MiB");
 		err = -EINVAL;
 	}
+	/* Both areas are in memory at the end of a bounce. */
+	if (!err && value[0] > mem_machine() >> 21) {
+		log_line("stress fault: %" PRIu64 " MiB are more than half of this machine's "
+			 "memory; at most %" PRIu64,
+			 value[0], mem_machine() >> 21);
+		err = -EINVAL;
+	}
 	stress.run.bytes = MIB(value[0]);
 	stress.run.bounces = (unsigned)value[1];
 	return err;
@@ -252,9 +260,11 @@ int cli_stress(int argc, char **argv)
 	uint32_t pages;
 	int err;
 
-	if (argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
-		fputs(usage, stdout);
-		return 0;
+	for (int i = 1; i < argc; i++) {
+		if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
+			fputs(usage, stdout);
+			return 0;
+		}
 	}
 	if (argc < 2 || strcmp(argv[1], "fault") != 0) {
 		log_line("%s; there is `weir stress fault 64 32`, and `weir stress --help`",

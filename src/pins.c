@@ -5,6 +5,10 @@
 #include "instance.h"
 #include "os/thread.h"
 
+enum {
+	TRIES = 8
+}; /* to get hold of a page, before nothing is reclaimed for the rest of the call */
+
 /* One access, which faults if need be, and changes nothing. Other threads may use the byte meanwhile. */
 NO_TSAN static void touch(char *at, bool write)
 {
@@ -23,8 +27,9 @@ static int region_check(const struct region *region, const char *page, const cha
 	return region->file ? -EOPNOTSUPP : 0;
 }
 
-/* Pins or unpins pages [*page, end), as far as it comes without a fault. */
-static int pins_change(struct weir *weir, char **page, const char *end, bool pin, bool write)
+/* Pins or unpins pages [*page, end), as far as it comes without a fault. *served: one was needed, and is served. */
+static int pins_change(struct weir *weir, char **page, const char *end, bool pin, bool write,
+		       bool *served)
 {
 	struct region *region;
 	sigset_t signals;
@@ -44,7 +49,11 @@ static int pins_change(struct weir *weir, char **page, const char *end, bool pin
 			page_unpin(&weir->vm, region, number);
 		*page += err ? 0 : PAGE_SIZE;
 	}
+	*served = err == -EAGAIN && region->signal;
 	instance_leave(weir, turn);
+	/* A touch would be SIGBUS if the page turned out to be lost. */
+	if (*served)
+		signal_serve((uintptr_t)*page, write);
 	thread_signals_restore(&signals);
 	return err;
 }
@@ -53,8 +62,9 @@ int weir_region_unpin(struct weir *weir, void *addr, uint64_t bytes)
 {
 	char *page = (char *)ALIGN_DOWN((uintptr_t)addr, PAGE_SIZE);
 	const char *end = (char *)ALIGN_UP((uintptr_t)addr + bytes, PAGE_SIZE);
+	bool served;
 
-	return pins_change(weir, &page, end, false, false);
+	return bytes ? pins_change(weir, &page, end, false, false, &served) : -EINVAL;
 }
 
 int weir_region_pin(struct weir *weir, void *addr, uint64_t bytes, int write)
@@ -62,14 +72,27 @@ int weir_region_pin(struct weir *weir, void *addr, uint64_t bytes, int write)
 	char *const first = (char *)ALIGN_DOWN((uintptr_t)addr, PAGE_SIZE);
 	char *const end = (char *)ALIGN_UP((uintptr_t)addr + bytes, PAGE_SIZE);
 	char *page = first;
+	const char *stuck = NULL;
+	unsigned tries = 0;
+	bool served;
 	int err;
 
+	if (!bytes)
+		return -EINVAL;
 	for (;;) {
-		err = pins_change(weir, &page, end, true, write);
+		err = pins_change(weir, &page, end, true, write, &served);
 		if (err != -EAGAIN)
 			break;
-		touch(page, write);
+		tries = page == stuck ? tries + 1 : tries;
+		stuck = page;
+		/* Near the limit what has just come is what reclaim finds to take, each time. */
+		if (tries == TRIES)
+			reclaim_hold(&weir->reclaim);
+		if (!served)
+			touch(page, write);
 	}
+	if (tries >= TRIES)
+		reclaim_release(&weir->reclaim);
 	if (err) {
 		if (page > first)
 			(void)weir_region_unpin(weir, first, (uint64_t)(page - first));

@@ -405,7 +405,7 @@ void weir_after_fork(struct weir *weir)
 	sigset_t signals;
 
 	thread_signals_block(&signals);
-	reclaim_release_fork(&weir->reclaim);
+	reclaim_release(&weir->reclaim);
 	thread_signals_restore(&signals);
 }
 

@@ -137,7 +137,8 @@ WEIR_API uint64_t weir_charge_bound(struct weir_container *container);
 
 /*
  * What happens when reclaim cannot make room below max: the handler of the container whose max it is, or of the next one
- * above that has a handler. It runs in one of weir's threads: it must not touch a region, allocate or block for long.
+ * above that has a handler. It runs in one of weir's threads, in signal mode on the thread
+ * that faulted, in its SIGBUS handler: it must not touch a region, allocate or block for long.
  */
 enum weir_oom {
 	WEIR_OOM_FAIL, /* the charge fails; where it was for a first touch, the touch is SIGBUS (the default) */

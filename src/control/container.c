@@ -201,16 +201,24 @@ int weir_container_create(struct weir_container *parent, const char *name,
 struct weir_container *weir_container_find(struct weir_container *parent, const char *path)
 {
 	struct weir_container *c = parent;
+	/* The path may lie in a region, and a fault takes the lock: nothing of it is touched under that. */
+	char copy[WEIR_DEPTH_MAX * (WEIR_NAME_MAX + 1)];
+	const char *at = copy;
+	const size_t bytes = strnlen(path, sizeof(copy));
 	THREAD_SIGNALS_BLOCKED;
 
+	if (bytes == sizeof(copy))
+		return NULL;
+	memcpy(copy, path, bytes);
+	copy[bytes] = '\0';
 	lock_acquire(&parent->tree->lock);
-	while (c && *path) {
-		size_t len = strcspn(path, "/");
+	while (c && *at) {
+		size_t len = strcspn(at, "/");
 
 		if (len)
-			c = child_named(c, path, len);
-		path += len;
-		path += *path == '/';
+			c = child_named(c, at, len);
+		at += len;
+		at += *at == '/';
 	}
 	lock_release(&parent->tree->lock);
 	return c;

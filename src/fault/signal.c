@@ -16,6 +16,12 @@ enum { INSTANCES_MAX = 64 };
 static _Atomic(struct signal_service *) registered[INSTANCES_MAX]; /* (A) */
 static _Atomic uint32_t visitors[2], turn;			   /* (A) as in weir.c's visit */
 
+/* Whose the visitors and instances are. */
+static struct {
+	struct lock lock;
+	int id; /* under the lock */
+} process = {.lock = LOCK_INIT(RANK_BUS, "process of signal mode")};
+
 /* The pager that this thread had last: its memory is there, and may be warm. */
 static _Thread_local unsigned last_pager __attribute__((tls_model("initial-exec")));
 /* The last fault that no region had: told to the program only when it comes again, since the region may have gone between
@@ -109,8 +115,9 @@ static enum fault_access access_of(const struct bus_fault *fault, uint64_t w)
 {
 	if (fault->write_known && !fault->write)
 		return ACCESS_READ;
+	/* Not there although the word says so: a bare madvise has dropped it. pagein looks again. */
 	if (word_resident(w))
-		return ACCESS_WP;
+		return fault->present ? ACCESS_WP : ACCESS_WRITE;
 	return fault->write ? ACCESS_WRITE : ACCESS_READ;
 }
 
@@ -141,6 +148,7 @@ static enum pagein_result serve_here(struct signal_service *s, struct region *re
 	struct stock *const stock = stock_here;
 	struct pager *pager = pager_take(s);
 	enum pagein_result result;
+	bool kept;
 
 	stock_here = NULL;
 	pager->tid = thread_id();
@@ -155,7 +163,12 @@ static enum pagein_result serve_here(struct signal_service *s, struct region *re
 	if (result != PAGEIN_ELSEWHERE && result != PAGEIN_PARKED) {
 		hist_add(s->served_ns,
 			 (pager->ended_ns ? pager->ended_ns : now_ns()) - pager->began_ns);
+		/* Where little else can be taken this thread would take its own page, before it has touched it, each time. */
+		kept = pager->container && container_pressed(pager->container) &&
+		       !page_pin(s->vm, region, page, false);
 		reclaim_after_fault(s->reclaim, pager);
+		if (kept)
+			page_unpin(s->vm, region, page);
 	}
 	service_self_set(NULL);
 	vm_borrowed = false;
@@ -227,7 +240,34 @@ static bool serve_fault(const struct bus_fault *fault)
 	return true;
 }
 
+void signal_serve(uintptr_t address, bool write)
+{
+	const struct bus_fault fault = {
+		.address = address,
+		.fault = true,
+		.write = write,
+		.write_known = true,
+		.present = true,
+	};
+
+	(void)serve_fault(&fault);
+}
+
 /* --- start and stop --- */
+
+/* A child of fork has none of the threads that were in the handler just then, and nobody who would count them out. */
+static void forget_parent(void)
+{
+	const int self = process_id();
+
+	lock_acquire(&process.lock);
+	for (unsigned i = 0; process.id != self && i < 2; i++)
+		store_relaxed(&visitors[i], 0);
+	for (unsigned i = 0; process.id != self && i < INSTANCES_MAX; i++)
+		store_relaxed(&registered[i], NULL);
+	process.id = self;
+	lock_release(&process.lock);
+}
 
 int signal_start(struct signal_service *s, struct vm *vm, struct reclaim *reclaim,
 		 struct hist *served_ns)
@@ -238,6 +278,7 @@ int signal_start(struct signal_service *s, struct vm *vm, struct reclaim *reclai
 	s->vm = vm;
 	s->reclaim = reclaim;
 	s->served_ns = served_ns;
+	forget_parent();
 	s->pagers = mem_reserve(SIGNAL_PAGERS * PAGER_BYTES);
 	if (!s->pagers)
 		return -ENOMEM;

@@ -18,6 +18,7 @@ struct bus_fault {
 	bool fault; /* a touch, and no kill(2) */
 	bool write; /* where the processor does not tell: false */
 	bool write_known;
+	bool present; /* the page is there, and what is refused is the write; where the processor does not tell: true */
 };
 /* Serves a fault. False: it is none of ours, and goes to the handler that was there before. */
 typedef bool (*bus_serve_fn)(const struct bus_fault *fault);

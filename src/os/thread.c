@@ -168,6 +168,11 @@ int thread_id(void)
 	return (int)syscall(SYS_gettid);
 }
 
+int process_id(void)
+{
+	return (int)getpid();
+}
+
 unsigned thread_cpu_count(void)
 {
 	cpu_set_t set;

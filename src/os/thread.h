@@ -50,6 +50,7 @@ int thread_barrier_register(void);
 void thread_barrier(void);
 
 int thread_id(void);
+int process_id(void);
 unsigned thread_cpu_count(void); /* those that this process may use */
 unsigned
 thread_cpu_most(void); /* those that this machine may ever have: above every CPU's number */

@@ -471,15 +471,20 @@ static int bring_in(void *data)
 	return vm_bring_in(r->vm, r->pager);
 }
 
-int reclaim_hold_for_fork(struct reclaim *r)
+void reclaim_hold(struct reclaim *r)
 {
 	add_relaxed(&r->vm->hold, 1);
 	/* Pairs with the fence in job_fill: either it sees the hold, or reclaim_quiesce sees its state. */
 	fence_seq_cst();
+}
+
+int reclaim_hold_for_fork(struct reclaim *r)
+{
+	reclaim_hold(r);
 	return reclaim_errand(r, bring_in, r);
 }
 
-void reclaim_release_fork(struct reclaim *r)
+void reclaim_release(struct reclaim *r)
 {
 	sub_relaxed(&r->vm->hold, 1);
 	vm_attention(r->vm);

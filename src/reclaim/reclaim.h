@@ -130,9 +130,11 @@ void reclaim_quiesce(struct reclaim *reclaim);
  * write-protected after. */
 void reclaim_wait_filled(struct reclaim *reclaim);
 
-/* A fork: holds dropping, then loads every absent page; release undoes the hold. Called by a program's thread. */
+/* From now on no job begins, and charges go over the limit; until reclaim_release. Any thread, any number of times. */
+void reclaim_hold(struct reclaim *reclaim);
+void reclaim_release(struct reclaim *reclaim);
+/* A fork: the same, and loads every absent page. Called by a program's thread. */
 int reclaim_hold_for_fork(struct reclaim *reclaim);
-void reclaim_release_fork(struct reclaim *reclaim);
 
 /* The pool follows the load. Are free frames short, and would a block help? Brings blocks online until they are not. */
 bool follow_short(struct reclaim *reclaim);

@@ -110,7 +110,7 @@ struct vm {
 	_Atomic uint32_t regions;		      /* (A) slots in use, holes included */
 	_Atomic(struct file_object *) file_object[FILES_MAX]; /* (I) to write, (A) to read */
 	_Atomic uint64_t memory_share; /* (A) bytes that compressed objects of the root may take */
-	_Atomic uint32_t hold;	       /* (A) forks under way: nothing is dropped */
+	_Atomic uint32_t hold;	       /* (A) forks and pins under way: nothing is dropped */
 	_Atomic bool wake_all;	       /* (A) a thread without the descriptor freed a parked page */
 	struct waitq attention;	       /* the background thread of reclaim/ sleeps here */
 	struct file_control file_control;

@@ -12,6 +12,9 @@ need_userfaultfd
 "$WEIR" probe --json >"$tmp/json" || fail "expected weir probe --json to end with 0"
 [ "$(json "$tmp/json" userfaultfd.write-protect.here userfaultfd.write-protect.needed)" = "true true" ] ||
 	fail "expected write protection to be here and needed: $(cat "$tmp/json")"
+# Regions over files are made of them.
+[ "$(json "$tmp/json" userfaultfd.minor-shmem.used userfaultfd.missing-shmem.used)" = "true true" ] ||
+	fail "expected minor faults of shared memory to be used: $(cat "$tmp/json")"
 for mode in thread signal; do
 	[ "$(json "$tmp/json" ${mode}_mode)" = true ] && words='works' || words='does not work'
 	grep -q "^$mode mode  *$words\$" "$tmp/text" || fail "expected '$mode mode  $words' as in the JSON: $(cat "$tmp/text")"
@@ -56,7 +59,9 @@ refused 'stress fault 64 32' stress memory
 refused 'bounces' stress fault 64
 refused 'from 1 to' stress fault 0 1
 refused 'from 1 to' stress fault 4 x
+refused 'half of this machine' stress fault 1048576 1
 refused 'from 1 to' stress fault 4 4 --cpus 65
 refused 'one, all and epoll' stress fault 4 4 --wake none
 refused 'one too many' stress fault 4 4 4
 refused 'needs a value' stress fault 4 4 --seed
+"$WEIR" stress fault --help | grep -q '^Usage: weir stress fault' || fail "expected help of weir stress fault --help"

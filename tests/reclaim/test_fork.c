@@ -71,7 +71,7 @@ static void test_hold_brings_everything_in(void **state)
 		sched_yield();
 	}
 	everything_is_there(450);
-	reclaim_release_fork(&w.reclaim);
+	reclaim_release(&w.reclaim);
 	for (unsigned i = 0; i < 20000 && container_above_mark(w.container); i++)
 		usleep(1000);
 	assert_false(container_above_mark(w.container));
@@ -95,7 +95,7 @@ static void test_hold_ends_the_open_job_first(void **state)
 	everything_is_there(HIGH + 1);
 	for (uint32_t page = 0; page < PAGES; page++)
 		assert_int_not_equal(word_state(word_of(&w, page)), PAGE_CLEANING);
-	reclaim_release_fork(&w.reclaim);
+	reclaim_release(&w.reclaim);
 	background_end();
 	world_check(&w);
 	world_close(&w);
@@ -110,10 +110,10 @@ static void test_holds_nest(void **state)
 	background_start();
 	assert_int_equal(reclaim_hold_for_fork(&w.reclaim), 0);
 	assert_int_equal(reclaim_hold_for_fork(&w.reclaim), 0);
-	reclaim_release_fork(&w.reclaim);
+	reclaim_release(&w.reclaim);
 	assert_int_equal(reclaim_once(&w.reclaim, w.pager), 0);
 	everything_is_there(40);
-	reclaim_release_fork(&w.reclaim);
+	reclaim_release(&w.reclaim);
 	/* Whoever works on it: the background thread helps. */
 	(void)reclaim_once(&w.reclaim, w.pager);
 	background_end();
@@ -135,7 +135,7 @@ static void test_hold_tells_of_lost_pages(void **state)
 	w.lost[0][7] = true;
 	background_start();
 	assert_int_equal(reclaim_hold_for_fork(&w.reclaim), -EIO);
-	reclaim_release_fork(&w.reclaim);
+	reclaim_release(&w.reclaim);
 	background_end();
 	assert_int_equal(resident(&w), 39);
 	assert_true(fake_poisoned(at(&w, 7)));
