@@ -148,7 +148,6 @@ static enum pagein_result serve_here(struct signal_service *s, struct region *re
 	struct stock *const stock = stock_here;
 	struct pager *pager = pager_take(s);
 	enum pagein_result result;
-	bool kept;
 
 	stock_here = NULL;
 	pager->tid = thread_id();
@@ -163,12 +162,9 @@ static enum pagein_result serve_here(struct signal_service *s, struct region *re
 	if (result != PAGEIN_ELSEWHERE && result != PAGEIN_PARKED) {
 		hist_add(s->served_ns,
 			 (pager->ended_ns ? pager->ended_ns : now_ns()) - pager->began_ns);
-		/* Where little else can be taken this thread would take its own page, before it has touched it, each time. */
-		kept = pager->container && container_pressed(pager->container) &&
-		       !page_pin(s->vm, region, page, false);
+		vm_untouched = &region->word[page];
 		reclaim_after_fault(s->reclaim, pager);
-		if (kept)
-			page_unpin(s->vm, region, page);
+		vm_untouched = NULL;
 	}
 	service_self_set(NULL);
 	vm_borrowed = false;

@@ -63,7 +63,7 @@ static bool clock_visit(page_word_t *word, uint32_t owners)
 
 	for (;;) {
 		if ((w & WORD_BUSY) || !word_resident(w) || word_pins(w) ||
-		    !(owners >> word_owner(w) & 1))
+		    !(owners >> word_owner(w) & 1) || word == vm_untouched)
 			return false;
 		/* Of this job, or left over from an earlier one that met it busy. */
 		if (word_state(w) == PAGE_CLEANING)

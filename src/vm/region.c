@@ -238,6 +238,7 @@ void region_destroy(struct vm *vm, struct region *region)
 }
 
 _Thread_local bool vm_borrowed __attribute__((tls_model("initial-exec")));
+_Thread_local const page_word_t *vm_untouched __attribute__((tls_model("initial-exec")));
 
 /* The half of a page's word that has BUSY and PARKED. */
 static _Atomic uint32_t *page_futex(page_word_t *word)

@@ -195,6 +195,8 @@ void region_stat(struct vm *vm, const struct region *region, const struct weir_c
 		 struct weir_container_stat *stat);
 /* The calling thread is one of the program that serves its own fault: initial-exec, no first use that would allocate. */
 extern _Thread_local bool vm_borrowed __attribute__((tls_model("initial-exec")));
+/* The page that it has just loaded so: it chooses others to leave, or it would take the one that it needs, each time anew. */
+extern _Thread_local const page_word_t *vm_untouched __attribute__((tls_model("initial-exec")));
 /* Sleeps until the page is not busy any more. For signal mode, where nobody else would be told. */
 void page_wait(page_word_t *word);
 
