@@ -46,23 +46,26 @@ struct cmdq_profile {
 	unsigned shift;
 	uint64_t offset;
 	struct subsys subsys[CMDQ_SUBSYS_MAX]; /* by id */
-	const struct event_name *events;       /* CMDQ_EVENTS of them */
+	const struct event_name *events;       /* by raw number */
+	unsigned event_count;		       /* that are there; higher numbers have no name */
 	uint16_t logical[CMDQ_LOGICAL_EVENTS]; /* raw number + 1; 0: not on this chip */
 };
 
+/* As cmdq_event_find, of a part of a text, and without a message. */
+int profile_event(const struct cmdq_profile *profile, const char *name, size_t length);
 /* The id of the subsys that has the address, or -1. */
 int profile_subsys(const struct cmdq_profile *profile, uint64_t address);
 
 /* --- forms --- */
 
 enum cmdq_operand_kind {
-	OPERAND_NONE,
-#define CMDQ_OPERAND(name, bits, syntax) OPERAND_##name,
+#define CMDQ_OPERAND(name, bits, bad_all, bad_any, syntax) OPERAND_##name,
 #include "operands.def"
 	OPERAND_KINDS
 };
 
 enum cmdq_form_id {
+#define CMDQ_CODE(op, first, last)
 #define CMDQ_FORM(id, mnemonic, value, operands, what) FORM_##id,
 #include "ops.def"
 	FORM_WORD, /* no form: .word */
@@ -72,7 +75,8 @@ enum cmdq_form_id {
 enum { CMDQ_OPERANDS_MAX = 4 };
 
 struct cmdq_form {
-	uint64_t value, fixed; /* a word is of this form where (word & fixed) == value */
+	uint64_t value, fixed;	   /* a word of this form has (word & fixed) == value */
+	uint64_t bad_all, bad_any; /* and not all of these together with any of those */
 	uint8_t operands
 		[CMDQ_OPERANDS_MAX]; /* enum cmdq_operand_kind, OPERAND_NONE behind the last */
 	uint8_t mnemonic_length;
@@ -80,10 +84,34 @@ struct cmdq_form {
 };
 
 extern const struct cmdq_form cmdq_forms[FORMS];
-extern const uint64_t cmdq_operand_bits[OPERAND_KINDS];
+
+/* For people: what a form does, how an operand is written. */
+extern const char *const cmdq_form_meanings[FORMS];
+extern const char *const cmdq_operand_syntax[OPERAND_KINDS];
+
+/* Whether it takes the mask of the MASK before it: those whose mnemonic ends in _mask. */
+bool form_uses_mask(const struct cmdq_form *form);
+
+/* Where the forms of an op are. */
+struct form_range {
+	uint8_t first, end;
+};
+extern const struct form_range cmdq_form_ranges[256];
 
 /* FORM_WORD where it is none. */
-enum cmdq_form_id form_of(uint64_t word);
+static inline enum cmdq_form_id form_of(uint64_t word)
+{
+	struct form_range range = cmdq_form_ranges[word >> 56];
+
+	for (unsigned i = range.first; i < range.end; i++) {
+		const struct cmdq_form *form = &cmdq_forms[i];
+
+		if ((word & form->fixed) == form->value &&
+		    ((word & form->bad_all) != form->bad_all || !(word & form->bad_any)))
+			return (enum cmdq_form_id)i;
+	}
+	return FORM_WORD;
+}
 
 /* --- fields of the word --- */
 
@@ -167,11 +195,24 @@ static inline uint64_t pkt_pa(const struct pkt *pkt)
 int pkt_create(const struct cmdq_profile *profile, const struct cmdq_buffer_ops *ops,
 	       struct weir_container *container, struct cmdq_pkt **pkt);
 
+/* All of the words, or none. */
+int pkt_append(struct cmdq_pkt *pkt, const uint64_t *words, size_t count);
+
+/* --- what the encoder and the assembler share --- */
+
+bool reg_exists(uint16_t reg);
+/* The field of a jump, or -EINVAL and a message with the valid range. bits: of the field, 16 or 32. */
+int jump_abs_field(const struct cmdq_profile *profile, uint64_t addr, uint32_t *field);
+int jump_rel_field(const struct cmdq_profile *profile, int64_t offset, unsigned bits,
+		   unsigned align, uint32_t *field);
+
 /* --- text --- */
 
-enum { CMDQ_LINE_MAX = 160 };
+enum { CMDQ_LINE_MAX = 160, CMDQ_LISTING_MAX = CMDQ_LINE_MAX + 48 };
 
 /* The text of one word, no newline and no NUL: at most CMDQ_LINE_MAX bytes, of which all may be written to. Its length. */
 size_t text_word(const struct cmdq_profile *profile, uint64_t word, char *line);
+/* The same with a comment that has the offset and the word: at most CMDQ_LISTING_MAX bytes. */
+size_t text_listing(const struct cmdq_profile *profile, size_t index, uint64_t word, char *line);
 
 #endif
