@@ -41,28 +41,18 @@ static unsigned form_fits(const struct cmdq_form *form, const struct operand *op
 	return fit;
 }
 
-/* "write ADDRESS, VALUE|rN; write [rN], VALUE|rN": each way to write a command. */
+/* "`write ADDRESS, VALUE|rN` or `write [rN], VALUE|rN`": each way to write a command. */
 static void usages(const char *mnemonic, size_t length, char *text, size_t room)
 {
+	char usage[CMDQ_LINE_MAX];
 	size_t used = 0;
 
 	for (unsigned i = 0; i < FORMS; i++) {
-		const struct cmdq_form *form = &cmdq_forms[i];
-
-		if (!asm_text_is(mnemonic, length, form->mnemonic))
+		if (!asm_text_is(mnemonic, length, cmdq_forms[i].mnemonic))
 			continue;
-		used += (size_t)snprintf(text + used, room - used, "%s`%s", used ? " or " : "",
-					 form->mnemonic);
-		for (unsigned k = 0; k < form_operands(form); k++)
-			used += (size_t)snprintf(text + used, room - used, "%s%s",
-						 k && form->operands[k] != OPERAND_CONDITION &&
-								 form->operands[k - 1] !=
-									 OPERAND_CONDITION
-							 ? ", "
-							 : " ",
-						 cmdq_operand_syntax[form->operands[k]]);
-		used += (size_t)snprintf(text + used, room - used, "%s`",
-					 form_uses_mask(form) ? "[, MASK]" : "");
+		form_usage((enum cmdq_form_id)i, usage, sizeof(usage));
+		used += (size_t)snprintf(text + used, room - used, "%s`%s`", used ? " or " : "",
+					 usage);
 	}
 }
 

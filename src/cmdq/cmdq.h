@@ -92,6 +92,9 @@ extern const char *const cmdq_operand_syntax[OPERAND_KINDS];
 /* Whether it takes the mask of the MASK before it: those whose mnemonic ends in _mask. */
 bool form_uses_mask(const struct cmdq_form *form);
 
+/* How a form is written: "write ADDRESS, VALUE|rN". room: CMDQ_LINE_MAX is enough. */
+void form_usage(enum cmdq_form_id id, char *text, size_t room);
+
 /* Where the forms of an op are. */
 struct form_range {
 	uint8_t first, end;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The table of forms, made from ops.def and operands.def. */
+#include <stdio.h>
 #include <string.h>
 
 #include "cmdq/cmdq.h"
@@ -62,4 +63,20 @@ bool form_uses_mask(const struct cmdq_form *form)
 
 	return form->mnemonic_length > length &&
 	       !memcmp(form->mnemonic + form->mnemonic_length - length, suffix, length);
+}
+
+void form_usage(enum cmdq_form_id id, char *text, size_t room)
+{
+	const struct cmdq_form *form = &cmdq_forms[id];
+	size_t used = (size_t)snprintf(text, room, "%s", form->mnemonic);
+
+	for (unsigned i = 0; i < CMDQ_OPERANDS_MAX && form->operands[i] != OPERAND_NONE; i++) {
+		const bool comma = i && form->operands[i] != OPERAND_CONDITION &&
+				   form->operands[i - 1] != OPERAND_CONDITION;
+
+		used += (size_t)snprintf(text + used, room - used, "%s %s", comma ? "," : "",
+					 cmdq_operand_syntax[form->operands[i]]);
+	}
+	if (form_uses_mask(form))
+		snprintf(text + used, room - used, "[, MASK]");
 }
