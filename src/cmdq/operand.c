@@ -71,9 +71,15 @@ static bool in_range(int128_t value, int128_t least, int128_t most)
 
 static int out_of_range(int128_t value, const char *what, int64_t least, uint64_t most)
 {
-	return cmdq_refuse(-EINVAL, "%s %s0x%llx is out of range: %s0x%llx to 0x%llx", what,
-			   value < 0 ? "-" : "", (unsigned long long)(value < 0 ? -value : value),
-			   least < 0 ? "-" : "",
+	const char *const sign = value < 0 ? "-" : "";
+	const unsigned long long size = (unsigned long long)(value < 0 ? -value : value);
+
+	/* Numbers of things are decimal, bits are hexadecimal. */
+	if (most < CMDQ_EVENTS)
+		return cmdq_refuse(-EINVAL, "%s %s%llu is out of range: 0 to %llu", what, sign,
+				   size, (unsigned long long)most);
+	return cmdq_refuse(-EINVAL, "%s %s0x%llx is out of range: %s0x%llx to 0x%llx", what, sign,
+			   size, least < 0 ? "-" : "",
 			   (unsigned long long)(least < 0 ? -(uint64_t)least : (uint64_t)least),
 			   (unsigned long long)most);
 }
