@@ -75,6 +75,7 @@ struct token {
 	const char *text;
 	size_t length;
 	bool hex;	/* nothing but hexadecimal digits */
+	bool joined;	/* nothing but blanks, commas and colons between it and the token before */
 	uint64_t value; /* of the first 16 */
 };
 
@@ -155,57 +156,57 @@ static void read_pairs_line(struct reader *in)
 enum { LOG_TOKENS = 64 };
 
 /*
- * The hexadecimal numbers of 16, 8 or 2 digits of a line. An offset or address in front of a dump, which a colon and a blank
- * follow, is none of them.
+ * The hexadecimal numbers of 16, 8 or 2 digits of a line. Not among them: an offset or address in front of a dump, which a
+ * colon and a blank follow; what stands in brackets, like a time; addresses of the kernel, which no command looks like.
  */
 static unsigned log_tokens(const struct reader *in, struct token *tokens)
 {
 	const char *at = in->at;
 	unsigned count = 0;
+	bool joined = false;
 
 	while (at < in->end && count < LOG_TOKENS) {
 		struct token token;
 
 		if (!isalnum((unsigned char)*at) && *at != '_') {
-			/* "[  12.345678]", "(0x10)": what stands in brackets is no dump. */
-			if (*at == '[')
-				while (at < in->end && *at != ']')
-					at++;
-			if (at < in->end)
-				at++;
+			const char *close =
+				*at == '[' ? memchr(at, ']', (size_t)(in->end - at)) : NULL;
+
+			joined = joined && (is_blank(*at) || *at == ',' || *at == ':');
+			at = close ? close : at + 1;
 			continue;
 		}
 		token = token_at(at, in->end);
+		token.joined = joined;
 		at = token.text + token.length;
-		if (!token.hex || (token.length != 16 && token.length != 8 && token.length != 2))
-			continue;
-		if (in->end - at > 1 && at[0] == ':' && is_blank(at[1]))
-			continue;
-		tokens[count++] = token;
+		joined = token.hex && !(in->end - at > 1 && at[0] == ':' && is_blank(at[1])) &&
+			 (token.length == 16 || token.length == 8 || token.length == 2) &&
+			 !(token.length == 16 && token.value >> 48 == 0xffff);
+		if (joined)
+			tokens[count++] = token;
 	}
 	return count;
 }
 
-static unsigned count_length(const struct token *tokens, unsigned count, size_t length)
+/* A run: tokens of one length, each joined to the one before. */
+static unsigned run_length(const struct token *tokens, unsigned count)
 {
-	unsigned n = 0;
+	unsigned n = 1;
 
-	for (unsigned i = 0; i < count; i++)
-		n += tokens[i].length == length;
+	while (n < count && tokens[n].joined && tokens[n].length == tokens[0].length)
+		n++;
 	return n;
 }
 
-/* Joins the tokens of one length, so many to a word, lowest first. */
-static void log_join(struct reader *in, const struct token *tokens, unsigned count, size_t length)
+/* Joins so many numbers, lowest first. */
+static void log_join(struct reader *in, const struct token *tokens, unsigned count)
 {
+	const unsigned width = (unsigned)tokens[0].length * 4;
 	uint64_t word = 0;
-	unsigned bits = 0;
 
-	for (unsigned i = 0; i < count; i++) {
-		if (tokens[i].length != length)
-			continue;
+	for (unsigned i = 0, bits = 0; i < count; i++) {
 		word |= tokens[i].value << bits;
-		bits += (unsigned)length * 4;
+		bits += width;
 		if (bits == 64) {
 			add(in, word);
 			word = bits = 0;
@@ -213,23 +214,29 @@ static void log_join(struct reader *in, const struct token *tokens, unsigned cou
 	}
 }
 
-/* The widest numbers that a line has are its words. */
+/* The widest numbers that a line has are its words. A single one of 8 digits, or less than eight of 2, is not a command. */
 static void read_log_line(struct reader *in)
 {
+	static const size_t lengths[] = {16, 8, 2};
 	struct token tokens[LOG_TOKENS];
 	const unsigned count = log_tokens(in, tokens);
-	const unsigned halves = count_length(tokens, count, 8);
+	bool found = false;
 
-	if (count_length(tokens, count, 16)) {
-		log_join(in, tokens, count, 16);
-	} else if (halves > 1 && halves % 2) {
-		complain(in, tokens[0].text,
-			 "an odd number of 32-bit words: expected pairs, the low half first");
-	} else if (halves) {
-		if (halves > 1)
-			log_join(in, tokens, count, 8);
-	} else if (count_length(tokens, count, 2) % 8 == 0) {
-		log_join(in, tokens, count, 2);
+	for (unsigned k = 0; k < ARRAY_SIZE(lengths) && !found; k++) {
+		const unsigned words = 16 / (unsigned)lengths[k];
+
+		for (unsigned i = 0, run; i < count; i += run) {
+			run = run_length(tokens + i, count - i);
+			if (tokens[i].length != lengths[k] || run < words)
+				continue;
+			found = true;
+			if (words == 2 && run % words)
+				complain(in, tokens[i].text,
+					 "an odd number of 32-bit words: expected pairs, the low "
+					 "half first");
+			else
+				log_join(in, tokens + i, run / words * words);
+		}
 	}
 }
 

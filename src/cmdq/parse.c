@@ -38,9 +38,10 @@ static const char *found(const struct assembler *as, const char *at, char text[s
 
 	if (at == as->end)
 		return "the end of the line";
-	while (at + n < as->end && n < 24 &&
-	       (n == 0 || isalnum((unsigned char)at[n]) || at[n] == '_'))
+	do
 		n++;
+	while (at + n < as->end && n < 24 && isalnum((unsigned char)*at) &&
+	       (isalnum((unsigned char)at[n]) || at[n] == '_'));
 	for (size_t i = 0; i < n; i++)
 		text[i + 1] = isprint((unsigned char)at[i]) ? at[i] : '?';
 	text[0] = text[n + 1] = '\'';
