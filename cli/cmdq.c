@@ -3,6 +3,7 @@
 #include "cmdq.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -220,13 +221,20 @@ static char *read_all(FILE *file, size_t *length)
 
 static char *read_file(const char *name, size_t *length)
 {
-	FILE *file = strcmp(name, "-") != 0 ? fopen(name, "rb") : stdin;
-	char *text = file ? read_all(file, length) : NULL;
+	char *text = NULL;
+	FILE *file;
 
+	if (!strcmp(name, "-")) {
+		text = read_all(stdin, length);
+	} else {
+		file = fopen(name, "rb");
+		if (file) {
+			text = read_all(file, length);
+			fclose(file); // NOLINT(bugprone-unused-return-value): it was read from
+		}
+	}
 	if (!text)
 		log_line("cmdq: %s: %s", name, strerror(errno));
-	if (file && file != stdin)
-		fclose(file); // NOLINT(bugprone-unused-return-value): it was read from
 	return text;
 }
 
@@ -257,37 +265,41 @@ bool cmdq_load(const struct cmdq_options *options, struct program *program)
 	return !err;
 }
 
-int cmdq_close(FILE *file, const char *name)
+int cmdq_flush(void)
 {
-	const bool failed = ferror(file);
-
-	if (!(file == stdout ? fflush(file) : fclose(file)) && !failed)
+	if (!fflush(stdout) && !ferror(stdout))
 		return 0;
-	log_line("cmdq: %s: %s", name, strerror(errno));
+	log_line("cmdq: standard output: %s", strerror(errno));
 	return EXIT_INPUT;
 }
 
 /* --- as --- */
 
-static int write_program(const struct cmdq_options *options, const struct program *program)
+static void write_words(const struct cmdq_options *options, const struct program *program,
+			FILE *file)
 {
-	const char *name = options->output ? options->output : "standard output";
-	FILE *file = options->output ? fopen(options->output, "wb") : stdout;
-	int status;
-
-	if (!file) {
-		log_line("cmdq as: %s: %s", name, strerror(errno));
-		return EXIT_INPUT;
-	}
-	/* x86 and ARM are little-endian, and nothing else is built for. */
+	/* weir is built for little-endian machines only. */
 	if (!options->hex)
 		fwrite(program->words, CMDQ_INST_SIZE, program->count, file);
 	for (size_t i = 0; options->hex && i < program->count; i++)
 		fprintf(file, "%016llx\n", (unsigned long long)program->words[i]);
-	status = cmdq_close(file, name);
-	if (status && options->output)
-		remove(options->output);
-	return status;
+}
+
+static int write_file(const struct cmdq_options *options, const struct program *program)
+{
+	FILE *file = fopen(options->output, "wb");
+	bool failed;
+
+	if (!file) {
+		log_line("cmdq as: %s: %s", options->output, strerror(errno));
+		return EXIT_INPUT;
+	}
+	write_words(options, program, file);
+	failed = ferror(file);
+	if (!fclose(file) && !failed)
+		return 0;
+	log_line("cmdq as: %s: %s; what is there is not whole", options->output, strerror(errno));
+	return EXIT_INPUT;
 }
 
 static int cmdq_as(struct cmdq_options *options)
@@ -295,8 +307,14 @@ static int cmdq_as(struct cmdq_options *options)
 	struct program program = {0};
 	int status = EXIT_INPUT;
 
-	if (cmdq_load(options, &program))
-		status = write_program(options, &program);
+	if (cmdq_load(options, &program)) {
+		if (options->output) {
+			status = write_file(options, &program);
+		} else {
+			write_words(options, &program, stdout);
+			status = cmdq_flush();
+		}
+	}
 	program_free(&program);
 	return status;
 }
@@ -328,7 +346,7 @@ static int cmdq_dis(struct cmdq_options *options)
 
 	if (cmdq_load(options, &program)) {
 		write_text(options, &program);
-		status = cmdq_close(stdout, "standard output");
+		status = cmdq_flush();
 	}
 	program_free(&program);
 	return status;
@@ -355,7 +373,7 @@ static int cmdq_check(struct cmdq_options *options)
 
 		if (defects < 0)
 			log_line("cmdq check: out of memory");
-		else if (!cmdq_close(stdout, "standard output"))
+		else if (!cmdq_flush())
 			status = defects ? EXIT_DEFECT : 0;
 	}
 	program_free(&program);
@@ -381,7 +399,7 @@ static int cmdq_soc(int argc, char **argv)
 
 	if (argc < 2) {
 		list_profiles();
-		return cmdq_close(stdout, "standard output");
+		return cmdq_flush();
 	}
 	if (argc > 2) {
 		log_line("cmdq soc: expected one name");
@@ -397,7 +415,7 @@ static int cmdq_soc(int argc, char **argv)
 		if (cmdq_event_name(options.profile, event))
 			printf("event %4u  %s\n", event, cmdq_event_name(options.profile, event));
 	}
-	return cmdq_close(stdout, "standard output");
+	return cmdq_flush();
 }
 
 static int cmdq_commands(void)
@@ -408,7 +426,7 @@ static int cmdq_commands(void)
 		form_usage((enum cmdq_form_id)i, text, sizeof(text));
 		printf("%-48s %s\n", text, cmdq_form_meanings[i]);
 	}
-	return cmdq_close(stdout, "standard output");
+	return cmdq_flush();
 }
 
 /* --- */
@@ -428,7 +446,7 @@ int cli_cmdq(int argc, char **argv)
 	for (int i = 1; i < argc; i++) {
 		if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
 			fputs(usage, stdout);
-			return cmdq_close(stdout, "standard output");
+			return cmdq_flush();
 		}
 	}
 	if (!strcmp(argv[1], "soc"))

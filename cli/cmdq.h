@@ -3,8 +3,6 @@
 #ifndef WEIR_CLI_CMDQ_H
 #define WEIR_CLI_CMDQ_H
 
-#include <stdio.h>
-
 #include "cmdq/program.h"
 
 /* Exit statuses: defects or a program that failed; bad input or options. */
@@ -41,8 +39,8 @@ bool cmdq_options_complete(const struct cmdq_options *options);
 bool cmdq_load(const struct cmdq_options *options, struct program *program);
 /* Complains to standard error; data: struct cmdq_options. */
 void cmdq_complain(void *data, unsigned line, unsigned column, const char *message);
-/* 0, or EXIT_INPUT after a message: what was written to file did not get there. */
-int cmdq_close(FILE *file, const char *name);
+/* 0, or EXIT_INPUT after a message: what was written to standard output did not get there. */
+int cmdq_flush(void);
 
 int cmdq_run_main(int argc, char **argv);
 

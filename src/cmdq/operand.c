@@ -245,11 +245,11 @@ static int abs_field(const struct operand *operand, const struct operand_place *
 	if (operand->value < 0 || address > most ||
 	    (((address + profile->offset) & most) >> profile->shift) >> field_bits ||
 	    (address + profile->offset) & (((uint64_t)1 << profile->shift) - 1))
-		return cmdq_refuse(
-			-EINVAL, "address 0x%llx: a multiple of %d, 0 to 0x%llx on %s (shift %u)",
-			(unsigned long long)address, 1 << profile->shift,
-			(unsigned long long)((((uint64_t)1 << field_bits) - 1) << profile->shift),
-			profile->name, profile->shift);
+		return cmdq_refuse(-EINVAL,
+				   "address 0x%llx: a multiple of %d, 0 to 0x%llx on %s (shift %u)",
+				   (unsigned long long)address, 1 << profile->shift,
+				   (((1ull << field_bits) - 1) << profile->shift), profile->name,
+				   profile->shift);
 	address = (address + profile->offset) & most;
 	*field = (uint32_t)(address >> profile->shift);
 	return 0;

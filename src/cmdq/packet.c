@@ -73,6 +73,7 @@ int pkt_create(const struct cmdq_profile *profile, const struct cmdq_buffer_ops 
 {
 	struct cmdq_buffer first;
 	struct pkt *pkt;
+	uint64_t *room_end;
 	int err;
 
 	if (!ops)
@@ -81,10 +82,11 @@ int pkt_create(const struct cmdq_profile *profile, const struct cmdq_buffer_ops 
 	if (err)
 		return err;
 	pkt = (struct pkt *)((char *)first.addr + PAGE_SIZE) - 1;
+	room_end = (uint64_t *)pkt;
 	*pkt = (struct pkt){
-		.head = {.next = first.addr, .end = (uint64_t *)(void *)pkt, .profile = profile},
+		.head = {.next = first.addr, .end = room_end, .profile = profile},
 		.words = first.addr,
-		.room_end = (uint64_t *)(void *)pkt,
+		.room_end = room_end,
 		.first = first,
 		.ops = ops,
 		.container = container,

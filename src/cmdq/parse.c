@@ -105,9 +105,9 @@ static int compare_symbols(const void *a, const void *b)
 
 static struct symbol *symbol_find(struct assembler *as, const char *text, size_t length)
 {
-	struct symbol key = {.text = text, .length = length}, **node;
+	struct symbol key = {.text = text, .length = length};
+	struct symbol **node = (struct symbol **)tfind(&key, &as->symbols, compare_symbols);
 
-	node = tfind(&key, &as->symbols, compare_symbols);
 	return node ? *node : NULL;
 }
 

@@ -23,6 +23,15 @@ static uint64_t hex_digits(uint32_t value)
 	return __builtin_bswap64(x + 0x3030303030303030 + above_9 * ('a' - '0' - 10));
 }
 
+/* Without its NUL. */
+#define PUT(at, literal) put_bytes(at, literal, sizeof(literal) - 1)
+
+static char *put_bytes(char *at, const char *bytes, size_t count)
+{
+	memcpy(at, bytes, count);
+	return at + count;
+}
+
 static char *put_digits(char *at, uint32_t value, unsigned digits)
 {
 	uint64_t text = hex_digits(value) >> (8 - digits) * 8;
@@ -33,8 +42,7 @@ static char *put_digits(char *at, uint32_t value, unsigned digits)
 
 static char *put_hex(char *at, uint32_t value)
 {
-	memcpy(at, "0x", 2);
-	return put_digits(at + 2, value, (35 - (unsigned)__builtin_clz(value | 1)) / 4);
+	return put_digits(PUT(at, "0x"), value, (35 - (unsigned)__builtin_clz(value | 1)) / 4);
 }
 
 static char *put_number(char *at, uint32_t value)
@@ -84,23 +92,18 @@ static char *put_gpr(char *at, unsigned n)
 static char *put_reg(char *at, unsigned reg)
 {
 	if (reg < CMDQ_SPRS) {
-		memcpy(at, "spr", 3);
-		at[3] = (char)('0' + reg);
-		return at + 4;
+		at = PUT(at, "spr");
+		*at = (char)('0' + reg);
+		return at + 1;
 	}
 	if (reg - CMDQ_REG_GPR(0) < CMDQ_GPRS)
 		return put_gpr(at, reg - CMDQ_REG_GPR(0));
-	if (reg - CMDQ_REG_CPR(0) < CMDQ_CPRS) {
-		memcpy(at, "cpr", 3);
-		return put_decimal(at + 3, reg - CMDQ_REG_CPR(0));
-	}
-	if (reg == CMDQ_REG_TIMER) {
-		memcpy(at, "timer", 5);
-		return at + 5;
-	}
+	if (reg - CMDQ_REG_CPR(0) < CMDQ_CPRS)
+		return put_decimal(PUT(at, "cpr"), reg - CMDQ_REG_CPR(0));
+	if (reg == CMDQ_REG_TIMER)
+		return PUT(at, "timer");
 	/* No such register: named all the same, so that the word can be read. */
-	memcpy(at, "reg", 3);
-	return put_decimal(at + 3, reg);
+	return put_decimal(PUT(at, "reg"), reg);
 }
 
 static char *put_in_brackets(char *at, char *(*put)(char *at, unsigned n), unsigned n)
@@ -113,10 +116,9 @@ static char *put_in_brackets(char *at, char *(*put)(char *at, unsigned n), unsig
 
 static char *put_subsys(char *at, const struct cmdq_profile *profile, unsigned id, unsigned offset)
 {
-	if (likely(profile->subsys[id].known)) {
-		memcpy(at, "0x", 2);
-		return put_digits(at + 2, (uint32_t)profile->subsys[id].high << 16 | offset, 8);
-	}
+	if (likely(profile->subsys[id].known))
+		return put_digits(PUT(at, "0x"), (uint32_t)profile->subsys[id].high << 16 | offset,
+				  8);
 	at = put_decimal(at, id);
 	*at++ = ':';
 	return put_number(at, offset);
@@ -239,10 +241,8 @@ size_t text_word(const struct cmdq_profile *profile, uint64_t word, char *line)
 	const struct cmdq_form *form = &cmdq_forms[id];
 	char *at = line;
 
-	if (id == FORM_WORD) {
-		memcpy(at, ".word 0x", 8);
-		return (size_t)(put_word(at + 8, word) - line);
-	}
+	if (id == FORM_WORD)
+		return (size_t)(put_word(PUT(at, ".word 0x"), word) - line);
 	memcpy(at, form->mnemonic, sizeof(form->mnemonic));
 	at += form->mnemonic_length;
 	for (unsigned i = 0; i < CMDQ_OPERANDS_MAX && form->operands[i] != OPERAND_NONE; i++) {
@@ -259,14 +259,12 @@ size_t text_listing(const struct cmdq_profile *profile, size_t index, uint64_t w
 {
 	enum { COMMENT = 48 };
 	size_t length = text_word(profile, word, line);
-	char *at = line + length;
+	char *at;
 
-	while (length < COMMENT) {
+	while (length < COMMENT)
 		line[length++] = ' ';
-		at = line + length;
-	}
-	memcpy(at, " ; ", 3);
-	at = put_digits(at + 3, (uint32_t)(index * CMDQ_INST_SIZE), 8);
+	at = PUT(line + length, " ; ");
+	at = put_digits(at, (uint32_t)(index * CMDQ_INST_SIZE), 8);
 	*at++ = ' ';
 	return (size_t)(put_word(at, word) - line);
 }
