@@ -108,7 +108,7 @@ enum cmdq_condition {
 
 struct cmdq_profile;
 
-/* "mt8173", "mt8183", "mt8192", "weir"; NULL: no such profile. */
+/* "mt8173" and other chips, or "weir"; NULL: no such profile. */
 WEIR_API const struct cmdq_profile *cmdq_profile_find(const char *name);
 /* Counts from 0; NULL behind the last. */
 WEIR_API const struct cmdq_profile *cmdq_profile_at(unsigned n);
@@ -362,8 +362,8 @@ struct cmdq_engine;
 
 /*
  * The end of a flush: err is 0; -EFAULT, the engine reported an error in this packet; -ETIMEDOUT, it did not end in the client's
- * time; -ECONNABORTED, the client or the engine went. Called exactly once for each flush that returned 0, by a thread of the
- * engine's, which holds no lock; the packet belongs to the callback then, and may be flushed again or destroyed there.
+ * time; -ECONNABORTED, the client or the engine went. Called exactly once for each flush that returned 0, by the thread that
+ * runs the engine, which holds no lock; the packet belongs to the callback then, and may be flushed again or destroyed there.
  */
 typedef void (*cmdq_async_flush_cb)(void *data, int err, struct cmdq_pkt *pkt);
 

@@ -8,14 +8,29 @@
 #define CMDQ_SUBSYS(id, high)
 #define CMDQ_LOGICAL(name, id)
 #define CMDQ_EVENT(name, id) [id] = {sizeof(#name) - 1, #name},
+static const struct event_name events_mt6779[] = {
+#include "soc/mt6779.def"
+};
+static const struct event_name events_mt6795[] = {
+#include "soc/mt6795.def"
+};
 static const struct event_name events_mt8173[] = {
 #include "soc/mt8173.def"
 };
 static const struct event_name events_mt8183[] = {
 #include "soc/mt8183.def"
 };
+static const struct event_name events_mt8186[] = {
+#include "soc/mt8186.def"
+};
+static const struct event_name events_mt8188[] = {
+#include "soc/mt8188.def"
+};
 static const struct event_name events_mt8192[] = {
 #include "soc/mt8192.def"
+};
+static const struct event_name events_mt8195[] = {
+#include "soc/mt8195.def"
 };
 static const struct event_name events_weir[] = {
 #include "soc/weir.def"
@@ -33,13 +48,28 @@ static const struct event_name events_weir[] = {
 #define CMDQ_EVENT(name, id)
 static const struct cmdq_profile profiles[] = {
 	{
+#include "soc/mt6779.def"
+	},
+	{
+#include "soc/mt6795.def"
+	},
+	{
 #include "soc/mt8173.def"
 	},
 	{
 #include "soc/mt8183.def"
 	},
 	{
+#include "soc/mt8186.def"
+	},
+	{
+#include "soc/mt8188.def"
+	},
+	{
 #include "soc/mt8192.def"
+	},
+	{
+#include "soc/mt8195.def"
 	},
 	{
 #include "soc/weir.def"
@@ -114,9 +144,19 @@ int cmdq_event_raw(const struct cmdq_profile *profile, uint32_t event)
 
 static int event_named(const struct cmdq_profile *profile, const char *name, size_t length)
 {
+	static const char display[] = "DISP_";
+	const size_t skip = sizeof(display) - 1;
+
 	for (unsigned i = 0; i < profile->event_count; i++) {
 		if (profile->events[i].length == length &&
 		    !memcmp(profile->events[i].text, name, length))
+			return (int)i;
+	}
+	/* Some bindings leave DISP_ away where drivers have it. */
+	for (unsigned i = 0; i < profile->event_count; i++) {
+		if (profile->events[i].length == length + skip &&
+		    !memcmp(profile->events[i].text, display, skip) &&
+		    !memcmp(profile->events[i].text + skip, name, length))
 			return (int)i;
 	}
 	for (unsigned i = 0; i < CMDQ_LOGICAL_EVENTS; i++) {
@@ -127,15 +167,22 @@ static int event_named(const struct cmdq_profile *profile, const char *name, siz
 	return -ENOENT;
 }
 
+static bool skip_prefix(const char **name, size_t *length, const char *prefix)
+{
+	const size_t skip = strlen(prefix);
+
+	if (*length <= skip || strncmp(*name, prefix, skip) != 0)
+		return false;
+	*name += skip;
+	*length -= skip;
+	return true;
+}
+
 int profile_event(const struct cmdq_profile *profile, const char *name, size_t length)
 {
-	static const char prefix[] = "CMDQ_EVENT_";
-	const size_t skip = sizeof(prefix) - 1;
-
-	if (length > skip && !memcmp(name, prefix, skip)) {
-		name += skip;
-		length -= skip;
-	}
+	/* As the kernel's headers have them: CMDQ_EVENT_..., CMDQ_SYNC_... */
+	if (skip_prefix(&name, &length, "CMDQ_"))
+		(void)skip_prefix(&name, &length, "EVENT_");
 	return length ? event_named(profile, name, length) : -ENOENT;
 }
 

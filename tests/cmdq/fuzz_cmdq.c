@@ -81,8 +81,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (!size)
 		return 0;
-	profile = cmdq_profile_at(data[0] % 4);
-	kind = data[0] / 4 % 6;
+	profile = cmdq_profile_at(data[0] % 9);
+	kind = data[0] / 9 % 6;
 	data++;
 	size--;
 	/* A copy of its own, so that a byte too far is seen. */

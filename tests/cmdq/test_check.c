@@ -183,7 +183,7 @@ static void test_random_programs(void **state)
 
 	(void)state;
 	for (unsigned round = 0; round < 3000; round++) {
-		const struct cmdq_profile *profile = cmdq_profile_at(round % 4);
+		const struct cmdq_profile *profile = cmdq_profile_at(round % 9);
 		struct complaints complaints = {0};
 		struct program program = {0};
 		const size_t count = random_below(&seed, 40);

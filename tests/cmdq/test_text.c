@@ -5,7 +5,7 @@
  */
 #include "packets.h"
 
-enum { WORDS = 60000 };
+enum { WORDS = 30000 };
 
 static uint64_t random_word(uint64_t *seed)
 {

@@ -115,6 +115,44 @@ static void test_logical_events(void **state)
 	cmdq_pkt_destroy(pkt);
 }
 
+/* Numbers mean something else on each chip. */
+static void test_profiles(void **state)
+{
+	static const struct {
+		const char *soc;
+		unsigned threads, shift;
+		uint8_t subsys; /* of 0x1400 */
+		int mutex0;	/* DISP_MUTEX0_STREAM_EOF */
+	} chips[] = {
+		{"mt6779", 24, 3, 1, 130}, {"mt6795", 16, 0, 1, 52},  {"mt8173", 16, 0, 1, 53},
+		{"mt8183", 24, 0, 1, 130}, {"mt8186", 24, 3, 1, 434}, {"mt8188", 32, 3, 0, 574},
+		{"mt8192", 24, 3, 1, 434}, {"mt8195", 24, 3, 0, 597},
+	};
+
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_SIZE(chips); i++) {
+		const struct cmdq_profile *profile = cmdq_profile_find(chips[i].soc);
+
+		assert_non_null(profile);
+		assert_int_equal(cmdq_profile_threads(profile), chips[i].threads);
+		assert_int_equal(cmdq_profile_shift(profile), chips[i].shift);
+		assert_int_equal(cmdq_profile_offset(profile), 0);
+		assert_int_equal(device(chips[i].soc, 0x14000000).subsys, chips[i].subsys);
+		assert_int_equal(cmdq_event_raw(profile, CMDQ_EVENT_DISP_MUTEX0_STREAM_EOF),
+				 chips[i].mutex0);
+		assert_int_equal(cmdq_event_find(profile, "DISP_MUTEX0_STREAM_EOF"),
+				 chips[i].mutex0);
+	}
+	assert_int_equal(cmdq_event_find(cmdq_profile_find("mt8173"), "MUTEX0_STREAM_EOF"), 53);
+	assert_int_equal(
+		cmdq_event_find(cmdq_profile_find("mt8173"), "CMDQ_EVENT_MUTEX0_STREAM_EOF"), 53);
+	assert_int_equal(cmdq_event_find(cmdq_profile_find("mt8186"), "CMDQ_SYNC_TOKEN_STREAM_EOF"),
+			 641);
+	assert_int_equal(cmdq_event_find(cmdq_profile_find("mt8173"), ""), -ENOENT);
+	assert_null(cmdq_profile_find("mt9999"));
+	assert_null(cmdq_profile_at(99));
+}
+
 static void test_memory(void **state)
 {
 	(void)state;
@@ -216,8 +254,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_registers), cmocka_unit_test(test_poll_addr),
 		cmocka_unit_test(test_events),	  cmocka_unit_test(test_logical_events),
-		cmocka_unit_test(test_memory),	  cmocka_unit_test(test_logic),
-		cmocka_unit_test(test_jumps),	  cmocka_unit_test(test_end),
+		cmocka_unit_test(test_profiles),  cmocka_unit_test(test_memory),
+		cmocka_unit_test(test_logic),	  cmocka_unit_test(test_jumps),
+		cmocka_unit_test(test_end),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

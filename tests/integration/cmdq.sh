@@ -92,7 +92,7 @@ for place in '2:9: expected a comma' "4:1: no command 'frob'; expected a label, 
 	refused "wrong.cmdq:$place" as --soc mt8173 -o made wrong.cmdq
 	refused "wrong.cmdq:$place" check --soc mt8173 wrong.cmdq
 done
-refused "no platform 'mt9999'; expected one of: mt8173" dis --soc mt9999 display.hex
+refused "no platform 'mt9999'; expected one of: mt6779" dis --soc mt9999 display.hex
 refused 'soc NAME' dis display.hex
 refused 'no file' dis --soc mt8173
 refused 'expected one file' dis --soc mt8173 display.hex poll.hex
