@@ -51,28 +51,33 @@ static unsigned pass_store(void)
 
 static unsigned pass_write(void)
 {
-	int err = cmdq_pkt_reset(bench.pkt);
+	const struct cmdq_base *base = &bench.base;
+	struct cmdq_pkt *pkt = bench.pkt;
+	int err = cmdq_pkt_reset(pkt);
 
 	for (unsigned i = 0; i < WORDS; i++)
-		err |= cmdq_pkt_write(bench.pkt, i, &bench.base, i * 4 & 0xfff);
+		err |= cmdq_pkt_write(pkt, i, base, i * 4 & 0xfff);
 	return err ? 0 : WORDS;
 }
 
 static unsigned pass_write_mask(void)
 {
-	int err = cmdq_pkt_reset(bench.pkt);
+	const struct cmdq_base *base = &bench.base;
+	struct cmdq_pkt *pkt = bench.pkt;
+	int err = cmdq_pkt_reset(pkt);
 
 	for (unsigned i = 0; i < WORDS / 2; i++)
-		err |= cmdq_pkt_write_mask(bench.pkt, i, &bench.base, i * 4 & 0xfff, 0xff);
+		err |= cmdq_pkt_write_mask(pkt, i, base, i * 4 & 0xfff, 0xff);
 	return err ? 0 : WORDS / 2;
 }
 
 static unsigned pass_wfe(void)
 {
-	int err = cmdq_pkt_reset(bench.pkt);
+	struct cmdq_pkt *pkt = bench.pkt;
+	int err = cmdq_pkt_reset(pkt);
 
 	for (unsigned i = 0; i < WORDS; i++)
-		err |= cmdq_pkt_wfe(bench.pkt, i & 1023);
+		err |= cmdq_pkt_wfe(pkt, i & 1023);
 	return err ? 0 : WORDS;
 }
 
