@@ -116,10 +116,14 @@ void asm_symbol_define(struct assembler *as, const struct symbol *symbol)
 	struct symbol *old = symbol_find(as, symbol->text, symbol->length), *copy;
 
 	if (old) {
-		/* In the second pass everything is there already. */
+		/* In the second pass everything is there already, and labels where they were. */
 		if (old->text != symbol->text)
 			asm_complain(as, symbol->text, "'%.*s' is defined already, in line %u",
 				     (int)MIN(symbol->length, (size_t)60), symbol->text, old->line);
+		else if (old->label && symbol->label && old->value != symbol->value &&
+			 !as->complaints)
+			asm_complain(as, symbol->text,
+				     "this label moves: define names above where they are used");
 		else
 			*old = *symbol;
 		return;
@@ -315,6 +319,12 @@ bool asm_parse_sum(struct assembler *as, struct operand *sum)
 	return true;
 }
 
+/* In the first pass a name may be one of .equ further down: how many words a line makes must not depend on that. */
+static bool is_plain_number(const struct assembler *as, const struct operand *operand)
+{
+	return operand->shape == SHAPE_NUMBER || (as->pass == 1 && operand->shape == SHAPE_NAME);
+}
+
 /* A sum, [register], register:low, subsys:offset; false after a complaint. */
 static bool parse_operand(struct assembler *as, struct operand *operand)
 {
@@ -340,8 +350,8 @@ static bool parse_operand(struct assembler *as, struct operand *operand)
 	high = *operand;
 	if (!asm_parse_sum(as, operand))
 		return false;
-	if (operand->shape != SHAPE_NUMBER ||
-	    (high.shape != SHAPE_REG && high.shape != SHAPE_NUMBER)) {
+	if (!is_plain_number(as, operand) ||
+	    (high.shape != SHAPE_REG && !is_plain_number(as, &high))) {
 		asm_complain(as, high.text,
 			     "expected a register or a number, a colon, and a number");
 		return false;

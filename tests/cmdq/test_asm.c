@@ -60,6 +60,9 @@ static void test_names(void **state)
 	/* two words of one line: a label behind them knows */
 	MAKES("mt8173", "jump_rel end\nwrite_mask 0x14000000, 1, 1\nend: eoc", 0x1000000000000018,
 	      0x02000000fffffffe, 0x0401000100000001, 0x4000000000000001);
+	/* a name that is defined further down */
+	MAKES("mt8173", "jump_rel a\nwrite SUB:LOW, 1\na: eoc\n.equ SUB, 3\n.equ LOW, 4",
+	      0x1000000000000010, 0x0403000400000001, 0x4000000000000001);
 	/* the difference of labels is a number */
 	MAKES("mt8173", "a: eoc\nb: assign spr0, b - a", 0x4000000000000001, 0xa080000000000008);
 }

@@ -5,11 +5,11 @@
  */
 #include "packets.h"
 
-/* mt8173 and mt8183 have shift 0, mt8192 and weir shift 3. */
 static const struct {
 	const char *soc;
 	unsigned shift;
-} socs[] = {{"mt8173", 0}, {"mt8183", 0}, {"mt8192", 3}, {"weir", 3}};
+} socs[] = {{"mt6795", 0}, {"mt8173", 0}, {"mt8183", 0}, {"mt6779", 3}, {"mt8186", 3},
+	    {"mt8188", 3}, {"mt8192", 3}, {"mt8195", 3}, {"weir", 3}};
 
 #define expect(call, ...)                                                                          \
 	expect_words(pkt, call, (const uint64_t[]){__VA_ARGS__},                                   \
@@ -33,13 +33,14 @@ static void expect_words(struct cmdq_pkt *pkt, int err, const uint64_t *words, s
 	assert_int_equal(cmdq_pkt_reset(pkt), 0);
 }
 
-/* subsys 3 is 0x1402 on all three chips. */
+/* Subsys 3 is 0x1402 on all of these. */
 static void test_registers(void **state)
 {
-	static const char *const with_subsys[] = {"mt8173", "mt8183", "mt8192"};
+	static const char *const with_subsys[] = {"mt6779", "mt6795", "mt8173",
+						  "mt8183", "mt8186", "mt8192"};
 
 	(void)state;
-	for (unsigned i = 0; i < 3; i++) {
+	for (unsigned i = 0; i < ARRAY_SIZE(with_subsys); i++) {
 		struct cmdq_pkt *pkt = packet(with_subsys[i]);
 		const struct cmdq_base base = device(with_subsys[i], 0x14022000);
 		const struct cmdq_base start = device(with_subsys[i], 0x14020000);
