@@ -157,7 +157,7 @@ enum { LOG_TOKENS = 64 };
 
 /*
  * The hexadecimal numbers of 16, 8 or 2 digits of a line. Not among them: an offset or address in front of a dump, which a
- * colon and a blank follow; what stands in brackets, like a time; addresses of the kernel, which no command looks like.
+ * colon and a blank follow, and addresses of the kernel, which no command looks like.
  */
 static unsigned log_tokens(const struct reader *in, struct token *tokens)
 {
@@ -169,11 +169,8 @@ static unsigned log_tokens(const struct reader *in, struct token *tokens)
 		struct token token;
 
 		if (!isalnum((unsigned char)*at) && *at != '_') {
-			const char *close =
-				*at == '[' ? memchr(at, ']', (size_t)(in->end - at)) : NULL;
-
 			joined = joined && (is_blank(*at) || *at == ',' || *at == ':');
-			at = close ? close : at + 1;
+			at++;
 			continue;
 		}
 		token = token_at(at, in->end);

@@ -84,6 +84,10 @@ static void test_log(void **state)
 	READS(INPUT_LOG, "[1.0] pkt 00000000: 01 80 00 80 35 00 00 20 10 00 00 00 05 20 03 04\n");
 	/* addresses of 16 digits in front */
 	READS(INPUT_LOG, "ffffff80098a0000: 2000003580008001 0403200500000010\n");
+	/* times, dates, numbers of processes, single addresses */
+	READS(INPUT_LOG, "[Sat Nov 21 12:34:56 2026] cmdq [00000010]: [80008001 20000035]\n"
+			 "12345678 01:02:03 T12345678: 12345678 end 12345678 of ffffff80098a0000\n"
+			 "<4>[12345678.123456][ T10212000] 10 04032005: 00000010,04032005\n");
 	REFUSES(INPUT_LOG, "[1.0] pkt: 80008001 20000035 00000010\n", "1:12: ", "odd number");
 	REFUSES(INPUT_LOG, "[1.0] nothing here\n", "1:1: ", "no words found");
 	REFUSES(INPUT_LOG, "", "1:1: ", "no words found");
