@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * For libFuzzer: nothing that is read crashes, and what was understood is understood again. The first byte says which platform, and
- * as what the rest is read.
+ * For libFuzzer: nothing that is read crashes, and what was understood is understood again. The last byte says which platform, and
+ * as what the rest is read: a newline says assembler text, so that the examples are something to begin with.
  *
  *   words           text of each, and assembled again: the same words; the checker ends
  *   assembler text  if it is right, the words' own text makes the same words
  *   hex, pairs, binary, log
  *
- *     build-ci/clang/tests/cmdq/fuzz_cmdq -max_total_time=60
+ *     mkdir corpus; build-ci/clang/tests/cmdq/fuzz_cmdq -max_total_time=60 corpus examples/cmdq
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -81,10 +81,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (!size)
 		return 0;
-	profile = cmdq_profile_at(data[0] % 9);
-	kind = data[0] / 9 % 6;
-	data++;
 	size--;
+	profile = cmdq_profile_at(data[size] % 9);
+	kind = data[size] / 9 % 6;
 	/* A copy of its own, so that a byte too far is seen. */
 	text = malloc(size + 1);
 	must(text);
