@@ -353,8 +353,8 @@ WEIR_API int cmdq_pkt_finalize(struct cmdq_pkt *pkt);
 /* The text of a word, as `weir cmdq dis` has it; returns what snprintf would. For every word, also for one that is no command. */
 WEIR_API int cmdq_text(const struct cmdq_profile *profile, uint64_t word, char *text, size_t room);
 /* The packet's commands, one line each, with their offset and word behind it. */
-WEIR_API int cmdq_pkt_dump(const struct cmdq_pkt *pkt, void (*line)(void *data, const char *text),
-			   void *data);
+WEIR_API void cmdq_pkt_dump(const struct cmdq_pkt *pkt, void (*line)(void *data, const char *text),
+			    void *data);
 
 /* --- engines and clients --- */
 

@@ -2,7 +2,7 @@
 #include "cmdq/operand.h"
 
 #include <errno.h>
-#include <string.h>
+#include <stdio.h>
 
 #include "cmdq/program.h"
 
@@ -100,26 +100,22 @@ static int number_bits(const struct operand *operand, unsigned bits, uint64_t *v
 
 /* --- device registers --- */
 
-/* "0x1400xxxx 0x1401xxxx ...": the windows, as many as there is room for. */
+/* With the windows that there are, as many as fit. */
 static int no_subsys(const struct cmdq_profile *profile, uint64_t address)
 {
-	char list[96] = "";
+	enum { SHOWN = 8 };
+	char list[SHOWN * 11 + 5] = "";
 	size_t used = 0;
+	unsigned shown = 0;
 
-	for (unsigned id = 0; id < CMDQ_SUBSYS_MAX; id++) {
-		static const char digits[] = "0123456789abcdef";
-		const unsigned high = profile->subsys[id].high;
-
+	for (unsigned id = 0; id < CMDQ_SUBSYS_MAX && shown <= SHOWN; id++) {
 		if (!profile->subsys[id].known)
 			continue;
-		if (used + 16 > sizeof(list)) {
-			memcpy(list + used, " ...", 5);
-			break;
-		}
-		memcpy(list + used, " 0x0000xxxx", 12);
-		for (unsigned i = 0; i < 4; i++)
-			list[used + 3 + i] = digits[high >> (12 - 4 * i) & 15];
-		used += 11;
+		if (shown++ == SHOWN)
+			snprintf(list + used, sizeof(list) - used, " ...");
+		else
+			used += (size_t)snprintf(list + used, sizeof(list) - used, " 0x%04xxxxx",
+						 profile->subsys[id].high);
 	}
 	return cmdq_refuse(-EINVAL, "0x%llx is in no subsys of %s, which has%s",
 			   (unsigned long long)address, profile->name, list);

