@@ -22,6 +22,7 @@ static const char usage[] =
 	"  charge    what it costs to charge a page to a container and give it back, beside "
 	"shared\n"
 	"            counters and spinlocks\n"
+	"  cmdq      commands appended to packets a second, and words disassembled\n"
 	"  fault     how long a program waits for a page: first touches, reads of compressed "
 	"pages,\n"
 	"            writes to clean pages, reads of pages in the file; signal mode and thread "
@@ -41,8 +42,8 @@ static const char usage[] =
 int cli_bench(int argc, char **argv)
 {
 	if (argc < 2) {
-		log_line("no bench named; there are `weir bench charge`, `weir bench fault`, "
-			 "`weir bench pool`, and `weir bench --help`");
+		log_line("no bench named; there are `weir bench charge`, `weir bench cmdq`, `weir "
+			 "bench fault`, `weir bench pool`, and `weir bench --help`");
 		return EXIT_WEIR;
 	}
 	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")) {
@@ -51,11 +52,13 @@ int cli_bench(int argc, char **argv)
 	}
 	if (!strcmp(argv[1], "charge"))
 		return bench_charge(argc - 1, argv + 1);
+	if (!strcmp(argv[1], "cmdq"))
+		return bench_cmdq(argc - 1, argv + 1);
 	if (!strcmp(argv[1], "fault"))
 		return bench_fault(argc - 1, argv + 1);
 	if (!strcmp(argv[1], "pool"))
 		return bench_pool(argc - 1, argv + 1);
-	log_line("no bench '%s'; there are charge, fault and pool, and `weir bench --help`",
+	log_line("no bench '%s'; there are charge, cmdq, fault and pool, and `weir bench --help`",
 		 argv[1]);
 	return EXIT_WEIR;
 }

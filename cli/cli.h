@@ -12,7 +12,9 @@ int cli_run(int argc, char **argv);
 int cli_probe(int argc, char **argv);
 int cli_stress(int argc, char **argv);
 int cli_bench(int argc, char **argv);
+int cli_cmdq(int argc, char **argv);
 int bench_charge(int argc, char **argv);
+int bench_cmdq(int argc, char **argv);
 int bench_fault(int argc, char **argv);
 int bench_pool(int argc, char **argv);
 

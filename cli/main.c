@@ -10,6 +10,7 @@ static const char usage[] =
 	"       weir bench fault [--json] [--quick]\n"
 	"       weir stress fault MIB BOUNCES [OPTION...]\n"
 	"       weir probe [--json]\n"
+	"       weir cmdq COMMAND [OPTION...] FILE\n"
 	"       weir --help | --version\n"
 	"\n"
 	"Lets a program finish in a fraction of the memory it needs: cold pages of its heap are\n"
@@ -18,7 +19,8 @@ static const char usage[] =
 	"  run     run a program with its heap held at a limit; `weir run --help` tells more\n"
 	"  bench   measure; `weir bench --help` tells what\n"
 	"  stress  show that faults are served right; `weir stress --help` tells how\n"
-	"  probe   what this machine and its kernel can do, and what weir does without\n";
+	"  probe   what this machine and its kernel can do, and what weir does without\n"
+	"  cmdq    command packets: assemble, disassemble, check; `weir cmdq --help` tells how\n";
 
 int main(int argc, char **argv)
 {
@@ -28,7 +30,8 @@ int main(int argc, char **argv)
 	} commands[] = {{"run", cli_run},
 			{"bench", cli_bench},
 			{"stress", cli_stress},
-			{"probe", cli_probe}};
+			{"probe", cli_probe},
+			{"cmdq", cli_cmdq}};
 
 	if (argc < 2) {
 		log_line("no command; try `weir run --limit 256M -- PROGRAM`, or `weir --help`");
@@ -46,7 +49,7 @@ int main(int argc, char **argv)
 		if (!strcmp(argv[1], commands[i].name))
 			return commands[i].main(argc - 1, argv + 1);
 	}
-	log_line("no command '%s'; there are run, bench, stress and probe, and `weir --help`",
+	log_line("no command '%s'; there are run, bench, stress, probe and cmdq, and `weir --help`",
 		 argv[1]);
 	return EXIT_WEIR;
 }
