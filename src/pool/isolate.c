@@ -127,7 +127,7 @@ int range_isolate(struct weir_pool *pool, weir_pfn_t start, weir_pfn_t end, unsi
 {
 	struct zone *zone = zone_of(pool, start);
 	weir_pfn_t pfn;
-	uint32_t word;
+	uint32_t word = 0;
 
 	for (pfn = start; pfn < end; pfn += PAGEBLOCK) {
 		if (!pageblock_isolate(pool, zone, pfn, mark)) {
