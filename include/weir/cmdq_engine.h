@@ -55,6 +55,12 @@ WEIR_API int cmdq_engine_create(const struct cmdq_engine_options *options,
 				struct cmdq_engine **engine);
 /* Packets that have not ended are called back with -ECONNABORTED; its clients are gone. NULL is allowed. */
 WEIR_API void cmdq_engine_destroy(struct cmdq_engine *engine);
+/* Memory for packets, charged to the container of the client (which is of this instance), or to the root: for
+ * options.buffers, or cmdq_pkt_create_for. -ENOMEM of what creates or appends then means a limit, too. */
+struct weir;
+WEIR_API void weir_packet_buffers(struct weir *weir, struct cmdq_buffer_ops *ops);
+/* Memory that an engine takes, without packets. */
+WEIR_API size_t cmdq_engine_bytes(void);
 /* Runs at most so many commands and calls back what ends. Returns how many ran; less than were asked for: no thread can go
  * on until an event is set, a packet comes or time passes. */
 WEIR_API uint64_t cmdq_engine_run(struct cmdq_engine *engine, uint64_t commands);

@@ -78,6 +78,9 @@ struct weir_options {
 		churn_ms; /* for tests: every so many ms a block of memory that holds compressed pages goes offline, its
 			      contents moved, and comes back when it is needed; default never */
 	enum weir_mode mode; /* of its regions */
+	const char *
+		trace; /* file that the packets by which pages leave are appended to, before they run: a command of 16 hex
+			  digits a line, for `weir cmdq dis --soc weir`. Thread mode only. Default none */
 };
 
 #define WEIR_LIMIT_MIN (1u << 20)

@@ -505,6 +505,11 @@ int cmdq_engine_create(const struct cmdq_engine_options *in, struct cmdq_engine 
 	return 0;
 }
 
+size_t cmdq_engine_bytes(void)
+{
+	return ENGINE_BYTES;
+}
+
 int cmdq_mbox_create(struct cmdq_engine *e, unsigned channel,
 		     const struct cmdq_client_options *in, struct cmdq_client **out)
 {

@@ -12,9 +12,10 @@ static int buffer_alloc(void *data, struct weir_container *container, size_t byt
 			struct cmdq_buffer *buffer)
 {
 	struct weir_container *payer = container ? container : data;
-	int err = charge_bytes(payer, bytes);
 
-	if (err)
+	/* A thread of the program takes locks that handlers take too. */
+	THREAD_SIGNALS_BLOCKED;
+	if (charge_bytes(payer, bytes))
 		return -ENOMEM;
 	*buffer = (struct cmdq_buffer){.addr = mem_alloc(bytes), .bytes = bytes};
 	/* Our engine maps what it runs: any address will do, as long as it is this packet's. */
@@ -28,6 +29,7 @@ static int buffer_alloc(void *data, struct weir_container *container, size_t byt
 static void buffer_free(void *data, struct weir_container *container,
 			const struct cmdq_buffer *buffer)
 {
+	THREAD_SIGNALS_BLOCKED;
 	mem_release(buffer->addr, buffer->bytes);
 	uncharge_bytes(container ? container : data, buffer->bytes);
 }
