@@ -47,7 +47,8 @@ struct cmdq_engine_options {
 	size_t size;
 	const struct cmdq_profile *profile;
 	struct cmdq_bus bus;
-	struct cmdq_buffer_ops buffers; /* of its clients' packets; .size 0: plain memory */
+	/* Of its clients' packets, for as long as there is one; NULL: plain memory. */
+	const struct cmdq_buffer_ops *buffers;
 };
 
 /* -EINVAL: no profile, no bus; -ENOMEM. All events are clear, and all threads are reset. */

@@ -36,7 +36,7 @@ struct cmdq_engine {
 	struct lock lock;
 	struct gce gce;
 	struct cmdq_client client[GCE_THREADS];
-	struct cmdq_buffer_ops buffers; /* (C) .size 0: plain memory */
+	const struct cmdq_buffer_ops *buffers; /* (C) NULL: plain memory */
 	struct task *ended, **ended_end; /* (L) to be called back, in order */
 	uint64_t mapped;		 /* (L) where code was mapped last */
 };
@@ -476,7 +476,7 @@ int cmdq_pkt_create(struct cmdq_client *c, struct cmdq_pkt **pkt)
 {
 	const struct cmdq_engine *e = c->engine;
 
-	return pkt_create(e->gce.profile, e->buffers.size ? &e->buffers : NULL, c->container, pkt);
+	return pkt_create(e->gce.profile, e->buffers, c->container, pkt);
 }
 
 /* --- making and ending --- */

@@ -208,13 +208,14 @@ int mover_writeback(struct mover *m, const struct victim *pages, unsigned count)
 
 /* --- channels --- */
 
-static int mover_init(struct mover *m, struct reclaim *reclaim, struct weir_container *root)
+static int mover_init(struct mover *m, struct reclaim *reclaim,
+		      const struct cmdq_buffer_ops *buffers)
 {
 	const struct cmdq_engine_options options = {
 		.size = sizeof(options),
 		.profile = cmdq_profile_find("weir"),
 		.bus = {device_read, device_write, m},
-		.buffers = mover_buffers(root),
+		.buffers = buffers,
 	};
 	int err;
 
@@ -232,8 +233,9 @@ int movers_init(struct movers *movers, struct reclaim *reclaim, struct weir_cont
 	/* Compressing keeps a CPU busy; a thread that was taken off its own has a channel all the same. */
 	const unsigned count = MIN(2 * thread_cpu_count(), (unsigned)MOVERS_MAX);
 
+	movers->buffers = mover_buffers(root);
 	for (unsigned i = 0; i < count; i++) {
-		int err = mover_init(&movers->mover[i], reclaim, root);
+		int err = mover_init(&movers->mover[i], reclaim, &movers->buffers);
 
 		if (err) {
 			movers->count = i + 1;

@@ -71,6 +71,7 @@ typedef void (*mover_trace_fn)(void *data, const uint64_t *words, size_t count);
 
 struct movers {
 	struct mover mover[MOVERS_MAX];
+	struct cmdq_buffer_ops buffers; /* (C) */
 	unsigned count;		   /* (C) */
 	_Atomic uint32_t taken;	   /* (A) a bit each */
 	_Atomic uint64_t packets;  /* (A) that ran */
