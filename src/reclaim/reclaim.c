@@ -160,10 +160,10 @@ static int protect_victims(struct reclaim *r, unsigned count)
 }
 
 /* Gives every page back that the job had marked. */
-static void job_abandon(struct reclaim *r, unsigned count)
+static void job_abandon(const struct victim *victims, unsigned count)
 {
 	for (unsigned i = 0; i < count; i++) {
-		page_word_t *word = &r->victim[i].region->word[r->victim[i].page];
+		page_word_t *word = &victims[i].region->word[victims[i].page];
 		uint64_t w = load_relaxed(word);
 
 		while (!(w & WORD_BUSY) && word_state(w) == PAGE_CLEANING &&
@@ -213,7 +213,7 @@ bool job_fill(struct reclaim *r, struct weir_container *container)
 			if (err != -EAGAIN && err != -ENOENT && !vm_borrowed)
 				log_once("write-protecting pages failed (%s); pages stay in memory",
 					 errno_name(err));
-			job_abandon(r, count);
+			job_abandon(r->victim, count);
 			count = 0;
 		}
 	}
@@ -402,8 +402,9 @@ unsigned job_work(struct reclaim *r, struct pager *self, unsigned most, unsigned
 
 		if (first < 0)
 			break;
-		/* Those that a packet did not get to are still as they were: cleaning, and another job's. */
-		(void)mover_pack(mover, &r->victim[first], count);
+		/* Those that a packet did not get to stay. */
+		if (mover_pack(mover, &r->victim[first], count))
+			job_abandon(&r->victim[first], count);
 		worked += count;
 		job_done(r, mover, ticket, count, dropped);
 	}
