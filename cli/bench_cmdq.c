@@ -291,7 +291,8 @@ static void print_mover(void)
 		pageout[run] = mover[run].pageout_ns;
 		packet[run] = mover[run].packet_ns;
 	}
-	printf("A page moved out by packets of %.1f: %.0f ns, of which its packet %.1f ns (%.2f %%)\n",
+	printf("A page moved out by packets of %.1f: %.0f ns, of which its packet %.1f ns (%.2f "
+	       "%%)\n",
 	       mover[0].pages, bench_spread_of(pageout, bench.runs).median,
 	       bench_spread_of(packet, bench.runs).median, mover_share() * 100);
 	if (mover_share() > MOVER_LIMIT)

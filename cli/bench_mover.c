@@ -32,9 +32,10 @@ static int nothing_written(void *data, uint64_t address, uint32_t value)
 static int packets_time(unsigned pages, unsigned packets, double *ns)
 {
 	uint32_t written = 0;
-	const struct cmdq_engine_options options = {.size = sizeof(options),
-						    .profile = cmdq_profile_find("weir"),
-						    .bus = {nothing_read, nothing_written, &written}};
+	const struct cmdq_engine_options options = {
+		.size = sizeof(options),
+		.profile = cmdq_profile_find("weir"),
+		.bus = {nothing_read, nothing_written, &written}};
 	struct cmdq_engine *engine;
 	struct cmdq_client *client;
 	struct cmdq_pkt *pkt;

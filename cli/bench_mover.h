@@ -6,9 +6,9 @@
 #include <stdbool.h>
 
 struct bench_mover {
-	double pageout_ns;  /* a page, all in all */
-	double packet_ns;   /* a page: writing its part of a packet, and running that but for what the mover does */
-	double pages;	    /* in a packet, on average */
+	double pageout_ns; /* a page, all in all */
+	double packet_ns; /* a page: writing its part of a packet, and running that but for what the mover does */
+	double pages; /* in a packet, on average */
 };
 
 /* One run: moves a region's pages out, and runs packets of the same length over a mover that does nothing. 0, or -errno:

@@ -18,7 +18,8 @@ static const char usage[] =
 	"Usage: weir cmdq run --soc NAME [OPTION...] FILE\n"
 	"\n"
 	"Runs a packet and prints what it has changed: registers, memory, events. A step is a\n"
-	"command, and a tick of the 26 MHz timer. Registers of devices and memory begin as 0, and all\n"
+	"command, and a tick of the 26 MHz timer. Registers of devices and memory begin as 0, and "
+	"all\n"
 	"events are clear.\n"
 	"\n"
 	"  --event EVENT@STEP        set an event, by name or number, when so many steps have run\n"
@@ -28,7 +29,8 @@ static const char usage[] =
 	"  --trace                   print each step, and what it reads and writes\n"
 	"  --base, --binary, --pairs, --log  as for check; FILE is hex or assembler text\n"
 	"\n"
-	"Exits with 0 if it has ended, or come to --until; 1 if it failed, or stands, or ran out of\n"
+	"Exits with 0 if it has ended, or come to --until; 1 if it failed, or stands, or ran out "
+	"of\n"
 	"steps; 2 for bad input or options.\n";
 
 /* What happens from outside. */
@@ -205,7 +207,8 @@ static bool action_parse(struct simulation *s, const char *option, const char *g
 	step = cut(text, '@');
 	if (step && !cmdq_number(&s->options, option, step, UINT64_MAX - 1, &action->step))
 		return false;
-	if (!(strcmp(option, "--event") ? set_parse(s, text, action) : event_parse(s, text, action)))
+	if (!(strcmp(option, "--event") ? set_parse(s, text, action)
+					: event_parse(s, text, action)))
 		return false;
 	s->actions++;
 	return true;
@@ -421,9 +424,8 @@ static int simulate(struct simulation *s)
 	const uint64_t base = s->options.base == BASE_UNKNOWN ? BASE_DEFAULT : s->options.base;
 	int status;
 
-	if (base % CMDQ_INST_SIZE ||
-	    (base + profile->offset + s->program.count * CMDQ_INST_SIZE) >> profile->shift >
-		    UINT32_MAX) {
+	if (base % CMDQ_INST_SIZE || (base + profile->offset + s->program.count * CMDQ_INST_SIZE) >>
+					     profile->shift > UINT32_MAX) {
 		log_line("cmdq run: --base 0x%llx: expected a multiple of 8, and no more than 32 "
 			 "bits, shifted by %u, where the packet ends",
 			 (unsigned long long)base, profile->shift);

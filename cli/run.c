@@ -58,7 +58,8 @@ static const struct argp_option options[] = {
 	 "print a table at the end, or one line of JSON: --stats=json", 3},
 	{"stats-file", KEY_STATS_FILE, "FILE", 0, "append the statistics to a file instead", 3},
 	{"trace", KEY_TRACE, "FILE", 0,
-	 "write the packets by which pages leave to a file, for `weir cmdq dis --soc weir FILE`", 3},
+	 "write the packets by which pages leave to a file, for `weir cmdq dis --soc weir FILE`",
+	 3},
 	{0},
 };
 

@@ -33,8 +33,9 @@ struct weir {
 	_Atomic uint32_t started;	    /* (A) enum start_state, slept on as a futex */
 	_Atomic uint32_t visitors[2], turn; /* (A) see instance_visit */
 	int start_error;		    /* written before started */
-	const char *trace; /* (C) until weir_open returns: where packets are traced to; NULL: nowhere */
-	int trace_fd;	   /* (C) once they are */
+	const char *
+		trace; /* (C) until weir_open returns: where packets are traced to; NULL: nowhere */
+	int trace_fd;  /* (C) once they are */
 	uint64_t share; /* (I) compressed_share as it was asked for; 0: the default */
 };
 

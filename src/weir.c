@@ -73,8 +73,8 @@ static int options_check(const struct weir_options *in, struct weir_options *out
 	memset(out, 0, sizeof(*out));
 	memcpy(out, in, MIN(in->size, sizeof(*out)));
 	if (out->limit < WEIR_LIMIT_MIN || out->limit > INT64_MAX || out->handlers > HANDLERS_MAX ||
-	    (unsigned)out->placement > WEIR_PLACEMENT_NONE || (unsigned)out->mode > WEIR_MODE_BOTH ||
-	    (out->trace && out->mode != WEIR_MODE_THREAD))
+	    (unsigned)out->placement > WEIR_PLACEMENT_NONE ||
+	    (unsigned)out->mode > WEIR_MODE_BOTH || (out->trace && out->mode != WEIR_MODE_THREAD))
 		return -EINVAL;
 	return 0;
 }

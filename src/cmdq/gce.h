@@ -92,9 +92,9 @@ struct gce {
 	uint32_t live;	  /* enabled, not suspended, not failed */
 	uint32_t blocked; /* that wait for an event; none any more when one changes */
 	uint32_t raised;  /* that have a bit of irq_status, or had when it was last looked at */
-	int stalling;	   /* the thread whose POLL stalls the others, or -1 */
-	unsigned current;  /* the thread that ran last, */
-	unsigned slice;	   /* and what it has left */
+	int stalling;	  /* the thread whose POLL stalls the others, or -1 */
+	unsigned current; /* the thread that ran last, */
+	unsigned slice;	  /* and what it has left */
 	struct gce_code *code;
 	/* (C) A thread has an interrupt. True: gce_run returns. */
 	bool (*irq)(void *data, unsigned thread);
@@ -124,12 +124,12 @@ const struct gce_code *gce_code_at(const struct gce *gce, uint64_t address);
 /* --- sim.c --- */
 
 enum gce_stop {
-	GCE_STOP_BUDGET,  /* all commands that were asked for have run */
-	GCE_STOP_END,	  /* pc is at END */
-	GCE_STOP_WAIT,	  /* pc is at a WFE of an event that is not there */
-	GCE_STOP_POLL,	  /* at a POLL that did not find its value; it took a tick */
-	GCE_STOP_IRQ,	  /* an EOC has raised the interrupt */
-	GCE_STOP_FAILED,  /* pc is at the command that failed; thread->fault says how */
+	GCE_STOP_BUDGET, /* all commands that were asked for have run */
+	GCE_STOP_END,	 /* pc is at END */
+	GCE_STOP_WAIT,	 /* pc is at a WFE of an event that is not there */
+	GCE_STOP_POLL,	 /* at a POLL that did not find its value; it took a tick */
+	GCE_STOP_IRQ,	 /* an EOC has raised the interrupt */
+	GCE_STOP_FAILED, /* pc is at the command that failed; thread->fault says how */
 };
 /* Runs one thread, at most *commands (at least one), and takes what it ran off from *commands. */
 enum gce_stop gce_execute(struct gce *gce, struct gce_thread *thread, uint64_t *commands);

@@ -21,10 +21,10 @@
 #include "os/mem.h"
 
 struct cmdq_client {
-	struct cmdq_engine *engine; /* (C) NULL: the channel is free (L) */
-	unsigned channel;	    /* (C) */
-	unsigned priority;	    /* (C) */
-	uint64_t timeout;	    /* (C) ticks; 0: none */
+	struct cmdq_engine *engine;	  /* (C) NULL: the channel is free (L) */
+	unsigned channel;		  /* (C) */
+	unsigned priority;		  /* (C) */
+	uint64_t timeout;		  /* (C) ticks; 0: none */
 	struct weir_container *container; /* (C) */
 	struct task *first, *last;	  /* (L) */
 	enum cmdq_fault fault;		  /* (L) of the last packet that failed */
@@ -37,8 +37,8 @@ struct cmdq_engine {
 	struct gce gce;
 	struct cmdq_client client[GCE_THREADS];
 	const struct cmdq_buffer_ops *buffers; /* (C) NULL: plain memory */
-	struct task *ended, **ended_end; /* (L) to be called back, in order */
-	uint64_t mapped;		 /* (L) where code was mapped last */
+	struct task *ended, **ended_end;       /* (L) to be called back, in order */
+	uint64_t mapped;		       /* (L) where code was mapped last */
 };
 
 #define ENGINE_BYTES ALIGN_UP(sizeof(struct cmdq_engine), PAGE_SIZE)
@@ -131,8 +131,7 @@ static uint64_t final_jump(const struct gce *gce)
 static void clock_start(struct cmdq_client *c)
 {
 	if (c->first)
-		c->first->deadline =
-			c->timeout ? c->engine->gce.ticks + c->timeout : UINT64_MAX;
+		c->first->deadline = c->timeout ? c->engine->gce.ticks + c->timeout : UINT64_MAX;
 }
 
 /* The first task has ended; pc is not in it any more. */
@@ -490,7 +489,8 @@ int cmdq_engine_create(const struct cmdq_engine_options *in, struct cmdq_engine 
 		return cmdq_refuse(-EINVAL, "options.size is not that of an engine's options");
 	memcpy(&options, in, MIN(in->size, sizeof(options)));
 	if (!options.profile || !options.bus.read || !options.bus.write)
-		return cmdq_refuse(-EINVAL, "an engine needs a profile, and a bus to read and write");
+		return cmdq_refuse(-EINVAL,
+				   "an engine needs a profile, and a bus to read and write");
 	e = mem_alloc(ENGINE_BYTES);
 	if (!e)
 		return cmdq_refuse(-ENOMEM, "no memory for an engine");
@@ -510,8 +510,8 @@ size_t cmdq_engine_bytes(void)
 	return ENGINE_BYTES;
 }
 
-int cmdq_mbox_create(struct cmdq_engine *e, unsigned channel,
-		     const struct cmdq_client_options *in, struct cmdq_client **out)
+int cmdq_mbox_create(struct cmdq_engine *e, unsigned channel, const struct cmdq_client_options *in,
+		     struct cmdq_client **out)
 {
 	struct cmdq_client_options options = {0};
 	struct cmdq_client *c;
@@ -532,8 +532,8 @@ int cmdq_mbox_create(struct cmdq_engine *e, unsigned channel,
 		*c = (struct cmdq_client){.engine = e,
 					  .channel = channel,
 					  .priority = options.priority,
-					  .timeout = (uint64_t)options.timeout_ms *
-						     CMDQ_TICKS_PER_MS,
+					  .timeout =
+						  (uint64_t)options.timeout_ms * CMDQ_TICKS_PER_MS,
 					  .container = options.container};
 	lock_release(&e->lock);
 	if (err)

@@ -9,14 +9,13 @@
 struct run {
 	struct gce *gce;
 	struct gce_thread *thread;
-	const uint64_t *at;   /* the command at pc */
-	const uint64_t *stop; /* where the code ends, or END is */
+	const uint64_t *at;    /* the command at pc */
+	const uint64_t *stop;  /* where the code ends, or END is */
 	const uint64_t *words; /* of thread->code */
-	uint64_t left, began; /* commands */
+	uint64_t left, began;  /* commands */
 };
 
-#define FITS(form)                                                                                 \
-	((word & cmdq_forms[FORM_##form].fixed) == cmdq_forms[FORM_##form].value)
+#define FITS(form) ((word & cmdq_forms[FORM_##form].fixed) == cmdq_forms[FORM_##form].value)
 
 static uint64_t pc_of(const struct run *run)
 {
@@ -33,10 +32,10 @@ static void enter(struct run *run, uint64_t pc)
 
 	run->words = code->words;
 	run->at = code->words + (pc - code->address) / CMDQ_INST_SIZE;
-	run->stop = code->words +
-		    (end >= pc && end - code->address < code->bytes ? end - code->address
-								    : code->bytes) /
-			    CMDQ_INST_SIZE;
+	run->stop =
+		code->words + (end >= pc && end - code->address < code->bytes ? end - code->address
+									      : code->bytes) /
+				      CMDQ_INST_SIZE;
 }
 
 /* pc may be anywhere. False: there is no command; stop says why. */
@@ -290,7 +289,7 @@ static enum cmdq_fault do_write_s(struct run *run, uint64_t word)
 	if (fault)
 		return fault;
 	if (word_a_is_reg(word)) {
-		uint32_t low;
+		uint32_t low = 0;
 
 		fault = reg_read(run, word_a(word), &low);
 		address = low;
@@ -458,7 +457,8 @@ static enum gce_stop loop(struct run *run)
 		case CMDQ_OP_WFE:
 			fault = do_wfe(run, word, &met);
 			if (unlikely(fault || !met))
-				return finish(run, fault, fault ? GCE_STOP_FAILED : waits(run, word_a(word)));
+				return finish(run, fault,
+					      fault ? GCE_STOP_FAILED : waits(run, word_a(word)));
 			break;
 		case CMDQ_OP_POLL:
 			met = false;

@@ -43,8 +43,8 @@ enum mover_register {
 };
 
 enum mover_command {
-	MOVER_PACK = 1,	  /* compresses a page that is being cleaned into the compressed store */
-	MOVER_DROP = 2,	  /* drops the pages of the job that are clean: COUNT of them are looked at */
+	MOVER_PACK = 1, /* compresses a page that is being cleaned into the compressed store */
+	MOVER_DROP = 2, /* drops the pages of the job that are clean: COUNT of them are looked at */
 	MOVER_GATHER = 3, /* copies a page's compressed object into the batch for the file */
 	MOVER_WRITE = 4,  /* writes the batch */
 	MOVER_TURN = 5,	  /* the copies of the batch are those in the file from now on */
@@ -55,15 +55,15 @@ enum { MOVERS_MAX = 16, MOVER_PAGES = 16 /* in a packet that packs */ };
 struct reclaim;
 
 struct mover {
-	struct reclaim *reclaim;	/* (C) */
-	struct cmdq_engine *engine;	/* (C) */
-	struct cmdq_client *client;	/* (C) */
-	struct cmdq_pkt *packet;	/* (C) */
-	struct cmdq_base base;		/* (C) */
-	struct pager *pager;		/* (H) of the thread */
-	struct region *region;		/* (H) of the last page */
-	uint32_t page, high, count;	/* (H) registers */
-	int status;			/* (H) */
+	struct reclaim *reclaim;    /* (C) */
+	struct cmdq_engine *engine; /* (C) */
+	struct cmdq_client *client; /* (C) */
+	struct cmdq_pkt *packet;    /* (C) */
+	struct cmdq_base base;	    /* (C) */
+	struct pager *pager;	    /* (H) of the thread */
+	struct region *region;	    /* (H) of the last page */
+	uint32_t page, high, count; /* (H) registers */
+	int status;		    /* (H) */
 };
 
 /* Where a traced packet goes, before it runs; by the thread that runs it. */
@@ -72,12 +72,12 @@ typedef void (*mover_trace_fn)(void *data, const uint64_t *words, size_t count);
 struct movers {
 	struct mover mover[MOVERS_MAX];
 	struct cmdq_buffer_ops buffers; /* (C) */
-	unsigned count;		   /* (C) */
-	_Atomic uint32_t taken;	   /* (A) a bit each */
-	_Atomic uint64_t packets;  /* (A) that ran */
-	_Atomic uint64_t failures; /* (A) that did not end well */
-	mover_trace_fn trace;	   /* (C) NULL: none */
-	void *trace_data;	   /* (C) */
+	unsigned count;			/* (C) */
+	_Atomic uint32_t taken;		/* (A) a bit each */
+	_Atomic uint64_t packets;	/* (A) that ran */
+	_Atomic uint64_t failures;	/* (A) that did not end well */
+	mover_trace_fn trace;		/* (C) NULL: none */
+	void *trace_data;		/* (C) */
 };
 
 /* Memory for packets, charged to the client's container, or to the root: for any engine of an instance. */

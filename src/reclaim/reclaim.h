@@ -74,12 +74,12 @@ struct errand {
 enum job_state { IDLE, FILLING, OPEN, DROPPING };
 
 struct reclaim {
-	struct vm *vm;			  /* (C) */
-	_Atomic uint32_t state;		  /* (A) IDLE, FILLING, OPEN, DROPPING */
-	_Atomic uint64_t ticket;	  /* (A) job << 32 | items << 16 | next */
-	_Atomic uint32_t done;		  /* (A) items of the current job */
-	uint32_t job;			  /* (F) */
-	struct victim victim[JOB_MAX];	  /* (F) (O) */
+	struct vm *vm;		       /* (C) */
+	_Atomic uint32_t state;	       /* (A) IDLE, FILLING, OPEN, DROPPING */
+	_Atomic uint64_t ticket;       /* (A) job << 32 | items << 16 | next */
+	_Atomic uint32_t done;	       /* (A) items of the current job */
+	uint32_t job;		       /* (F) */
+	struct victim victim[JOB_MAX]; /* (F) (O) */
 	struct movers movers;
 	struct clock_hand writeback_hand; /* (T) */
 	struct victim cold[FILE_BATCH];	  /* (T) pages chosen for the file */

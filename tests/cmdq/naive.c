@@ -145,8 +145,7 @@ static bool step_write(struct naive *n, uint64_t word)
 			return fail(n);
 		value = n->general[value];
 	}
-	return old_address(n, word, &address) &&
-	       store(n, address, value, bits(word, 32, 32));
+	return old_address(n, word, &address) && store(n, address, value, bits(word, 32, 32));
 }
 
 static bool step_poll(struct naive *n, uint64_t word)

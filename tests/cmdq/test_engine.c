@@ -142,8 +142,8 @@ static void assert_ended(unsigned first, unsigned last, int err)
 {
 	for (unsigned i = first; i <= last; i++) {
 		if (ended[i].calls != 1 || ended[i].err != err)
-			fail_msg("packet %u: called back %u times, last with %d", i,
-				 ended[i].calls, ended[i].err);
+			fail_msg("packet %u: called back %u times, last with %d", i, ended[i].calls,
+				 ended[i].err);
 		if (i > first) {
 			unsigned at = 0;
 
@@ -200,7 +200,8 @@ static void test_a_packet_runs_again(void **state)
 		send(1);
 		assert_true(cmdq_pkt_words(packet[0], &count)[3] != before[3]);
 		run_dry();
-		assert_memory_equal(cmdq_pkt_words(packet[0], &count), before, sizeof(uint64_t) * 4);
+		assert_memory_equal(cmdq_pkt_words(packet[0], &count), before,
+				    sizeof(uint64_t) * 4);
 		assert_int_equal(ended[0].calls, i);
 		assert_int_equal(ended[1].calls, i);
 		assert_int_equal(device.logged, 3 * i);
@@ -657,12 +658,12 @@ static void test_refusals(void **state)
 	assert_int_equal(cmdq_engine_create(&options, &engine), -EINVAL);
 	assert_int_equal(cmdq_mbox_create(engine, 16, NULL, &c), -EINVAL);
 	assert_int_equal(cmdq_mbox_create(engine, 3, NULL, &c), -EBUSY);
-	assert_int_equal(cmdq_mbox_create(engine, 4,
-					  &(struct cmdq_client_options){
-						  .size = sizeof(struct cmdq_client_options),
-						  .priority = 8},
-					  &c),
-			 -EINVAL);
+	assert_int_equal(
+		cmdq_mbox_create(engine, 4,
+				 &(struct cmdq_client_options){
+					 .size = sizeof(struct cmdq_client_options), .priority = 8},
+				 &c),
+		-EINVAL);
 	assert_int_equal(cmdq_engine_set_event(engine, CMDQ_EVENTS, true), -EINVAL);
 	assert_int_equal(cmdq_pkt_create_for(cmdq_profile_find("mt8192"), NULL, &foreign), 0);
 	assert_int_equal(cmdq_pkt_flush(client, foreign), -EINVAL);

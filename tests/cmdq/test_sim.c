@@ -322,7 +322,8 @@ static void test_words_that_are_no_command(void **state)
 		pair.gce.thread[0].end = 1 << 20;
 		gce_write(&pair.gce, gce_thread_register(0, GCE_ENABLE), 1);
 		(void)gce_run(&pair.gce, 1);
-		if ((pair.gce.thread[0].fault == CMDQ_FAULT_COMMAND) != (form_of(word) == FORM_WORD))
+		if ((pair.gce.thread[0].fault == CMDQ_FAULT_COMMAND) !=
+		    (form_of(word) == FORM_WORD))
 			fail_msg("%016llx: fault %u, form %u", (unsigned long long)word,
 				 pair.gce.thread[0].fault, form_of(word));
 	}

@@ -19,7 +19,7 @@ PERL
 "$WEIR" run --limit 12M --trace packets --stats=json --stats-file stats -- perl pager.pl >out 2>err ||
 	fail "expected the program to end well: $(cat err)"
 "$WEIR" cmdq dis --soc weir packets >text || fail "expected the trace to be packets"
-"$WEIR" cmdq check --soc weir packets >defects
+"$WEIR" cmdq check --soc weir packets >defects || fail "expected packets without a defect: $(head -n 5 defects)"
 
 # Commands of the mover, by the value that is written to its command register: 1 packs a page, 2 drops a job's.
 awk '
