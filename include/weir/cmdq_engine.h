@@ -20,8 +20,8 @@
  * A client's packets run one behind the other on its channel, without a gap: the last command of one becomes a jump to the
  * next. One that fails is called back with -EFAULT, and the next one begins.
  *
- * Any thread may call, one at a time runs. The bus is called with the engine's lock held, and must not call the engine;
- * callbacks of packets are called without it.
+ * Any thread may call, one at a time runs. The bus is called with the engine's lock held (unless it is `unshared`), and must not
+ * call the engine; callbacks of packets are called without it.
  */
 #ifndef WEIR_CMDQ_ENGINE_H
 #define WEIR_CMDQ_ENGINE_H
@@ -49,6 +49,8 @@ struct cmdq_engine_options {
 	struct cmdq_bus bus;
 	/* Of its clients' packets, for as long as there is one; NULL: plain memory. */
 	const struct cmdq_buffer_ops *buffers;
+	/* One thread at a time has the engine, as the caller sees to: then it takes no lock, and holds none while it calls the bus. */
+	bool unshared;
 };
 
 /* -EINVAL: no profile, no bus; -ENOMEM. All events are clear, and all threads are reset. */

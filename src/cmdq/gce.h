@@ -24,7 +24,7 @@
  * Addresses are those of the engine's bus, 48 bits. Code is mapped there by gce_map; registers of devices and memory are the
  * back-end's (struct cmdq_bus).
  *
- * Locks: (L) the engine's, which mbox.c holds; gce_* take none.
+ * Locks: (L) the engine's, which mbox.c holds (an unshared engine: whoever has it); gce_* take none.
  */
 #ifndef WEIR_CMDQ_GCE_H
 #define WEIR_CMDQ_GCE_H

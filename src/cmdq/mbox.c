@@ -34,12 +34,25 @@ struct cmdq_client {
 
 struct cmdq_engine {
 	struct lock lock;
+	bool unshared; /* (C) the lock is not used: one thread at a time has the engine anyhow */
 	struct gce gce;
 	struct cmdq_client client[GCE_THREADS];
 	const struct cmdq_buffer_ops *buffers; /* (C) NULL: plain memory */
 	struct task *ended, **ended_end;       /* (L) to be called back, in order */
 	uint64_t mapped;		       /* (L) where code was mapped last */
 };
+
+static void enter(struct cmdq_engine *e)
+{
+	if (!e->unshared)
+		lock_acquire(&e->lock);
+}
+
+static void leave(struct cmdq_engine *e)
+{
+	if (!e->unshared)
+		lock_release(&e->lock);
+}
 
 #define ENGINE_BYTES ALIGN_UP(sizeof(struct cmdq_engine), PAGE_SIZE)
 
@@ -224,13 +237,13 @@ static bool call_back(struct cmdq_engine *e)
 		e->ended = task->next;
 		if (!e->ended)
 			e->ended_end = &e->ended;
-		lock_release(&e->lock);
+		leave(e);
 		/* Pairs with the acquire in flush: whoever has the packet next sees what the engine did to it. */
 		store_release(&pkt->busy, false);
 		if (cb)
 			cb(data, err, &pkt->head);
 		any = true;
-		lock_acquire(&e->lock);
+		enter(e);
 	}
 	return any;
 }
@@ -286,9 +299,9 @@ uint64_t cmdq_engine_run(struct cmdq_engine *e, uint64_t commands)
 {
 	uint64_t ran;
 
-	lock_acquire(&e->lock);
+	enter(e);
 	ran = engine_run(e, commands);
-	lock_release(&e->lock);
+	leave(e);
 	return ran;
 }
 
@@ -302,18 +315,18 @@ static void engine_pass(struct cmdq_engine *e, uint64_t ticks)
 
 void cmdq_engine_pass(struct cmdq_engine *e, uint64_t ticks)
 {
-	lock_acquire(&e->lock);
+	enter(e);
 	engine_pass(e, ticks);
-	lock_release(&e->lock);
+	leave(e);
 }
 
 uint64_t cmdq_engine_ticks(struct cmdq_engine *e)
 {
 	uint64_t ticks;
 
-	lock_acquire(&e->lock);
+	enter(e);
 	ticks = e->gce.ticks;
-	lock_release(&e->lock);
+	leave(e);
 	return ticks;
 }
 
@@ -368,7 +381,7 @@ static int flush(struct cmdq_client *c, struct pkt *pkt, cmdq_async_flush_cb cb,
 	if (!ends_well(&e->gce, words, count))
 		return cmdq_refuse(-EINVAL, "the packet does not end in an EOC with the interrupt "
 					    "and the jump of one command that finalizes it");
-	lock_acquire(&e->lock);
+	enter(e);
 	err = c->going ? -ECONNABORTED : task_map(e, pkt, count);
 	if (!err) {
 		struct task *task = &pkt->task;
@@ -386,7 +399,7 @@ static int flush(struct cmdq_client *c, struct pkt *pkt, cmdq_async_flush_cb cb,
 			clock_start(c);
 		}
 	}
-	lock_release(&e->lock);
+	leave(e);
 	return err;
 }
 
@@ -439,7 +452,7 @@ static void nothing_runs(struct cmdq_client *c, const struct task *task)
 	struct cmdq_engine *e = c->engine;
 	uint64_t deadline;
 
-	lock_acquire(&e->lock);
+	enter(e);
 	deadline = next_deadline(e);
 	/* Else another thread is about to call back. */
 	if (queued(c, task)) {
@@ -449,7 +462,7 @@ static void nothing_runs(struct cmdq_client *c, const struct task *task)
 			first_leaves(c, -ETIMEDOUT);
 		(void)call_back(e);
 	}
-	lock_release(&e->lock);
+	leave(e);
 }
 
 int cmdq_pkt_flush(struct cmdq_client *c, struct cmdq_pkt *head)
@@ -499,6 +512,7 @@ int cmdq_engine_create(const struct cmdq_engine_options *in, struct cmdq_engine 
 	e->gce.irq = channel_irq;
 	e->gce.irq_data = e;
 	e->buffers = options.buffers;
+	e->unshared = options.unshared;
 	e->ended_end = &e->ended;
 	e->mapped = WINDOW_START;
 	*out = e;
@@ -525,7 +539,7 @@ int cmdq_mbox_create(struct cmdq_engine *e, unsigned channel, const struct cmdq_
 	if (options.priority > 7)
 		return cmdq_refuse(-EINVAL, "priority %u: 0 to 7", options.priority);
 	c = &e->client[channel];
-	lock_acquire(&e->lock);
+	enter(e);
 	if (c->engine)
 		err = -EBUSY;
 	else
@@ -535,7 +549,7 @@ int cmdq_mbox_create(struct cmdq_engine *e, unsigned channel, const struct cmdq_
 					  .timeout =
 						  (uint64_t)options.timeout_ms * CMDQ_TICKS_PER_MS,
 					  .container = options.container};
-	lock_release(&e->lock);
+	leave(e);
 	if (err)
 		return cmdq_refuse(err, "channel %u has a client", channel);
 	*out = c;
@@ -546,7 +560,7 @@ void cmdq_mbox_destroy(struct cmdq_client *c)
 {
 	struct cmdq_engine *e = c->engine;
 
-	lock_acquire(&e->lock);
+	enter(e);
 	/* A callback may try. */
 	c->going = true;
 	/* What has run before this has ended well. */
@@ -556,7 +570,7 @@ void cmdq_mbox_destroy(struct cmdq_client *c)
 	channel_write(c, GCE_WARM_RESET, 1);
 	(void)call_back(e);
 	c->engine = NULL;
-	lock_release(&e->lock);
+	leave(e);
 }
 
 void cmdq_engine_destroy(struct cmdq_engine *e)
@@ -578,9 +592,9 @@ int cmdq_engine_set_event(struct cmdq_engine *e, uint32_t event, bool value)
 
 	if (raw < 0)
 		return raw;
-	lock_acquire(&e->lock);
+	enter(e);
 	gce_event_set(&e->gce, (unsigned)raw, value);
-	lock_release(&e->lock);
+	leave(e);
 	return 0;
 }
 
@@ -588,17 +602,17 @@ uint32_t cmdq_engine_read(struct cmdq_engine *e, unsigned offset)
 {
 	uint32_t value;
 
-	lock_acquire(&e->lock);
+	enter(e);
 	value = gce_read(&e->gce, offset);
-	lock_release(&e->lock);
+	leave(e);
 	return value;
 }
 
 void cmdq_engine_write(struct cmdq_engine *e, unsigned offset, uint32_t value)
 {
-	lock_acquire(&e->lock);
+	enter(e);
 	gce_write(&e->gce, offset, value);
-	lock_release(&e->lock);
+	leave(e);
 }
 
 int cmdq_engine_register(struct cmdq_engine *e, unsigned channel, unsigned reg, uint32_t *value)
@@ -607,7 +621,7 @@ int cmdq_engine_register(struct cmdq_engine *e, unsigned channel, unsigned reg, 
 
 	if (channel >= e->gce.threads)
 		return -EINVAL;
-	lock_acquire(&e->lock);
+	enter(e);
 	if (reg < CMDQ_SPRS)
 		*value = e->gce.thread[channel].spr[reg];
 	else if (reg - CMDQ_REG_GPR(0) < CMDQ_GPRS)
@@ -618,7 +632,7 @@ int cmdq_engine_register(struct cmdq_engine *e, unsigned channel, unsigned reg, 
 		*value = (uint32_t)e->gce.ticks;
 	else
 		err = -EINVAL;
-	lock_release(&e->lock);
+	leave(e);
 	return err;
 }
 
@@ -628,11 +642,11 @@ enum cmdq_fault cmdq_engine_fault(struct cmdq_engine *e, unsigned channel, uint6
 
 	if (channel >= e->gce.threads)
 		return fault;
-	lock_acquire(&e->lock);
+	enter(e);
 	fault = e->client[channel].fault;
 	if (offset)
 		*offset = e->client[channel].fault_offset;
-	lock_release(&e->lock);
+	leave(e);
 	return fault;
 }
 

@@ -216,6 +216,8 @@ static int mover_init(struct mover *m, struct reclaim *reclaim,
 		.profile = cmdq_profile_find("weir"),
 		.bus = {device_read, device_write, m},
 		.buffers = buffers,
+		/* Whoever has taken the channel has it; what the mover's commands do is done without a lock. */
+		.unshared = true,
 	};
 	int err;
 
