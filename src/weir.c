@@ -538,6 +538,9 @@ int weir_stats_read(struct weir *weir, struct weir_stats *out)
 		.blocks_offlined_live = pool.offlined_live,
 		.blocks_refused = pool.offline_failed,
 		.frames_migrated = pool.migrated,
+		.packets = load_relaxed(&weir->reclaim.movers.packets),
+		.packets_failed = load_relaxed(&weir->reclaim.movers.failures),
+		.packet_bytes = weir->reclaim.movers.count * PAGE_SIZE,
 	};
 	memcpy(out, &s, s.size);
 	return 0;

@@ -159,6 +159,8 @@ struct weir_stats {
 	 * frames that were emptied for it. */
 	uint64_t blocks_onlined, blocks_offlined, blocks_offlined_live, blocks_refused,
 		frames_migrated;
+	/* Packets by which pages left, and those that failed; bytes that the memory for them is charged with, to the root. */
+	uint64_t packets, packets_failed, packet_bytes;
 };
 
 /* Fills as much as stats->size covers. */
