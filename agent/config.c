@@ -65,6 +65,7 @@ int config_format(const struct config *config, char *text, size_t room)
 	put_number(&out, "stats", config->stats);
 	put_text(&out, "file", config->stats_file);
 	put_text(&out, "store", config->store_dir);
+	put_text(&out, "trace", config->trace);
 	put_text(&out, "agent", config->preload);
 	return out.err;
 }
@@ -126,6 +127,7 @@ static int set(struct config *config, const char *key, size_t len, const char *v
 	} texts[] = {
 		{"file", config->stats_file, sizeof(config->stats_file)},
 		{"store", config->store_dir, sizeof(config->store_dir)},
+		{"trace", config->trace, sizeof(config->trace)},
 		{"agent", config->preload, sizeof(config->preload)},
 	};
 	unsigned long long n;

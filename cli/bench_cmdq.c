@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * weir bench cmdq: appends a second through the public functions, with all their checks, beside a loop that stores 8-byte words
- * where nothing is checked; and words disassembled a second.
+ * where nothing is checked; words disassembled a second; commands simulated a second, by an engine that a packet is flushed to;
+ * and what the mover's packets cost of a pageout.
  *
  * A pass fills a packet of 16384 words (128 KiB: more than a level 1 cache) that has its memory from the pass before. Each is
  * timed by itself, and a run's figure is the median over its passes, so that a pass in which the thread lost its CPU does not count.
@@ -14,9 +15,11 @@
 
 #include "base/log.h"
 #include "bench.h"
+#include "bench_mover.h"
 #include "cli.h"
 #include "cmdq/cmdq.h"
 #include "os/mem.h"
+#include "weir/cmdq_engine.h"
 
 enum { WORDS = 16384, PASSES = 4096 };
 /* Of one measurement. */
@@ -31,6 +34,10 @@ static struct {
 	uint64_t *words; /* what the store loop fills */
 	uint64_t *mixed; /* a program of all kinds, to be disassembled */
 	char *text;
+	struct cmdq_engine *engine;
+	struct cmdq_client *client;
+	struct cmdq_pkt *loop; /* a program that runs for long */
+	uint32_t registers[1024];
 } bench;
 
 enum { TEXT_BYTES = 1 << 16 };
@@ -94,6 +101,15 @@ static unsigned pass_dis(void)
 	return WORDS;
 }
 
+static unsigned pass_run(void)
+{
+	const uint64_t began = cmdq_engine_ticks(bench.engine);
+
+	if (cmdq_pkt_flush(bench.client, bench.loop))
+		return 0;
+	return (unsigned)(cmdq_engine_ticks(bench.engine) - began);
+}
+
 /* least: the aim, as a share of the store loop of the same run; or so many million a second. 0: none. */
 static const struct measurement {
 	const char *name, *design, *what;
@@ -105,10 +121,16 @@ static const struct measurement {
 	{"write_mask", "weir", "masked writes (two words each)", pass_write_mask, 0.25, 320},
 	{"wfe", "weir", "waits", pass_wfe, 0.5, 600},
 	{"dis", "weir", "words disassembled", pass_dis, 0, 50},
+	{"run", "weir", "commands simulated", pass_run, 0, 100},
 };
 enum { MEASUREMENTS = ARRAY_SIZE(measurements) };
 
 static double per_s[MEASUREMENTS][BENCH_RUNS];
+
+/* The mover's packets may take so much of a pageout. */
+#define MOVER_LIMIT 0.02
+static struct bench_mover mover[BENCH_RUNS];
+static int mover_error;
 
 /* --- measuring --- */
 
@@ -163,6 +185,48 @@ static void mixed_fill(void)
 	memcpy(bench.mixed, words, WORDS * sizeof(*words));
 }
 
+static int registers_read(void *data, uint64_t address, uint32_t *value)
+{
+	(void)data;
+	*value = bench.registers[address / 4 % ARRAY_SIZE(bench.registers)];
+	return 0;
+}
+
+static int registers_write(void *data, uint64_t address, uint32_t value)
+{
+	(void)data;
+	bench.registers[address / 4 % ARRAY_SIZE(bench.registers)] = value;
+	return 0;
+}
+
+/* Half of it writes, the rest what programs have around them: masks, events, arithmetic, a jump back. */
+static int loop_make(void)
+{
+	const struct cmdq_operand counter = {true, CMDQ_REG_SPR(0)}, one = {false, 1};
+	const struct cmdq_engine_options options = {.size = sizeof(options),
+						    .profile = bench.base.profile,
+						    .bus = {registers_read, registers_write, NULL}};
+	int err = cmdq_engine_create(&options, &bench.engine);
+
+	if (!err)
+		err = cmdq_mbox_create(bench.engine, 0, NULL, &bench.client);
+	if (!err)
+		err = cmdq_pkt_create(bench.client, &bench.loop);
+	if (err)
+		return err;
+	err |= cmdq_pkt_assign(bench.loop, CMDQ_REG_SPR(0), 0);
+	for (unsigned i = 0; i < 5; i++)
+		err |= cmdq_pkt_write(bench.loop, i, &bench.base, 4 * i);
+	err |= cmdq_pkt_write_mask(bench.loop, 5, &bench.base, 0x40, 0xff);
+	err |= cmdq_pkt_set_event(bench.loop, 5);
+	err |= cmdq_pkt_wfe(bench.loop, 5);
+	err |= cmdq_pkt_logic(bench.loop, CMDQ_LOGIC_ADD, CMDQ_REG_SPR(0), counter, one);
+	err |= cmdq_pkt_jump_c_rel(bench.loop, CMDQ_LESS_THAN,
+				   (struct cmdq_operand){false, (uint16_t)-10}, counter,
+				   (struct cmdq_operand){false, 5000});
+	return err;
+}
+
 static int setup(void)
 {
 	const struct cmdq_profile *profile = cmdq_profile_find("mt8192");
@@ -176,7 +240,7 @@ static int setup(void)
 	if (err || !bench.words || !bench.mixed || !bench.text)
 		return -ENOMEM;
 	mixed_fill();
-	return 0;
+	return loop_make();
 }
 
 static void run_all(void)
@@ -184,8 +248,12 @@ static void run_all(void)
 	for (unsigned run = 0; run < bench.runs; run++) {
 		for (unsigned m = 0; m < MEASUREMENTS; m++)
 			per_s[m][run] = measure(&measurements[m]);
+		if (!mover_error)
+			mover_error = bench_mover_run(&mover[run], bench.options.quick);
 	}
 	cmdq_pkt_destroy(bench.pkt);
+	cmdq_pkt_destroy(bench.loop);
+	cmdq_engine_destroy(bench.engine);
 }
 
 /* --- printing --- */
@@ -198,6 +266,38 @@ static double share(unsigned m)
 	for (unsigned run = 0; run < bench.runs; run++)
 		values[run] = per_s[m][run] / per_s[0][run];
 	return bench_spread_of(values, bench.runs).median;
+}
+
+/* What packets take of a pageout; each run against itself. */
+static double mover_share(void)
+{
+	double values[BENCH_RUNS];
+
+	for (unsigned run = 0; run < bench.runs; run++)
+		values[run] = mover[run].packet_ns / mover[run].pageout_ns;
+	return bench_spread_of(values, bench.runs).median;
+}
+
+static void print_mover(void)
+{
+	double pageout[BENCH_RUNS], packet[BENCH_RUNS];
+
+	if (mover_error) {
+		printf("The mover is not measured: %s; signal mode is not to be had here\n",
+		       errno_name(mover_error));
+		return;
+	}
+	for (unsigned run = 0; run < bench.runs; run++) {
+		pageout[run] = mover[run].pageout_ns;
+		packet[run] = mover[run].packet_ns;
+	}
+	printf("A page moved out by packets of %.1f: %.0f ns, of which its packet %.1f ns (%.2f "
+	       "%%)\n",
+	       mover[0].pages, bench_spread_of(pageout, bench.runs).median,
+	       bench_spread_of(packet, bench.runs).median, mover_share() * 100);
+	if (mover_share() > MOVER_LIMIT)
+		printf("Missed: packets take %.1f %% of a pageout; the aim is less than %.0f %%.\n",
+		       mover_share() * 100, MOVER_LIMIT * 100);
 }
 
 static void print_text(void)
@@ -232,6 +332,7 @@ static void print_text(void)
 			printf("Missed: %s is %.0f million a second; the aim is %.0f.\n", a->name,
 			       million, a->least_million);
 	}
+	print_mover();
 }
 
 static void print_json(void)
@@ -257,7 +358,13 @@ static void print_json(void)
 			printf("%s\"%s_vs_store\": %.3f", ratios++ ? ", " : "",
 			       measurements[i].name, share(i));
 	}
-	printf("}, \"skipped\": {}}\n");
+	if (mover_error)
+		printf(", \"mover_of_limit\": null}, \"skipped\": {\"mover_of_limit\": \"%s\"}}\n",
+		       errno_name(mover_error));
+	else
+		printf(", \"mover_of_limit\": %.3f, \"mover_packet_ns\": %.1f, "
+		       "\"mover_pageout_ns\": %.0f}, \"skipped\": {}}\n",
+		       mover_share() / MOVER_LIMIT, mover[0].packet_ns, mover[0].pageout_ns);
 }
 
 int bench_cmdq(int argc, char **argv)

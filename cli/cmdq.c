@@ -14,6 +14,7 @@ static const char usage[] =
 	"Usage: weir cmdq as --soc NAME [--hex] [--base ADDRESS] [-o FILE] FILE\n"
 	"       weir cmdq dis --soc NAME [--binary | --pairs | --log] [--list] FILE\n"
 	"       weir cmdq check --soc NAME [--binary | --pairs | --log] [--base ADDRESS] FILE\n"
+	"       weir cmdq run --soc NAME [OPTION...] FILE\n"
 	"       weir cmdq soc [NAME]\n"
 	"       weir cmdq commands\n"
 	"\n"
@@ -22,6 +23,7 @@ static const char usage[] =
 	"  as        assemble text; writes binary\n"
 	"  dis       disassemble; what it writes can be assembled again\n"
 	"  check     look for defects: one line for each, with its place and reason\n"
+	"  run       simulate, and print what has changed; `weir cmdq run --help`\n"
 	"  soc       the platforms there are; of one, its windows of registers and its events\n"
 	"  commands  how commands are written, and what they do\n"
 	"\n"
@@ -440,9 +442,11 @@ int cli_cmdq(int argc, char **argv)
 	struct cmdq_options options = {.base = BASE_UNKNOWN};
 
 	if (argc < 2) {
-		log_line("cmdq: as, dis, check, soc or commands? See `weir cmdq --help`");
+		log_line("cmdq: as, dis, check, run, soc or commands? See `weir cmdq --help`");
 		return EXIT_INPUT;
 	}
+	if (!strcmp(argv[1], "run"))
+		return cmdq_run_main(argc - 1, argv + 1);
 	for (int i = 1; i < argc; i++) {
 		if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
 			fputs(usage, stdout);
@@ -461,6 +465,6 @@ int cli_cmdq(int argc, char **argv)
 			return EXIT_INPUT;
 		return commands[i].main(&options);
 	}
-	log_line("cmdq: no command '%s'; there are as, dis, check, soc and commands", argv[1]);
+	log_line("cmdq: no command '%s'; there are as, dis, check, run, soc and commands", argv[1]);
 	return EXIT_INPUT;
 }

@@ -28,7 +28,8 @@ enum {
 	KEY_COMPRESSED,
 	KEY_HANDLERS,
 	KEY_NO_BIND,
-	KEY_CHURN
+	KEY_CHURN,
+	KEY_TRACE
 };
 
 static const struct argp_option options[] = {
@@ -56,6 +57,9 @@ static const struct argp_option options[] = {
 	{"stats", KEY_STATS, "FORM", OPTION_ARG_OPTIONAL,
 	 "print a table at the end, or one line of JSON: --stats=json", 3},
 	{"stats-file", KEY_STATS_FILE, "FILE", 0, "append the statistics to a file instead", 3},
+	{"trace", KEY_TRACE, "FILE", 0,
+	 "write the packets by which pages leave to a file, for `weir cmdq dis --soc weir FILE`",
+	 3},
 	{0},
 };
 
@@ -132,24 +136,25 @@ static void store_set(struct arguments *a, const char *text)
 	strcpy(a->config.store_dir, path);
 }
 
-static void stats_file_set(struct arguments *a, const char *path)
+/* A file that the agent appends to, and what it is, for messages. */
+static void file_set(char path[static 4096], const char *given, const char *what, int how)
 {
-	int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+	enum { ROOM = 4096 };
+	int fd = open(given, O_WRONLY | O_CREAT | O_CLOEXEC | how, 0666);
 
 	/* Absolute, since the program may change its folder. */
-	if (fd < 0 ||
-	    (path[0] != '/' && (!getcwd(a->config.stats_file, sizeof(a->config.stats_file) - 1))) ||
-	    strlen(a->config.stats_file) + strlen(path) + 2 > sizeof(a->config.stats_file)) {
-		log_line("statistics file %s: %s; give a file that you may write to", path,
+	if (fd < 0 || (given[0] != '/' && !getcwd(path, ROOM - 1)) ||
+	    strlen(path) + strlen(given) + 2 > ROOM) {
+		log_line("%s %s: %s; give a file that you may write to", what, given,
 			 errno_name(errno));
 		exit(EXIT_WEIR);
 	}
 	close(fd);
-	if (path[0] == '/')
-		a->config.stats_file[0] = '\0';
+	if (given[0] == '/')
+		path[0] = '\0';
 	else
-		strcat(a->config.stats_file, "/");
-	strcat(a->config.stats_file, path);
+		strcat(path, "/");
+	strcat(path, given);
 }
 
 static unsigned number_of(const char *what, const char *text, unsigned long most)
@@ -181,7 +186,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		a->config.stats = arg && !strcmp(arg, "json") ? STATS_JSON : STATS_TABLE;
 		return 0;
 	case KEY_STATS_FILE:
-		stats_file_set(a, arg);
+		file_set(a->config.stats_file, arg, "statistics file", O_APPEND);
 		if (a->config.stats == STATS_NONE)
 			a->config.stats = STATS_TABLE;
 		return 0;
@@ -199,6 +204,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		return 0;
 	case KEY_CHURN:
 		a->config.churn_ms = number_of("milliseconds", arg, 3600000);
+		return 0;
+	case KEY_TRACE:
+		file_set(a->config.trace, arg, "trace", O_TRUNC);
 		return 0;
 	case ARGP_KEY_ARG:
 		a->program = state->argv + state->next - 1;

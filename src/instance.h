@@ -33,6 +33,9 @@ struct weir {
 	_Atomic uint32_t started;	    /* (A) enum start_state, slept on as a futex */
 	_Atomic uint32_t visitors[2], turn; /* (A) see instance_visit */
 	int start_error;		    /* written before started */
+	const char *
+		trace; /* (C) until weir_open returns: where packets are traced to; NULL: nowhere */
+	int trace_fd;  /* (C) once they are */
 	uint64_t share; /* (I) compressed_share as it was asked for; 0: the default */
 };
 
@@ -47,6 +50,10 @@ void modes_close_signal(struct weir *weir);
 /* By the background thread: takes a table of its own, with what it needs; and closes all of that. */
 int modes_open_own(struct weir *weir);
 int modes_close_own(void *weir);
+
+/* trace.c: by the background thread, whose table has the file; before any packet runs. 0 or -errno. */
+int trace_open(struct weir *weir, const char *path);
+void trace_close(struct weir *weir);
 
 /* Registers what control asks for. */
 void tenants_init(struct weir *weir);

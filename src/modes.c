@@ -31,6 +31,8 @@ int modes_open_own(struct weir *weir)
 	err = thread_own_table(keep, weir->shares);
 	if (!err && weir->mode != WEIR_MODE_SIGNAL)
 		err = thread_mode_open(weir);
+	if (!err && weir->trace)
+		err = trace_open(weir, weir->trace);
 	if (err)
 		return err;
 	if (weir->mode == WEIR_MODE_THREAD)
@@ -49,6 +51,7 @@ int modes_close_own(void *data)
 	if (weir->vm.signal_uffd >= 0)
 		(void)uffd_close(weir->vm.signal_uffd);
 	mem_dropper_close(&weir->vm.dropper);
+	trace_close(weir);
 	if (load_relaxed(&weir->file.open))
 		file_close(&weir->file.file);
 	return 0;

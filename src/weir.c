@@ -73,7 +73,8 @@ static int options_check(const struct weir_options *in, struct weir_options *out
 	memset(out, 0, sizeof(*out));
 	memcpy(out, in, MIN(in->size, sizeof(*out)));
 	if (out->limit < WEIR_LIMIT_MIN || out->limit > INT64_MAX || out->handlers > HANDLERS_MAX ||
-	    (unsigned)out->placement > WEIR_PLACEMENT_NONE || (unsigned)out->mode > WEIR_MODE_BOTH)
+	    (unsigned)out->placement > WEIR_PLACEMENT_NONE ||
+	    (unsigned)out->mode > WEIR_MODE_BOTH || (out->trace && out->mode != WEIR_MODE_THREAD))
 		return -EINVAL;
 	return 0;
 }
@@ -121,6 +122,7 @@ static int parts_init(struct weir *weir, const struct weir_options *options)
 	int err;
 
 	weir->mode = options->mode;
+	weir->trace = options->trace;
 	lock_init(&weir->lock, RANK_INSTANCE, "instance");
 	err = tree_init(&weir->containers, options->limit);
 	if (err)
@@ -196,6 +198,7 @@ int weir_open(const struct weir_options *options, struct weir **out)
 		pthread_join(weir->background, NULL);
 		goto fail;
 	}
+	weir->trace = NULL;
 	*out = weir;
 	return 0;
 fail:
@@ -389,6 +392,11 @@ int weir_region_discard(struct weir *weir, void *addr, uint64_t bytes)
 	return err;
 }
 
+void weir_packet_buffers(struct weir *weir, struct cmdq_buffer_ops *ops)
+{
+	*ops = mover_buffers(weir->containers.root);
+}
+
 int weir_before_fork(struct weir *weir)
 {
 	sigset_t signals;
@@ -455,7 +463,8 @@ static uint64_t tables_bytes(struct weir *weir)
 			bytes += (uint64_t)load_relaxed(&region->top) * sizeof(page_word_t);
 	}
 	instance_leave(weir, turn);
-	return bytes + (weir->service.handlers + 1) * sizeof(struct pager);
+	return bytes + (weir->service.handlers + 1) * sizeof(struct pager) +
+	       weir->reclaim.movers.count * cmdq_engine_bytes();
 }
 
 static uint64_t populated_bytes(struct weir *weir)
@@ -525,6 +534,9 @@ int weir_stats_read(struct weir *weir, struct weir_stats *out)
 		.blocks_offlined_live = pool.offlined_live,
 		.blocks_refused = pool.offline_failed,
 		.frames_migrated = pool.migrated,
+		.packets = load_relaxed(&weir->reclaim.movers.packets),
+		.packets_failed = load_relaxed(&weir->reclaim.movers.failures),
+		.packet_bytes = weir->reclaim.movers.count * PAGE_SIZE,
 	};
 	memcpy(out, &s, s.size);
 	return 0;

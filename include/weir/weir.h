@@ -78,6 +78,9 @@ struct weir_options {
 		churn_ms; /* for tests: every so many ms a block of memory that holds compressed pages goes offline, its
 			      contents moved, and comes back when it is needed; default never */
 	enum weir_mode mode; /* of its regions */
+	const char *
+		trace; /* file that the packets by which pages leave are appended to, before they run: a command of 16 hex
+			  digits a line, for `weir cmdq dis --soc weir`. Thread mode only. Default none */
 };
 
 #define WEIR_LIMIT_MIN (1u << 20)
@@ -157,6 +160,8 @@ struct weir_stats {
 	 * frames that were emptied for it. */
 	uint64_t blocks_onlined, blocks_offlined, blocks_offlined_live, blocks_refused,
 		frames_migrated;
+	/* Packets by which pages left, and those that failed; bytes that the memory for them is charged with, to the root. */
+	uint64_t packets, packets_failed, packet_bytes;
 };
 
 /* Fills as much as stats->size covers. */

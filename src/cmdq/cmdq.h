@@ -166,6 +166,23 @@ static inline int64_t jump_rel_bytes(int32_t field, unsigned shift)
 
 /* --- packets --- */
 
+/* Commands where an engine sees them. */
+struct gce_code {
+	uint64_t address, bytes;
+	const uint64_t *words;
+	struct gce_code *next;
+};
+
+/* A packet that a client has flushed; (L) the engine's lock. */
+struct task {
+	struct gce_code code;
+	struct task *next;
+	cmdq_async_flush_cb cb;
+	void *data;
+	uint64_t deadline; /* in ticks, from when it is the first; UINT64_MAX: none */
+	int err;
+};
+
 /*
  * One page holds this struct at its end and the first commands before it; a packet that outgrows the page has its commands in
  * a buffer of their own. head.end is the end of the room, or head.next where the packet is finalized: then every short way of
@@ -181,6 +198,7 @@ struct pkt {
 	struct cmdq_buffer grown; /* (T) .addr NULL: it fits the first page */
 	const struct cmdq_buffer_ops *ops;
 	struct weir_container *container;
+	struct task task;
 };
 
 static inline struct pkt *pkt_of(const struct cmdq_pkt *head)

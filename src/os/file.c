@@ -188,3 +188,32 @@ int file_identity(int fd, dev_t *device, ino_t *inode)
 	*inode = st.st_ino;
 	return 0;
 }
+
+int file_append_open(const char *path)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+
+	return fd < 0 ? -errno : fd;
+}
+
+void file_append_close(int fd)
+{
+	close(fd);
+}
+
+int file_append(int fd, const void *data, size_t bytes)
+{
+	const char *at = data;
+
+	while (bytes) {
+		ssize_t n = write(fd, at, bytes);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n < 0 ? -errno : -EIO;
+		at += n;
+		bytes -= (size_t)n;
+	}
+	return 0;
+}

@@ -36,4 +36,10 @@ void file_source_close(int fd);
 /* Fills bytes of dst; what lies behind the end of the file is zeroes. 0 or -errno. */
 int file_source_read(int fd, void *dst, size_t bytes, off_t offset);
 
+/* A file that lines are appended to, made if need be; writers do not mix what each writes at once. Its descriptor, or -errno. */
+int file_append_open(const char *path);
+void file_append_close(int fd);
+/* All of it, or -errno. */
+int file_append(int fd, const void *data, size_t bytes);
+
 #endif

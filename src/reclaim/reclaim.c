@@ -162,10 +162,10 @@ static int protect_victims(struct reclaim *r, unsigned count)
 }
 
 /* Gives every page back that the job had marked. */
-static void job_abandon(struct reclaim *r, unsigned count)
+static void job_abandon(const struct victim *victims, unsigned count)
 {
 	for (unsigned i = 0; i < count; i++) {
-		page_word_t *word = &r->victim[i].region->word[r->victim[i].page];
+		page_word_t *word = &victims[i].region->word[victims[i].page];
 		uint64_t w = load_relaxed(word);
 
 		while (!(w & WORD_BUSY) && word_state(w) == PAGE_CLEANING &&
@@ -216,7 +216,7 @@ bool job_fill(struct reclaim *r, struct weir_container *container)
 			if (err != -EAGAIN && err != -ENOENT && !vm_borrowed)
 				log_once("write-protecting pages failed (%s); pages stay in memory",
 					 errno_name(err));
-			job_abandon(r, count);
+			job_abandon(r->victim, count);
 			count = 0;
 		}
 	}
@@ -240,13 +240,17 @@ static unsigned ticket_items(uint64_t ticket)
 	return ticket >> 16 & 0xffff;
 }
 
-/* The number of an item that now is the caller's, or -1. */
-static int job_claim(struct reclaim *r, uint64_t *ticket)
+/* The first of at most `most` items that now are the caller's, and *count of them; -1: none is left. Of the last ones each
+ * takes fewer, so that all are done at about the same time. */
+static int job_claim(struct reclaim *r, uint64_t *ticket, unsigned most, unsigned *count)
 {
 	*ticket = load_acquire(&r->ticket);
 	while ((*ticket & 0xffff) < ticket_items(*ticket)) {
+		const unsigned left = ticket_items(*ticket) - (unsigned)(*ticket & 0xffff);
+
+		*count = MIN(MIN(most, (unsigned)MOVER_PAGES), MAX(left / 8, 1u));
 		/* Pairs with the release in job_fill. */
-		if (cas_acquire(&r->ticket, ticket, *ticket + 1))
+		if (cas_acquire(&r->ticket, ticket, *ticket + *count))
 			return (int)(*ticket & 0xffff);
 	}
 	return -1;
@@ -277,9 +281,9 @@ static uint64_t copy_make(struct reclaim *r, struct pager *self, struct weir_con
 	return word_copy(COPY_MEMORY, location);
 }
 
-static void job_clean(struct reclaim *r, struct pager *self, const struct victim *v)
+void job_clean(struct reclaim *r, struct pager *self, struct region *region, uint32_t page)
 {
-	page_word_t *word = &v->region->word[v->page];
+	page_word_t *word = &region->word[page];
 	uint64_t w = load_relaxed(word), copy;
 
 	do {
@@ -287,14 +291,14 @@ static void job_clean(struct reclaim *r, struct pager *self, const struct victim
 		if ((w & WORD_BUSY) || word_state(w) != PAGE_CLEANING)
 			return;
 	} while (!page_lock(word, &w));
-	tsan_acquire(page_address(v->region, v->page));
-	copy = copy_make(r, self, page_owner(v->region, w), page_number(v->region, v->page),
-			 page_address(v->region, v->page));
+	tsan_acquire(page_address(region, page));
+	copy = copy_make(r, self, page_owner(region, w), page_number(region, page),
+			 page_address(region, page));
 	if (copy)
 		w = word_history(w) | (uint64_t)word_pins(w) << PIN_SHIFT | PAGE_CLEAN | copy;
 	else
 		w = word_with_state(w, PAGE_DIRTY);
-	page_unlock(r->vm, v->region, v->page, w, true);
+	page_unlock(r->vm, region, page, w, true);
 }
 
 /* --- dropping --- */
@@ -332,7 +336,7 @@ static unsigned drop_runs(const struct victim **list, unsigned n, struct iovec *
 	return count;
 }
 
-static unsigned job_drop(struct reclaim *r, unsigned count)
+unsigned job_drop(struct reclaim *r, unsigned count)
 {
 	const struct victim *list[JOB_MAX];
 	struct iovec runs[JOB_MAX];
@@ -369,30 +373,46 @@ static unsigned job_drop(struct reclaim *r, unsigned count)
 	return dropped;
 }
 
+/* Counts items as done. Who has done the last one drops the job. */
+static void job_done(struct reclaim *r, struct mover *mover, uint64_t ticket, unsigned count,
+		     unsigned *dropped)
+{
+	/* Acquire and release: the last one sees what the others did to the pages. */
+	if (add_acq_rel(&r->done, count) + count != ticket_items(ticket))
+		return;
+	store_relaxed(&r->state, DROPPING);
+	*dropped += mover_drop(mover, ticket_items(ticket));
+	if (store_failing(r) && container_above_max(r->vm->root))
+		store_relaxed(&r->futile_until_ns, now_ns() + FUTILE_NS);
+	/* Pairs with the acquire in job_fill. */
+	store_release(&r->state, IDLE);
+	vm_attention(r->vm);
+}
+
 /* Works on at most `most` items of the job that is open; drops when it did the last one. Returns items done. */
 unsigned job_work(struct reclaim *r, struct pager *self, unsigned most, unsigned *dropped)
 {
+	struct mover *mover;
 	unsigned worked = 0;
 
-	while (worked < most) {
+	if (load_relaxed(&r->state) != OPEN)
+		return 0;
+	mover = mover_take(&r->movers, self);
+	while (mover && worked < most) {
 		uint64_t ticket;
-		int item = job_claim(r, &ticket);
+		unsigned count;
+		int first = job_claim(r, &ticket, most - worked, &count);
 
-		if (item < 0)
+		if (first < 0)
 			break;
-		job_clean(r, self, &r->victim[item]);
-		worked++;
-		/* Acquire and release: the last one sees what the others did to the pages. */
-		if (add_acq_rel(&r->done, 1) + 1 == ticket_items(ticket)) {
-			store_relaxed(&r->state, DROPPING);
-			*dropped += job_drop(r, ticket_items(ticket));
-			if (store_failing(r) && container_above_max(r->vm->root))
-				store_relaxed(&r->futile_until_ns, now_ns() + FUTILE_NS);
-			/* Pairs with the acquire in job_fill. */
-			store_release(&r->state, IDLE);
-			vm_attention(r->vm);
-		}
+		/* Those that a packet did not get to stay. */
+		if (mover_pack(mover, &r->victim[first], count))
+			job_abandon(&r->victim[first], count);
+		worked += count;
+		job_done(r, mover, ticket, count, dropped);
 	}
+	if (mover)
+		mover_give(&r->movers, mover);
 	return worked;
 }
 
@@ -586,11 +606,12 @@ int reclaim_init(struct reclaim *r, struct vm *vm, struct pager *pager)
 	waitq_init(&r->errand_done);
 	compressed_relocate_set(vm->memory, relocate_object, r);
 	r->batch.buffer = mem_alloc(FILE_BATCH_BYTES);
-	return r->batch.buffer ? 0 : -ENOMEM;
+	return r->batch.buffer ? movers_init(&r->movers, r, vm->root) : -ENOMEM;
 }
 
 void reclaim_destroy(struct reclaim *r)
 {
+	movers_destroy(&r->movers);
 	mem_release(r->batch.buffer, FILE_BATCH_BYTES);
 	r->batch.buffer = NULL;
 }

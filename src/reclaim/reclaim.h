@@ -11,9 +11,10 @@
  *        └──────────────────────┘
  *
  *   FILLING   one thread scans and write-protects; it alone touches the clock's hand and the list of victims
- *   OPEN      the list is constant; items are claimed by a compare-and-swap on the ticket, which names the job, so a
- *             thread that slept cannot claim from a later job; each claimed item is counted in done
- *   DROPPING  the thread that completed the last item drops what is clean, in one call
+ *   OPEN      the list is constant; items are claimed, a few at a time, by a compare-and-swap on the ticket, which names the
+ *             job, so a thread that slept cannot claim from a later job; a packet compresses them (mover.h); each claimed item is
+ *             counted in done, whatever became of the packet
+ *   DROPPING  the thread that completed the last item drops what is clean, by a packet, in one call
  *
  * Cleaning: a dirty victim is write-protected in a range with its neighbours, compressed where it stands (readable
  * all the while), and clean once the copy is in the store. Dropping: clean victims leave together by one
@@ -30,7 +31,7 @@
 
 #include <pthread.h>
 
-#include "vm/vm.h"
+#include "reclaim/mover.h"
 
 enum {
 	JOB_MAX = 256
@@ -73,14 +74,18 @@ struct errand {
 enum job_state { IDLE, FILLING, OPEN, DROPPING };
 
 struct reclaim {
-	struct vm *vm;			  /* (C) */
-	_Atomic uint32_t state;		  /* (A) IDLE, FILLING, OPEN, DROPPING */
-	_Atomic uint64_t ticket;	  /* (A) job << 32 | items << 16 | next */
-	_Atomic uint32_t done;		  /* (A) items of the current job */
-	uint32_t job;			  /* (F) */
-	struct victim victim[JOB_MAX];	  /* (F) (O) */
+	struct vm *vm;		       /* (C) */
+	_Atomic uint32_t state;	       /* (A) IDLE, FILLING, OPEN, DROPPING */
+	_Atomic uint64_t ticket;       /* (A) job << 32 | items << 16 | next */
+	_Atomic uint32_t done;	       /* (A) items of the current job */
+	uint32_t job;		       /* (F) */
+	struct victim victim[JOB_MAX]; /* (F) (O) */
+	struct movers movers;
 	struct clock_hand writeback_hand; /* (T) */
-	struct file_batch batch;	  /* (T) */
+	struct victim cold[FILE_BATCH];	  /* (T) pages chosen for the file */
+	unsigned colds;			  /* (T) */
+	struct file_batch batch;	  /* (T) those of them that it has copies of */
+	bool batch_written, batch_turned; /* (T) and they are in the file; and words say so */
 	struct weir_container
 		*payer[FILE_BATCH]; /* (T) whose swap each page of the batch is charged to */
 	struct pager *pager;	    /* (T) */
@@ -159,6 +164,20 @@ unsigned job_size(const struct weir_container *container);
 bool job_fill(struct reclaim *reclaim, struct weir_container *container);
 /* Works on at most `most` items of the job that is open; drops when it did the last one. Returns items done. */
 unsigned job_work(struct reclaim *reclaim, struct pager *self, unsigned most, unsigned *dropped);
+
+/* --- what the mover's commands do --- */
+
+/* A page that is CLEANING is compressed; its copy is in the store then, and it is clean. */
+void job_clean(struct reclaim *reclaim, struct pager *self, struct region *region, uint32_t page);
+/* Drops those of the job's first count victims that are clean. Returns how many. */
+unsigned job_drop(struct reclaim *reclaim, unsigned count);
+/* Copies a page's object into the batch, and marks it. */
+void batch_add(struct reclaim *reclaim, struct region *region, uint32_t page);
+/* 0, or -errno and nothing is in the file. */
+int batch_write(struct reclaim *reclaim);
+/* The copies of all pages that have kept their mark are those in the file. */
+void batch_turn_over(struct reclaim *reclaim);
+
 /* The last write failed, and it is not yet time for the next. */
 bool store_failing(struct reclaim *reclaim);
 /* Nothing can be written, and a job has not got below the limit lately. */

@@ -4,11 +4,12 @@
  *
  *    ABSENT or CLEAN,        copied under BUSY          WB still set when the
  *    copy in memory   ──────────────────────────▶ WB ─────────────────────────▶ copy in the file
- *                                                  │    write has succeeded
+ *                      GATHER                      │    write has succeeded        WRITE, TURN
  *                                                  └──▶ the page was loaded for writing, discarded or its object
  *                                                       moved: WB is gone, and the slot in the file is freed
  *
- * No busy bit is held while the file is written: the page can be read all the while.
+ * No busy bit is held while the file is written: the page can be read all the while. Pages are chosen here; a packet of the
+ * mover (mover.h) does the rest, and where it does not get to its end they stay in memory.
  *
  * Kept copies of resident pages stay: there are never more of them than resident pages, and giving them up first, as the
  * design had it, made every page that came back dirty as soon as the compressed ones filled their share (a sort
@@ -26,57 +27,53 @@ static bool header_right(const struct vm *vm, const struct object *obj, page_no_
 	       object_size(obj) <= compressed_room(vm->memory, word_location(w));
 }
 
-/* A page whose mark was taken off since it joined the batch (it was written, moved to another container, relocated) must not
- * join again: the mark would then vouch for the first copy, which is no longer what the page holds or who pays. */
-static bool batch_has(const struct file_batch *batch, page_no_t number)
-{
-	for (unsigned i = 0; i < batch->count; i++) {
-		if (batch->page[i] == number)
-			return true;
-	}
-	return false;
-}
-
-/* False: the batch is full. */
-static bool batch_add(struct reclaim *r, struct region *region, uint32_t page, uint64_t w)
-{
-	const struct object *obj;
-	struct weir_container *owner;
-	size_t bytes;
-	bool added;
-
-	if (batch_has(&r->batch, page_number(region, page)) || !page_lock(&region->word[page], &w))
-		return true;
-	obj = compressed_object(r->vm->memory, word_location(w));
-	/* A header that rotted would go wrong here; whoever loads the page will find out and say so. */
-	if (!header_right(r->vm, obj, page_number(region, page), w)) {
-		page_unlock(r->vm, region, page, w, true);
-		return true;
-	}
-	owner = page_owner(region, w);
-	bytes = ALIGN_UP(object_size(obj), (size_t)r->vm->file->file.unit);
-	if (!container_swap_try(owner, bytes)) {
-		page_unlock(r->vm, region, page, w, true);
-		return true;
-	}
-	added = file_batch_add(r->vm->file, &r->batch, obj, (uint64_t)(uintptr_t)region);
-	if (added)
-		r->payer[r->batch.count - 1] = owner;
-	else
-		container_swap_uncharge(owner, bytes);
-	page_unlock(r->vm, region, page, added ? w | WORD_WRITEBACK : w, true);
-	return added;
-}
-
 static bool wanted(uint64_t w)
 {
 	return !(w & WORD_BUSY) && word_kind(w) == COPY_MEMORY &&
 	       (word_state(w) == PAGE_ABSENT || word_state(w) == PAGE_CLEAN);
 }
 
-/* Gathers pages of the target that have been away for at least `age` of the eviction clock. One lap at the most. Returns
+/* A page is in a batch once: were its mark taken off (it was written, moved to another container, relocated) and set again, the
+ * mark would vouch for the first copy as well, which is no longer what the page holds or who pays. */
+static bool chosen(const struct reclaim *r, const struct region *region, uint32_t page)
+{
+	for (unsigned i = 0; i < r->colds; i++) {
+		if (r->cold[i].page == page && r->cold[i].region == region)
+			return true;
+	}
+	return false;
+}
+
+void batch_add(struct reclaim *r, struct region *region, uint32_t page)
+{
+	uint64_t w = load_relaxed(&region->word[page]);
+	const struct object *obj;
+	struct weir_container *owner;
+	size_t bytes;
+
+	/* Since it was chosen it may have come back. */
+	if (!wanted(w) || word_state(w) != PAGE_ABSENT || (w & WORD_WRITEBACK) ||
+	    !page_lock(&region->word[page], &w))
+		return;
+	obj = compressed_object(r->vm->memory, word_location(w));
+	owner = page_owner(region, w);
+	bytes = ALIGN_UP(object_size(obj), (size_t)r->vm->file->file.unit);
+	/* A header that rotted would go wrong here; whoever loads the page will find out and say so. */
+	if (header_right(r->vm, obj, page_number(region, page), w) &&
+	    container_swap_try(owner, bytes)) {
+		if (file_batch_add(r->vm->file, &r->batch, obj, (uint64_t)(uintptr_t)region)) {
+			r->payer[r->batch.count - 1] = owner;
+			w |= WORD_WRITEBACK;
+		} else {
+			container_swap_uncharge(owner, bytes);
+		}
+	}
+	page_unlock(r->vm, region, page, w, true);
+}
+
+/* Chooses pages of the target that have been away for at least `age` of the eviction clock. One lap at the most. Returns
  * how many could have been, were they old enough. */
-static unsigned batch_gather(struct reclaim *r, const struct weir_container *target, unsigned age)
+static unsigned batch_scan(struct reclaim *r, const struct weir_container *target, unsigned age)
 {
 	const struct tenancy whose = {target, true};
 	const struct weir_container *full =
@@ -84,7 +81,7 @@ static unsigned batch_gather(struct reclaim *r, const struct weir_container *tar
 	struct window at;
 	unsigned laps = 0, candidates = 0;
 
-	while (r->batch.count < FILE_BATCH && laps < 2 &&
+	while (r->colds < FILE_BATCH && laps < 2 &&
 	       clock_step(r->vm, &whose, &r->writeback_hand, &at, &laps)) {
 		for (uint32_t page = at.first; page < at.first + at.count; page++) {
 			uint64_t w = load_relaxed(&at.region->word[page]);
@@ -96,10 +93,13 @@ static unsigned batch_gather(struct reclaim *r, const struct weir_container *tar
 			if (age && ((vm_clock(page_owner(at.region, w)) - word_stamp(w)) &
 				    STAMP_MASK) < age)
 				continue;
-			if (!batch_add(r, at.region, page, w)) {
+			if (chosen(r, at.region, page))
+				continue;
+			if (r->colds == FILE_BATCH) {
 				r->writeback_hand.page = page;
 				return candidates;
 			}
+			r->cold[r->colds++] = (struct victim){at.region, page};
 			if (container_swap_full(page_owner(at.region, w)))
 				full = page_owner(at.region, w);
 		}
@@ -116,16 +116,16 @@ static void batch_choose(struct reclaim *r, const struct weir_container *over)
 	const struct weir_container *target = over ? over : r->vm->root;
 	int *shift = &tenant_of(target)->writeback_shift;
 	unsigned age = (unsigned)(256 + *shift);
-	unsigned candidates = batch_gather(r, target, age);
+	unsigned candidates = batch_scan(r, target, age);
 	unsigned step = MAX(age / 8, 1u);
 
-	if (r->batch.count * 8 > candidates)
+	if (r->colds * 8 > candidates)
 		age = MIN(age + step, STAMP_MASK / 2u);
 	else
 		age -= MIN(step, age);
 	*shift = (int)age - 256;
-	if (r->batch.count < FILE_BATCH / 4 && over)
-		(void)batch_gather(r, target, 0);
+	if (r->colds < FILE_BATCH / 4 && over)
+		(void)batch_scan(r, target, 0);
 }
 
 /* Turns the copy of a page over to the file, if it is still the one that was written. */
@@ -144,6 +144,39 @@ static bool copy_turn_over(struct vm *vm, struct region *region, uint32_t page, 
 	return true;
 }
 
+int batch_write(struct reclaim *r)
+{
+	int err = r->batch.count ? filestore_write(r->vm->file, &r->batch) : 0;
+
+	r->batch_written = !err;
+	return err;
+}
+
+/* What the batch has in the file for a page is not needed. */
+static void batch_release(struct reclaim *r, unsigned i)
+{
+	if (r->batch_written)
+		filestore_free(r->vm->file, r->batch.slot[i]);
+	container_swap_uncharge(r->payer[i], r->batch.size[i]);
+}
+
+void batch_turn_over(struct reclaim *r)
+{
+	unsigned turned = 0;
+
+	for (unsigned i = 0; i < r->batch.count; i++) {
+		struct region *region = (struct region *)(uintptr_t)r->batch.tag[i];
+		uint32_t page = (uint32_t)(r->batch.page[i] - page_number(region, 0));
+
+		if (copy_turn_over(r->vm, region, page, r->batch.slot[i]))
+			turned++;
+		else
+			batch_release(r, i);
+	}
+	add_relaxed(&r->vm->count.written, turned);
+	r->batch_turned = true;
+}
+
 /* Takes the mark off again; the copies stay in memory. */
 static void batch_forget(struct reclaim *r)
 {
@@ -153,7 +186,7 @@ static void batch_forget(struct reclaim *r)
 		uint64_t w = page_lock_wait(&region->word[page]);
 
 		page_unlock(r->vm, region, page, w & ~WORD_WRITEBACK, true);
-		container_swap_uncharge(r->payer[i], r->batch.size[i]);
+		batch_release(r, i);
 		container_event(r->payer[i], EVENT_SWAP_FAIL);
 	}
 	add_relaxed(&r->vm->count.write_failed, r->batch.count);
@@ -206,34 +239,27 @@ int writeback_once(struct reclaim *r)
 {
 	struct vm *vm = r->vm;
 	const struct weir_container *target = reclaim_over_share(r);
-	unsigned written = 0;
+	struct mover *mover;
 	int err = filestore_open(vm->file, false);
 
 	if (err)
 		return write_failed(r, err);
 	r->batch.count = 0;
 	r->batch.fill = 0;
+	r->batch_written = r->batch_turned = false;
+	r->colds = 0;
 	batch_choose(r, target);
-	if (!r->batch.count)
+	mover = r->colds ? mover_take(&r->movers, r->pager) : NULL;
+	if (!mover)
 		return 0;
-	err = filestore_write(vm->file, &r->batch);
-	if (err) {
+	err = mover_writeback(mover, r->cold, r->colds);
+	mover_give(&r->movers, mover);
+	/* Behind the last step nothing is left to go wrong. */
+	if (!r->batch_turned && err) {
 		batch_forget(r);
 		return write_failed(r, err);
 	}
 	r->retry_step_ns = 0;
-	for (unsigned i = 0; i < r->batch.count; i++) {
-		struct region *region = (struct region *)(uintptr_t)r->batch.tag[i];
-		uint32_t page = (uint32_t)(r->batch.page[i] - page_number(region, 0));
-
-		if (copy_turn_over(vm, region, page, r->batch.slot[i])) {
-			written++;
-			continue;
-		}
-		filestore_free(vm->file, r->batch.slot[i]);
-		container_swap_uncharge(r->payer[i], r->batch.size[i]);
-	}
-	add_relaxed(&vm->count.written, written);
 	return (int)r->batch.count;
 }
 

@@ -5,7 +5,7 @@
 #include "config.h"
 
 /* Room for three paths of which every byte is escaped. */
-enum { ROOM = 3 * 3 * 4096 + 256 };
+enum { ROOM = 4 * 3 * 4096 + 256 };
 
 static void path_random(uint64_t *seed, char *path, size_t room)
 {
@@ -30,6 +30,7 @@ static void assert_same(const struct config *a, const struct config *b)
 	assert_int_equal(a->no_placement, b->no_placement);
 	assert_int_equal(a->stats, b->stats);
 	assert_string_equal(a->stats_file, b->stats_file);
+	assert_string_equal(a->trace, b->trace);
 	assert_string_equal(a->store_dir, b->store_dir);
 	assert_string_equal(a->preload, b->preload);
 }
@@ -47,6 +48,7 @@ static void config_random(uint64_t *seed, struct config *c)
 	c->no_placement = random_chance(seed, 2);
 	c->stats = (enum stats_form)random_below(seed, STATS_JSON + 1);
 	path_random(seed, c->stats_file, sizeof(c->stats_file));
+	path_random(seed, c->trace, sizeof(c->trace));
 	path_random(seed, c->store_dir, sizeof(c->store_dir));
 	path_random(seed, c->preload, sizeof(c->preload));
 }
@@ -83,6 +85,7 @@ static void test_the_longest_paths(void **state)
 		memset(&c, 0, sizeof(c));
 		c.limit = UINT64_MAX;
 		memset(c.stats_file, fills[i], sizeof(c.stats_file) - 1);
+		memset(c.trace, fills[i], sizeof(c.trace) - 1);
 		memset(c.store_dir, fills[i], sizeof(c.store_dir) - 1);
 		memset(c.preload, fills[i], sizeof(c.preload) - 1);
 		assert_int_equal(config_format(&c, text, sizeof(text)), 0);

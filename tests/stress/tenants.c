@@ -81,6 +81,14 @@ uint64_t current(struct weir_container *c)
 	return weir_container_get(c, WEIR_CURRENT);
 }
 
+uint64_t used(struct weir *weir)
+{
+	struct weir_stats stats = {.size = sizeof(stats)};
+
+	CHECK(!weir_stats_read(weir, &stats), "statistics");
+	return current(weir_container_root(weir)) - stats.packet_bytes;
+}
+
 void drain(struct weir *weir)
 {
 	CHECK(!weir_container_reclaim(weir_container_root(weir), 0), "draining");

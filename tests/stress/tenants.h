@@ -47,6 +47,8 @@ bool touch_is_bus(volatile unsigned char *at, bool write);
 struct weir *open_or_skip(uint64_t limit);
 struct weir_container *child_of(struct weir_container *parent, const char *name, uint64_t max);
 uint64_t current(struct weir_container *c);
+/* Charged to the root, but for what the mover's packets take. */
+uint64_t used(struct weir *weir);
 /* Stocks are nobody's pages. */
 void drain(struct weir *weir);
 

@@ -82,7 +82,7 @@ void case_file(void)
 	CHECK(current(a) == 200 * PAGE, "%" PRIu64, current(a));
 	/* And to its parent when it is deleted. */
 	CHECK(!weir_container_delete(a), "delete");
-	CHECK(current(weir_container_root(weir)) == 400 * PAGE, "reparented");
+	CHECK(used(weir) == 400 * PAGE, "reparented");
 	/* Larger than max: pages go and come. */
 	CHECK(!weir_container_set(b, WEIR_MAX, MIB(1)) || true, "max");
 	for (unsigned round = 0; round < 3; round++) {
@@ -102,8 +102,7 @@ void case_file(void)
 	page_check(one + PAGE, 1, 1, true);
 	CHECK(!weir_region_destroy(weir, one), "destroy");
 	drain(weir);
-	CHECK(!current(weir_container_root(weir)), "%" PRIu64 " are left",
-	      current(weir_container_root(weir)));
+	CHECK(!used(weir), "%" PRIu64 " are left", used(weir));
 	unlink(path);
 	weir_close(weir);
 }
@@ -207,8 +206,8 @@ void case_readers(void)
 		CHECK(!current(reader[i].container), "%" PRIu64, current(reader[i].container));
 		CHECK(!weir_container_delete(reader[i].container), "delete");
 	}
-	CHECK(!current(root) && pages > 1000, "%" PRIu64 " are left, %" PRIu64 " pages read",
-	      current(root), pages);
+	CHECK(!used(weir) && pages > 1000, "%" PRIu64 " are left, %" PRIu64 " pages read",
+	      used(weir), pages);
 	unlink(path);
 	weir_close(weir);
 	printf("%" PRIu64 " pages read\n", pages);

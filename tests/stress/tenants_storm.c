@@ -122,8 +122,8 @@ void case_storm(void)
 	for (unsigned i = 0; i < TENANTS; i++)
 		CHECK(!weir_region_destroy(weir, area[i].memory), "destroy");
 	drain(weir);
-	CHECK(!current(root) && !weir_container_get(root, WEIR_SWAP_CURRENT),
-	      "%" PRIu64 " and %" PRIu64 " are left", current(root),
+	CHECK(!used(weir) && !weir_container_get(root, WEIR_SWAP_CURRENT),
+	      "%" PRIu64 " and %" PRIu64 " are left", used(weir),
 	      weir_container_get(root, WEIR_SWAP_CURRENT));
 	for (unsigned i = 0; i < TENANTS; i++) {
 		/* What was deleted left nothing behind, and what moved was taken off. */

@@ -296,7 +296,8 @@ void stats_check_empty(struct weir *weir)
 {
 	struct weir_stats s = stats_settled(weir);
 
-	CHECK(!s.resident && !s.compressed && !s.stored && !s.populated && !s.charged,
+	CHECK(!s.resident && !s.compressed && !s.stored && !s.populated &&
+		      s.charged == s.packet_bytes,
 	      "without regions resident is %" PRIu64 ", compressed %" PRIu64 ", stored %" PRIu64
 	      ", populated %" PRIu64 ", charged %" PRIu64,
 	      s.resident, s.compressed, s.stored, s.populated, s.charged);
