@@ -35,7 +35,7 @@ struct world {
 	struct weir_pool *pool;
 	uint64_t not_ours; /* frames that were taken at the start */
 	uint64_t own;	   /* bytes that the test has charged itself, without a page */
-	uint64_t packets;  /* bytes that the mover's packets are charged with; max is so much more */
+	uint64_t packets; /* bytes that the mover's packets are charged with; max is so much more */
 	struct tree tree;
 	struct weir_container *container;
 	struct compressed memory;

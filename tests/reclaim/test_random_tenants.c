@@ -290,7 +290,7 @@ static void step(void)
 
 static void container_check(struct weir_container *c)
 {
-	uint64_t own = 0, usage = 0, of_children[EVENTS] = {0};
+	uint64_t own = c == w.container ? w.packets : 0, usage = 0, of_children[EVENTS] = {0};
 
 	for (unsigned i = 0; i < boxes; i++)
 		own += container_below(box[i].container, c) ? box[i].own : 0;

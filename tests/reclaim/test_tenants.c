@@ -79,7 +79,7 @@ static void test_low_of_a_subtree_is_shared_out(void **state)
 		write_some(i, 0, 200, FILLED);
 	}
 	belongs(3, hog);
-	container_set_max(w.container, 1000 * PAGE_SIZE);
+	container_set_max(w.container, 1000 * PAGE_SIZE + w.packets);
 	assert_int_equal(weir_container_set(hog, WEIR_LOW, 800 * PAGE_SIZE), 0);
 	write_some(3, 0, 800, FILLED);
 	assert_int_equal(pages_of(hog), 800);
