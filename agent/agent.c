@@ -130,6 +130,7 @@ static void options_fill(struct weir_options *options)
 		.handlers = config.handlers,
 		.placement = config.no_placement ? WEIR_PLACEMENT_NONE : WEIR_PLACEMENT_AUTO,
 		.churn_ms = config.churn_ms,
+		.kmap_slots = config.kmap_slots,
 	};
 }
 

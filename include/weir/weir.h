@@ -79,13 +79,17 @@ struct weir_options {
 		churn_ms; /* for tests: every so many ms a block of memory that holds compressed pages goes offline, its
 			      contents moved, and comes back when it is needed; default never */
 	enum weir_mode mode; /* of its regions */
+	/* Compressed pages, and the pages of files, are in memory that weir has not mapped (memfds), and reaches through so many
+	 * windows of 64 KiB (weir/kmap.h): a power of two, 4 at least. For processes that are short of address space, and for
+	 * tests. Default 0: everything is mapped, which is faster. Thread mode only. */
+	unsigned kmap_slots;
 };
 
 #define WEIR_LIMIT_MIN (1u << 20)
 
 /*
  * Starts an instance: its threads block all signals and have a table of file descriptors of their own.
- * -EINVAL: options; -EPERM: no permission for userfaultfd; -ENOSYS: a kernel without it or without its
+ * -EINVAL: options; -ENOTSUP: windows and signal mode; -EPERM: no permission for userfaultfd; -ENOSYS: a kernel without it or without its
  * write-protect mode, or without close_range (before Linux 5.9); -ENOMEM; -ENOSPC: 64 instances in signal mode.
  * weir_advice tells people what to do about it.
  */
@@ -157,6 +161,8 @@ struct weir_stats {
 	 * frames that were emptied for it. */
 	uint64_t blocks_onlined, blocks_offlined, blocks_offlined_live, blocks_refused,
 		frames_migrated;
+	/* Of the windows on compressed pages: see struct weir_kmap_stats. */
+	uint64_t kmap_hits, kmap_misses, kmap_retired, kmap_flushes, kmap_waits, kmap_busy;
 };
 
 /* Fills as much as stats->size covers. */
