@@ -102,9 +102,12 @@ static void page_check(const unsigned char *page, uint64_t number, uint64_t vers
 	      "page %" PRIu64 " of version %" PRIu64 " has other contents", number, version);
 }
 
+static unsigned kmap_slots; /* --kmap */
+
 static struct weir *open_or_skip(uint64_t limit)
 {
-	struct weir_options options = {.size = sizeof(options), .limit = limit};
+	struct weir_options options = {
+		.size = sizeof(options), .limit = limit, .kmap_slots = kmap_slots};
 	struct weir *weir;
 	int err = weir_open(&options, &weir);
 
@@ -624,6 +627,8 @@ int main(int argc, char **argv)
 			seed = strtoull(argv[++i], NULL, 0);
 		else if (!strcmp(argv[i], "--seconds") && argv[i + 1])
 			seconds = strtod(argv[++i], NULL);
+		else if (!strcmp(argv[i], "--kmap") && argv[i + 1])
+			kmap_slots = (unsigned)strtoul(argv[++i], NULL, 0);
 		else
 			only = argv[i];
 	}
