@@ -32,7 +32,7 @@
  * sleeps unless `freed` has moved on. Whoever brings a count to 1 then looks at `waiting`, and moves `freed` on before it
  * wakes. The four accesses (change the count, read `waiting`; change `waiting`, read the count) are sequentially
  * consistent: one of the two sees the other. The same with `settling` and the count itself for who waits for a slot that is
- * owned. models/kmap.pml is this protocol for Spin, models/kmap_first.pml the one that registered after its last look.
+ * owned. models/kmap.pml is this protocol for Spin; with -DFIRST, the one that registered after its last look, and could hang.
  *
  * Waiters are alike for ordinary slots: any of them can use one, so one is woken for one. One that takes none wakes the next.
  * Reserved slots, which not all can use, wake all.
