@@ -325,6 +325,8 @@ struct object *compressed_object(const struct compressed *store, slot_t slot)
 
 	if (likely(!store->kmap))
 		return (struct object *)(store->base + ((size_t)slot << SLOT_SHIFT));
+	if (store->trace)
+		store->trace(store->trace_data, slot_pfn(slot));
 	if (weir_kmap_fault(store->kmap, slot_pfn(slot), &frame))
 		return NULL;
 	return (struct object *)((char *)frame + ((slot & in_frame) << SLOT_SHIFT));

@@ -66,6 +66,9 @@ struct compressed {
 	struct span *span;	/* (C) table by pfn */
 	relocate_fn relocate;	/* (C) for the pool, once it is set */
 	void *relocate_data;	/* (C) */
+	/* For bench kmap: told of each frame that is reached through a window. Set before there is an object; NULL: nobody. */
+	void (*trace)(void *data, weir_pfn_t pfn); /* (C) */
+	void *trace_data;			   /* (C) */
 	struct weir_pool_listener listener;
 	struct size_class class[CLASSES];
 	_Atomic uint64_t objects;     /* (A) */
