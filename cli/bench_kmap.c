@@ -188,10 +188,10 @@ static int rig_measure(unsigned row, unsigned c, unsigned design, unsigned slots
 	retired = counted ? 0 : kmap_rig_retired(rig);
 	if (!err)
 		err = crowd_run(rig, row, threads, count, false, counted, out);
-	out->flushes = 1000.0 *
-		       (double)((counted ? counted_rig_flushes(rig) : kmap_rig_flushes(rig)) -
-				before) /
-		       ((double)count * threads);
+	out->flushes =
+		1000.0 *
+		(double)((counted ? counted_rig_flushes(rig) : kmap_rig_flushes(rig)) - before) /
+		((double)count * threads);
 	if (!counted && design == KMAP_WEIR && row == RATIOS - 1 && !c &&
 	    kmap_rig_flushes(rig) != before)
 		bench.retired_per_flush = (double)(kmap_rig_retired(rig) - retired) /
@@ -295,8 +295,8 @@ static void missed_print(void)
 	for (unsigned c = 0; c < 2; c++) {
 		const double ns = spread(0, c, KMAP_WEIR).median;
 
-		printf("  a hit from %u thread%s: %.1f ns; aim %.0f%s\n", crowd[c], c ? "s" : "", ns,
-		       aim_hit[c], ns > aim_hit[c] ? ": MISSED" : "");
+		printf("  a hit from %u thread%s: %.1f ns; aim %.0f%s\n", crowd[c], c ? "s" : "",
+		       ns, aim_hit[c], ns > aim_hit[c] ? ": MISSED" : "");
 	}
 	printf("  slots retired a flush under misses: %.1f; aim %d%s\n", bench.retired_per_flush,
 	       AIM_BATCH, bench.retired_per_flush < AIM_BATCH - 0.5 ? ": MISSED" : "");
@@ -390,8 +390,7 @@ static void print_json(void)
 	       bench_spread_of(bench.add_ns, bench.runs).max);
 	printf("\"ratios\": {\"hit90_2t_vs_spinlock\": %.3f, \"hit90_2t_vs_mutex\": %.3f, "
 	       "\"retired_per_flush\": %.2f}, ",
-	       versus(2, 1, KMAP_SPINLOCK), versus(2, 1, KMAP_MUTEX),
-	       bench.retired_per_flush);
+	       versus(2, 1, KMAP_SPINLOCK), versus(2, 1, KMAP_MUTEX), bench.retired_per_flush);
 	if (bench.trace_err)
 		printf("\"skipped\": {\"pair_trace\": \"%s\"}}\n", errno_name(bench.trace_err));
 	else
@@ -443,8 +442,9 @@ int bench_kmap(int argc, char **argv)
 		return status;
 	bench.runs = bench.options.quick ? BENCH_RUNS_QUICK : BENCH_RUNS;
 	bench_machine_read(&bench.machine);
-	bench.trace_err = kmap_trace_record(&bench.trace, bench.options.quick ? TRACE_ROOM / 10 : TRACE_ROOM,
-					    bench.options.quick ? MIB(64) : MIB(256), SLOTS);
+	bench.trace_err =
+		kmap_trace_record(&bench.trace, bench.options.quick ? TRACE_ROOM / 10 : TRACE_ROOM,
+				  bench.options.quick ? MIB(64) : MIB(256), SLOTS);
 	if (!bench.trace_err && (!bench.trace.count || bench.trace.keys > KEYS))
 		bench.trace_err = -ERANGE;
 	err = file_make();

@@ -26,8 +26,8 @@ struct kmap_rig {
 	uint32_t keys;
 	unsigned slots;
 	struct weir_kmap *kmap;
-	char *all;	/* KMAP_MAPALL: the file; the locked ones: their windows */
-	size_t bytes;	/* of all */
+	char *all;    /* KMAP_MAPALL: the file; the locked ones: their windows */
+	size_t bytes; /* of all */
 	/* The locked ones. A slot's count: 0 empty, 1 mapped and not in use, n - 1 users. */
 	NO_SHARING _Atomic uint32_t spin;
 	struct lock mutex;

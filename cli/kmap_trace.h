@@ -8,9 +8,9 @@
 struct kmap_trace {
 	uint32_t *key; /* ranges of 64 KiB, in the order in which they were asked for */
 	unsigned count, room;
-	uint32_t keys;	      /* all are below this */
-	double us_apart;      /* on average, by the clock */
-	double hits;	      /* of 100, with the slots that there were */
+	uint32_t keys;	 /* all are below this */
+	double us_apart; /* on average, by the clock */
+	double hits;	 /* of 100, with the slots that there were */
 	unsigned long long waits, busy;
 };
 

@@ -65,7 +65,8 @@ struct weir_kmap_options {
 	uint64_t bytes;	     /* below 2^32 pages */
 	unsigned slots;	     /* a power of two up to WEIR_KMAP_SLOTS_MOST; default 512 */
 	uint64_t slot_bytes; /* a power of two from 4 KiB to 2 MiB; default 64 KiB */
-	unsigned reserve; /* slots that only weir_kmap_fault gets; default a 16th, and 2 at least, where there are 4 */
+	unsigned
+		reserve; /* slots that only weir_kmap_fault gets; default a 16th, and 2 at least, where there are 4 */
 	/* Slots that lose their mapping together, with one system call, when none is left that has none. Default 32, and
 	 * an eighth of the slots at most. */
 	unsigned batch;
@@ -104,14 +105,17 @@ WEIR_API void *weir_kmap_address(struct weir_kmap *kmap, weir_pfn_t pfn);
 WEIR_API int weir_kunmap(struct weir_kmap *kmap, const void *addr);
 
 struct weir_kmap_stats {
-	size_t size;	 /* in: sizeof(struct weir_kmap_stats) of the caller */
-	uint64_t hits;	 /* the frame's slot was mapped */
-	uint64_t misses; /* slots that were mapped */
+	size_t size;	  /* in: sizeof(struct weir_kmap_stats) of the caller */
+	uint64_t hits;	  /* the frame's slot was mapped */
+	uint64_t misses;  /* slots that were mapped */
 	uint64_t retired; /* slots that lost their mapping */
-	uint64_t flushes; /* system calls that took mappings away, each with a TLB shootdown where another thread runs */
-	uint64_t waits;	 /* every slot was held, and the thread slept until one came back, or looked again */
-	uint64_t busy;	 /* the frame's slot was just being mapped or retired by another thread, which was waited for */
-	uint64_t races;	 /* another thread mapped the same frame first */
+	uint64_t
+		flushes; /* system calls that took mappings away, each with a TLB shootdown where another thread runs */
+	uint64_t
+		waits; /* every slot was held, and the thread slept until one came back, or looked again */
+	uint64_t
+		busy; /* the frame's slot was just being mapped or retired by another thread, which was waited for */
+	uint64_t races;	      /* another thread mapped the same frame first */
 	uint64_t slots, held; /* held: now */
 };
 /* Each count is exact; they are not of one moment. */

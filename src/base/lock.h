@@ -24,7 +24,7 @@ enum lock_rank {
 	RANK_CLASS = 50,     /* store/: one size class of the compressed store */
 	RANK_FILE = 55,	     /* store/: slots of the file store */
 	RANK_WINDOWS = 56,   /* pool/: who has windows on its frames */
-	RANK_KMAP = 57,	     /* kmap/: one thread at a time asks for two slots; waited for slots with it */
+	RANK_KMAP = 57,	     /* kmap/: one at a time asks for two slots, and waits with it */
 	RANK_POOL = 60,	     /* pool/: free frames */
 	RANK_BUCKET = 65,    /* kmap/: a bucket of the hash table */
 	RANK_STOCKS = 70,    /* control/: the list of stocks, and draining them */

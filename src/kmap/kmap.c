@@ -64,8 +64,8 @@ int weir_kunmap(struct weir_kmap *kmap, const void *addr)
 
 	if (likely(at < kmap->bytes))
 		return slot_put(kmap, (uint32_t)(at >> kmap->shift));
-	if (kmap->low &&
-	    (uintptr_t)addr - (uintptr_t)kmap->low < (uintptr_t)kmap->start << PAGE_SHIFT)
+	if (kmap->low && (uintptr_t)addr - (uintptr_t)kmap->low < (uintptr_t)kmap->start
+									  << PAGE_SHIFT)
 		return 0;
 	return -EINVAL;
 }
@@ -170,8 +170,8 @@ static int options_check(const struct weir_kmap_options *in, struct weir_kmap_op
 	    o->slot_bytes > SLOT_BYTES_MOST || o->reserve >= o->slots || o->batch > o->slots ||
 	    (o->flags != WEIR_KMAP_TABLED && o->flags != WEIR_KMAP_HASHED))
 		return -EINVAL;
-	if (!o->pool && (o->fd < 0 || o->bytes < PAGE_SIZE ||
-			 o->bytes >> PAGE_SHIFT >= WEIR_PFN_NONE))
+	if (!o->pool &&
+	    (o->fd < 0 || o->bytes < PAGE_SIZE || o->bytes >> PAGE_SHIFT >= WEIR_PFN_NONE))
 		return -EINVAL;
 	return 0;
 }
@@ -254,7 +254,7 @@ int weir_kmap_create(const struct weir_kmap_options *options, struct weir_kmap *
 	if (!err) {
 		kmap->keys = DIV_UP(kmap->frames, 1u << kmap->order);
 		err = (uint64_t)o.slots << kmap->shift > SIZE_MAX / 2 ? -ENOMEM
-								    : tables_init(kmap, o.flags);
+								      : tables_init(kmap, o.flags);
 	}
 	if (err) {
 		tables_destroy(kmap);

@@ -69,25 +69,26 @@ struct bucket {
 enum { HOW_TRY = 1, HOW_FAULT = 2 };
 
 struct weir_kmap {
-	char *base;		   /* (C) of the windows */
-	size_t bytes;		   /* (C) of them */
-	char *low;		   /* (C) of the pool's zone low; NULL: none */
-	weir_pfn_t start, frames;  /* (C) of the zone or the file */
-	unsigned order, shift;	   /* (C) frames, and bytes, of a slot as powers of two */
-	unsigned slots, mask;	   /* (C) */
-	unsigned reserve, batch;   /* (C) */
-	int fd;			   /* (C) */
-	struct weir_pool *pool;	   /* (C) NULL: a file */
-	struct windows windows;	   /* for the pool */
-	uint32_t keys;		   /* (C) */
-	_Atomic uint32_t *table;   /* (A) by key: slot + 1, 0 none; NULL: hashed */
-	struct bucket *bucket;	   /* as many as slots */
-	struct slot *slot;	   /* (C) table */
-	struct lock pair[2];	   /* one asks for two: of all, of the fault path */
+	char *base;			  /* (C) of the windows */
+	size_t bytes;			  /* (C) of them */
+	char *low;			  /* (C) of the pool's zone low; NULL: none */
+	weir_pfn_t start, frames;	  /* (C) of the zone or the file */
+	unsigned order, shift;		  /* (C) frames, and bytes, of a slot as powers of two */
+	unsigned slots, mask;		  /* (C) */
+	unsigned reserve, batch;	  /* (C) */
+	int fd;				  /* (C) */
+	struct weir_pool *pool;		  /* (C) NULL: a file */
+	struct windows windows;		  /* for the pool */
+	uint32_t keys;			  /* (C) */
+	_Atomic uint32_t *table;	  /* (A) by key: slot + 1, 0 none; NULL: hashed */
+	struct bucket *bucket;		  /* as many as slots */
+	struct slot *slot;		  /* (C) table */
+	struct lock pair[2];		  /* one asks for two: of all, of the fault path */
 	NO_SHARING _Atomic uint32_t hand; /* (A) wraps */
 	_Atomic uint64_t misses, retired, flushes, waits, busy, races; /* (A) */
 	NO_SHARING _Atomic uint32_t waiting; /* (A) threads that wait for a slot to be free, */
-	_Atomic uint32_t freed;	  /* (A) on this: slots that came free while somebody waited; a futex */
+	_Atomic uint32_t
+		freed; /* (A) on this: slots that came free while somebody waited; a futex */
 	_Atomic uint32_t settling; /* (A) threads that wait for one slot to be owned no longer */
 };
 

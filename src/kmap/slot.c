@@ -156,8 +156,8 @@ static void slots_retire(struct weir_kmap *kmap, uint32_t first, bool hide_alone
 	}
 	/* Where it fails the old mappings stay, without anybody who knows of them, until others are put in their place. */
 	if (end - first > 1 || hide_alone)
-		(void)mem_window_hide(slot_address(kmap, first),
-				      (size_t)(end - first) << kmap->shift);
+		(void)mem_window_hide(slot_address(kmap, first), (size_t)(end - first)
+									 << kmap->shift);
 	add_relaxed(&kmap->flushes, 1);
 	add_relaxed(&kmap->retired, mapped);
 	for (uint32_t i = first + 1; i < end; i++)
@@ -283,8 +283,8 @@ int64_t slot_get(struct weir_kmap *kmap, uint32_t key, unsigned how)
 {
 	for (;;) {
 		const uint32_t found = assoc_find(kmap, key);
-		int64_t index = found ? slot_hold(kmap, found - 1, key, how)
-				      : slot_by_hand(kmap, how);
+		int64_t index =
+			found ? slot_hold(kmap, found - 1, key, how) : slot_by_hand(kmap, how);
 		int err;
 
 		if (found && (index >= 0 || index == -EAGAIN)) {

@@ -185,12 +185,12 @@ struct weir_pool {
 	_Atomic unsigned owners;	      /* (A) used of them */
 	struct lock hotplug;		      /* (H) */
 	struct weir_pool_listener *listener;  /* (H) */
+	struct lock windows_lock;	      /* (W) */
+	struct windows *windows;	      /* (W) */
 	weir_pool_online_fn
 		online;	       /* (H) who takes the frames of new blocks; NULL: the allocator */
 	void *online_data;     /* (H) */
 	unsigned online_owner; /* (H) */
-	struct lock windows_lock;	      /* (W) */
-	struct windows *windows;	      /* (W) */
 	_Atomic bool wanted;   /* (A) somebody wanted a block while one was going */
 	_Atomic uint32_t
 		evacuated; /* (A) counts frames that came to an isolated pageblock, and unpins; a futex */

@@ -268,8 +268,8 @@ int compressed_copy(struct compressed *store, slot_t from, size_t size, slot_t *
 	if (err)
 		return err;
 	if (store->kmap) {
-		err = weir_kmap_pair_fault(
-			store->kmap, (weir_pfn_t[]){slot_pfn(from), slot_pfn(*to)}, addr);
+		err = weir_kmap_pair_fault(store->kmap,
+					   (weir_pfn_t[]){slot_pfn(from), slot_pfn(*to)}, addr);
 		if (err) {
 			compressed_free(store, *to);
 			return -ENOMEM;

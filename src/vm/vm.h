@@ -102,7 +102,7 @@ struct vm {
 	bool can_poison;			      /* (C) */
 	bool can_minor;				      /* (C) minor faults of shared memory */
 	struct mem_dropper dropper;		      /* (C) */
-	unsigned kmap_slots; /* (C) windows on the pages of a file that is opened; 0: they are mapped */
+	unsigned kmap_slots;			      /* (C) windows on a file; 0: it is mapped */
 	struct weir_container *root;		      /* (C) */
 	struct compressed *memory;		      /* (C) */
 	struct filestore *file;			      /* (C) */

@@ -19,11 +19,11 @@ static void a_lost_race_uses_the_winners_slot(void **state)
 
 	(void)state;
 	for (unsigned form = 0; form < 2; form++) {
-		struct weir_kmap *kmap = windows_make(&(struct weir_kmap_options){
-			.slots = 8,
-			.batch = 4,
-			.reserve = WEIR_KMAP_NO_RESERVE,
-			.flags = forms[form]});
+		struct weir_kmap *kmap =
+			windows_make(&(struct weir_kmap_options){.slots = 8,
+								 .batch = 4,
+								 .reserve = WEIR_KMAP_NO_RESERVE,
+								 .flags = forms[form]});
 		char *addr;
 
 		for (uint32_t i = 0; i < 8; i++)
@@ -89,8 +89,8 @@ static void a_map_that_fails_holds_nothing(void **state)
 
 	(void)state;
 	for (unsigned form = 0; form < 2; form++) {
-		struct weir_kmap *kmap = windows_make(
-			&(struct weir_kmap_options){.slots = 8, .flags = forms[form]});
+		struct weir_kmap *kmap =
+			windows_make(&(struct weir_kmap_options){.slots = 8, .flags = forms[form]});
 		const weir_pfn_t pair[2] = {1 * FRAMES_IN, 2 * FRAMES_IN};
 		void *addr = NULL, *two[2];
 

@@ -313,9 +313,8 @@ static void who_takes_no_slot_wakes_the_next(void **state)
 {
 	struct weir_kmap *kmap = slots_make(2, 1);
 	char *one = hold(kmap, 1), *two = hold(kmap, 2);
-	struct sleeper s[3] = {{.kmap = kmap, .range = 8},
-			       {.kmap = kmap, .range = 8},
-			       {.kmap = kmap, .range = 9}};
+	struct sleeper s[3] = {
+		{.kmap = kmap, .range = 8}, {.kmap = kmap, .range = 8}, {.kmap = kmap, .range = 9}};
 	pthread_t thread[3];
 
 	(void)state;

@@ -31,8 +31,7 @@ static weir_pfn_t held[PAGEBLOCKS];
 
 static void online(struct weir_pool *pool, enum weir_zone zone, uint64_t bytes)
 {
-	const uint32_t blocks =
-		(uint32_t)(bytes >> PAGE_SHIFT) / weir_pool_block_frames(pool);
+	const uint32_t blocks = (uint32_t)(bytes >> PAGE_SHIFT) / weir_pool_block_frames(pool);
 	uint32_t first;
 
 	CHECK(!weir_pool_add(pool, zone, blocks, &first));
@@ -101,8 +100,7 @@ int main(int argc, char **argv)
 	for (unsigned i = 0; i < 2 * PAGEBLOCKS; i++)
 		pattern(kmap, (unsigned)(random_next(&order) % PAGEBLOCKS), seed, false);
 	CHECK(!weir_kmap_stats_read(kmap, &stats));
-	printf("hits %" PRIu64 ", misses %" PRIu64 ", retired %" PRIu64 " in %" PRIu64
-	       " flushes\n",
+	printf("hits %" PRIu64 ", misses %" PRIu64 ", retired %" PRIu64 " in %" PRIu64 " flushes\n",
 	       stats.hits, stats.misses, stats.retired, stats.flushes);
 	CHECK(stats.misses > PAGEBLOCKS && stats.hits && stats.flushes && !stats.held);
 	for (unsigned i = 0; i < PAGEBLOCKS; i++)
