@@ -268,7 +268,7 @@ static int file_make(void)
 	if (!all)
 		return -ENOMEM;
 	for (uint32_t key = 0; key < KEYS; key++)
-		*(uint32_t *)(void *)(all + ((size_t)key << KMAP_RIG_SHIFT)) = key;
+		memcpy(all + ((size_t)key << KMAP_RIG_SHIFT), &key, sizeof(key));
 	mem_release(all, bytes);
 	return 0;
 }

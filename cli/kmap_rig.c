@@ -124,7 +124,11 @@ static void locked_unmap(struct kmap_rig *rig, const char *addr)
 /* What stands at the start of each range: its number. */
 static inline bool right(const char *addr, uint32_t key)
 {
-	return addr && *(const volatile uint32_t *)(const volatile void *)addr == key;
+	uint32_t is = 0;
+
+	if (addr)
+		memcpy(&is, addr, sizeof(is));
+	return addr && is == key;
 }
 
 static uint64_t run_weir(struct kmap_rig *rig, const uint32_t *key, unsigned count)

@@ -54,8 +54,11 @@
 #define KEY_NONE UINT32_MAX
 
 struct slot {
-	_Alignas(CACHE_LINE) _Atomic uint64_t word; /* (A) */
-	_Atomic uint32_t key;			    /* (O) to write, (A) to read */
+	union {
+		_Alignas(CACHE_LINE) _Atomic uint64_t word; /* (A) */
+		_Atomic uint32_t half[2]; /* the same, for futexes: one has the count */
+	};
+	_Atomic uint32_t key;	     /* (O) to write, (A) to read */
 	_Atomic uint32_t next;	     /* (B) to write, (A) to read: slot + 1 in its bucket; 0 ends */
 	_Atomic uint64_t hits_above; /* (A) hits that the word has no room for */
 };

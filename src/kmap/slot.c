@@ -71,11 +71,7 @@ void slot_freed(struct weir_kmap *kmap, uint32_t index, unsigned count)
 /* The half of the word that has the count: 0 exactly while it is owned. */
 static _Atomic uint32_t *slot_futex(struct slot *slot)
 {
-#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-	return (_Atomic uint32_t *)(void *)&slot->word;
-#else
-	return (_Atomic uint32_t *)(void *)&slot->word + 1;
-#endif
+	return &slot->half[__BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__];
 }
 
 /* From 1 to 0, if it is at 1. */
