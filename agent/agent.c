@@ -131,6 +131,7 @@ static void options_fill(struct weir_options *options)
 		.placement = config.no_placement ? WEIR_PLACEMENT_NONE : WEIR_PLACEMENT_AUTO,
 		.churn_ms = config.churn_ms,
 		.trace = config.trace[0] ? config.trace : NULL,
+		.kmap_slots = config.kmap_slots,
 	};
 }
 

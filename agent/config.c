@@ -62,6 +62,7 @@ int config_format(const struct config *config, char *text, size_t room)
 	put_number(&out, "handlers", config->handlers);
 	put_number(&out, "fixed", config->no_placement);
 	put_number(&out, "churn", config->churn_ms);
+	put_number(&out, "kmap", config->kmap_slots);
 	put_number(&out, "stats", config->stats);
 	put_text(&out, "file", config->stats_file);
 	put_text(&out, "store", config->store_dir);
@@ -152,6 +153,8 @@ static int set(struct config *config, const char *key, size_t len, const char *v
 		config->no_placement = n != 0;
 	else if (len == 5 && !memcmp(key, "churn", 5) && n <= UINT32_MAX)
 		config->churn_ms = (unsigned)n;
+	else if (len == 4 && !memcmp(key, "kmap", 4) && n <= UINT32_MAX)
+		config->kmap_slots = (unsigned)n;
 	else if (len == 5 && !memcmp(key, "stats", 5) && n <= STATS_JSON)
 		config->stats = (enum stats_form)n;
 	else

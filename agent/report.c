@@ -78,6 +78,12 @@ static void add_json(struct text *t, const struct weir_stats *s, const char *nam
 		{"blocks_offlined_live", s->blocks_offlined_live},
 		{"blocks_refused", s->blocks_refused},
 		{"frames_migrated", s->frames_migrated},
+		{"kmap_hits", s->kmap_hits},
+		{"kmap_misses", s->kmap_misses},
+		{"kmap_retired", s->kmap_retired},
+		{"kmap_flushes", s->kmap_flushes},
+		{"kmap_waits", s->kmap_waits},
+		{"kmap_busy", s->kmap_busy},
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(figures); i++)
@@ -140,6 +146,12 @@ static void add_table(struct text *t, const struct weir_stats *s, const char *na
 	if (s->blocks_offlined) {
 		add_count(t, "blocks gone", s->blocks_offlined, "of memory for compressed pages");
 		add_count(t, "  that held pages", s->blocks_offlined_live, "which moved");
+	}
+	if (s->kmap_misses) {
+		add_count(t, "windows, hits", s->kmap_hits, "on compressed pages that were mapped");
+		add_count(t, "  mapped", s->kmap_misses, "");
+		add_count(t, "  flushes", s->kmap_flushes, "that took mappings away");
+		add_count(t, "  waits", s->kmap_waits, "for a window, all being in use");
 	}
 	if (s->over_max)
 		add_count(t, "over the limit", s->over_max,

@@ -28,6 +28,7 @@ static const char usage[] =
 	"            writes to clean pages, reads of pages in the file; signal mode and thread "
 	"mode;\n"
 	"            many threads and handlers, woken in different ways\n"
+	"  kmap      what it costs to reach a page that is not mapped, in six ways\n"
 	"  pool      what a frame costs, and how fast blocks of memory come and go\n"
 	"\n"
 	"  --json    one JSON object instead of a text\n"
@@ -43,7 +44,8 @@ int cli_bench(int argc, char **argv)
 {
 	if (argc < 2) {
 		log_line("no bench named; there are `weir bench charge`, `weir bench cmdq`, `weir "
-			 "bench fault`, `weir bench pool`, and `weir bench --help`");
+			 "bench fault`, `weir bench kmap`, `weir bench pool`, and `weir bench "
+			 "--help`");
 		return EXIT_WEIR;
 	}
 	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")) {
@@ -56,9 +58,12 @@ int cli_bench(int argc, char **argv)
 		return bench_cmdq(argc - 1, argv + 1);
 	if (!strcmp(argv[1], "fault"))
 		return bench_fault(argc - 1, argv + 1);
+	if (!strcmp(argv[1], "kmap"))
+		return bench_kmap(argc - 1, argv + 1);
 	if (!strcmp(argv[1], "pool"))
 		return bench_pool(argc - 1, argv + 1);
-	log_line("no bench '%s'; there are charge, cmdq, fault and pool, and `weir bench --help`",
+	log_line("no bench '%s'; there are charge, cmdq, fault, kmap and pool, and `weir bench "
+		 "--help`",
 		 argv[1]);
 	return EXIT_WEIR;
 }

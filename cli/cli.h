@@ -16,6 +16,7 @@ int cli_cmdq(int argc, char **argv);
 int bench_charge(int argc, char **argv);
 int bench_cmdq(int argc, char **argv);
 int bench_fault(int argc, char **argv);
+int bench_kmap(int argc, char **argv);
 int bench_pool(int argc, char **argv);
 
 /*

@@ -29,6 +29,7 @@ enum {
 	KEY_HANDLERS,
 	KEY_NO_BIND,
 	KEY_CHURN,
+	KEY_KMAP,
 	KEY_TRACE
 };
 
@@ -53,6 +54,11 @@ static const struct argp_option options[] = {
 	{"churn", KEY_CHURN, "MS", 0,
 	 "for tests: every so many milliseconds take a block of memory that holds compressed pages "
 	 "offline, moving them",
+	 2},
+	{"kmap", KEY_KMAP, "SLOTS", 0,
+	 "keep compressed pages in memory that is not mapped, and reach them through so many "
+	 "windows of 64 KiB: a power of two, 4 at least (default: everything is mapped, which is "
+	 "faster)",
 	 2},
 	{"stats", KEY_STATS, "FORM", OPTION_ARG_OPTIONAL,
 	 "print a table at the end, or one line of JSON: --stats=json", 3},
@@ -169,6 +175,19 @@ static unsigned number_of(const char *what, const char *text, unsigned long most
 	return (unsigned)n;
 }
 
+static void kmap_set(struct arguments *a, const char *text)
+{
+	const unsigned slots = number_of("windows", text, WEIR_KMAP_SLOTS_MOST);
+
+	if (slots < 4 || slots & (slots - 1)) {
+		log_line("windows '%s' are no power of two from 4 on; give one such as 4, 64 or "
+			 "512",
+			 text);
+		exit(EXIT_WEIR);
+	}
+	a->config.kmap_slots = slots;
+}
+
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
 	struct arguments *a = state->input;
@@ -204,6 +223,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		return 0;
 	case KEY_CHURN:
 		a->config.churn_ms = number_of("milliseconds", arg, 3600000);
+		return 0;
+	case KEY_KMAP:
+		kmap_set(a, arg);
 		return 0;
 	case KEY_TRACE:
 		file_set(a->config.trace, arg, "trace", O_TRUNC);

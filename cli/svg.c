@@ -23,15 +23,41 @@ static double round_up(double value)
 	return 10 * unit;
 }
 
-static double y_most(const struct svg_chart *chart)
+/* The heights at the top and at the bottom. */
+struct span {
+	double least, most;
+	bool log;
+};
+
+static struct span y_span_log(const struct svg_chart *chart)
+{
+	struct span s = {.least = INFINITY, .most = 0, .log = true};
+
+	for (unsigned i = 0; i < chart->count; i++) {
+		for (unsigned k = 0; k < chart->points; k++) {
+			const double y = chart->lines[i].y[k];
+
+			s.most = fmax(s.most, y);
+			s.least = y > 0 ? fmin(s.least, y) : s.least;
+		}
+	}
+	s.least = s.least < INFINITY ? pow(10, floor(log10(s.least))) : 1;
+	s.most = fmax(pow(10, ceil(log10(s.most > 0 ? s.most : 1))), s.least * 10);
+	return s;
+}
+
+static struct span y_span(const struct svg_chart *chart)
 {
 	double most = 0;
+
+	if (chart->y_log)
+		return y_span_log(chart);
 
 	for (unsigned i = 0; i < chart->count; i++) {
 		for (unsigned k = 0; k < chart->points; k++)
 			most = fmax(most, chart->lines[i].y[k]);
 	}
-	return round_up(most);
+	return (struct span){.most = round_up(most)};
 }
 
 static double x_at(const struct svg_chart *chart, unsigned point)
@@ -41,9 +67,13 @@ static double x_at(const struct svg_chart *chart, unsigned point)
 	return LEFT + (chart->points > 1 ? room * point / (chart->points - 1) : room / 2);
 }
 
-static double y_at(double value, double most)
+static double y_at(double value, struct span s)
 {
-	return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * value / most;
+	double part = value / s.most;
+
+	if (s.log)
+		part = value > 0 ? log10(value / s.least) / log10(s.most / s.least) : 0;
+	return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * part;
 }
 
 static void text(FILE *out, double x, double y, const char *anchor, const char *words)
@@ -52,17 +82,19 @@ static void text(FILE *out, double x, double y, const char *anchor, const char *
 		words);
 }
 
-static void axes(FILE *out, const struct svg_chart *chart, double most)
+static void axes(FILE *out, const struct svg_chart *chart, struct span s)
 {
+	const unsigned grid = s.log ? (unsigned)lround(log10(s.most / s.least)) : GRID;
 	char label[32];
 
-	for (unsigned i = 0; i <= GRID; i++) {
-		double y = y_at(most * i / GRID, most);
+	for (unsigned i = 0; i <= grid; i++) {
+		const double value = s.log ? s.least * pow(10, i) : s.most * i / grid;
+		double y = y_at(value, s);
 
 		fprintf(out,
 			"<line x1=\"%d\" x2=\"%d\" y1=\"%.1f\" y2=\"%.1f\" stroke=\"#ddd\"/>\n",
 			LEFT, WIDTH - RIGHT, y, y);
-		snprintf(label, sizeof(label), "%g", most * i / GRID);
+		snprintf(label, sizeof(label), "%g", value);
 		text(out, LEFT - 8, y + 4, "end", label);
 	}
 	for (unsigned i = 0; i < chart->points; i++)
@@ -74,7 +106,7 @@ static void axes(FILE *out, const struct svg_chart *chart, double most)
 	fputs("</g>\n", out);
 }
 
-static void line(FILE *out, const struct svg_chart *chart, unsigned i, double most)
+static void line(FILE *out, const struct svg_chart *chart, unsigned i, struct span s)
 {
 	const struct svg_line *l = &chart->lines[i];
 	const double y = TOP + 20.0 * i;
@@ -83,13 +115,13 @@ static void line(FILE *out, const struct svg_chart *chart, unsigned i, double mo
 		colours[i]);
 	for (unsigned k = 0; k < chart->points; k++) {
 		if (l->y[k] >= 0)
-			fprintf(out, "%.1f,%.1f ", x_at(chart, k), y_at(l->y[k], most));
+			fprintf(out, "%.1f,%.1f ", x_at(chart, k), y_at(l->y[k], s));
 	}
 	fputs("\"/>", out);
 	for (unsigned k = 0; k < chart->points; k++) {
 		if (l->y[k] >= 0)
 			fprintf(out, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"3\"/>", x_at(chart, k),
-				y_at(l->y[k], most));
+				y_at(l->y[k], s));
 	}
 	fprintf(out, "<line x1=\"%d\" x2=\"%d\" y1=\"%.1f\" y2=\"%.1f\"/></g>\n",
 		WIDTH - RIGHT + 12, WIDTH - RIGHT + 34, y, y);
@@ -99,7 +131,7 @@ static void line(FILE *out, const struct svg_chart *chart, unsigned i, double mo
 int svg_write(const char *path, const struct svg_chart *chart)
 {
 	FILE *out = fopen(path, "we");
-	double most = y_most(chart);
+	const struct span s = y_span(chart);
 	int err;
 
 	if (!out)
@@ -109,9 +141,9 @@ int svg_write(const char *path, const struct svg_chart *chart)
 		"font-family=\"sans-serif\" font-size=\"12\">\n"
 		"<rect width=\"100%%\" height=\"100%%\" fill=\"white\"/>\n",
 		WIDTH, HEIGHT);
-	axes(out, chart, most);
+	axes(out, chart, s);
 	for (unsigned i = 0; i < chart->count; i++)
-		line(out, chart, i, most);
+		line(out, chart, i, s);
 	fputs("</svg>\n", out);
 	err = ferror(out) ? -EIO : 0;
 	if (fclose(out) && !err)

@@ -3,6 +3,8 @@
 #ifndef WEIR_CLI_SVG_H
 #define WEIR_CLI_SVG_H
 
+#include <stdbool.h>
+
 struct svg_line {
 	const char *name;
 	const double *y; /* one a point; negative: none */
@@ -14,6 +16,7 @@ struct svg_chart {
 	unsigned points;
 	const struct svg_line *lines;
 	unsigned count; /* of lines, at most 8 */
+	bool y_log;	/* decades evenly apart; values above 0 */
 };
 
 /* 0, or the -errno of writing the file. Texts are ASCII without <, > and &. */

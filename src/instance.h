@@ -8,7 +8,7 @@
 #include "weir/weir.h"
 
 /* Descriptors that are in the program's table and in weir's own, by the same number: for signal mode (modes.c). */
-enum { SHARED_MAX = 3 };
+enum { SHARED_MAX = 4 };
 struct shared {
 	int fd;
 	dev_t device;
@@ -18,6 +18,8 @@ struct shared {
 struct weir {
 	struct lock lock;	/* (I) RANK_INSTANCE: the list of regions */
 	struct weir_pool *pool; /* (C) */
+	struct weir_kmap *kmap; /* (C) windows on its frames; NULL: they are mapped */
+	int frames_fd;		/* (C) of the file that they are then in, in weir's own table; -1 */
 	struct tree containers;
 	struct compressed memory;
 	struct filestore file;
@@ -47,6 +49,10 @@ static inline struct weir *instance_of(const struct weir_container *container)
 /* modes.c: descriptors of signal mode, in the program's table; before weir's threads take a table of their own. */
 int modes_open_signal(struct weir *weir);
 void modes_close_signal(struct weir *weir);
+/* The file of frames that are not mapped: only weir's own threads have it, so only they may map a window or trim the pool. In the
+ * program's table until weir's is there. */
+int modes_open_frames(struct weir *weir, uint64_t bytes);
+void modes_hand_over(struct weir *weir);
 /* By the background thread: takes a table of its own, with what it needs; and closes all of that. */
 int modes_open_own(struct weir *weir);
 int modes_close_own(void *weir);

@@ -54,6 +54,8 @@ int modes_close_own(void *data)
 	trace_close(weir);
 	if (load_relaxed(&weir->file.open))
 		file_close(&weir->file.file);
+	if (weir->frames_fd >= 0)
+		mem_file_close(weir->frames_fd);
 	return 0;
 }
 
@@ -68,6 +70,36 @@ static int share(struct weir *weir, int fd)
 		weir->shared[i] = weir->shared[i - 1];
 	weir->shared[i] = new;
 	return new.fd;
+}
+
+int modes_open_frames(struct weir *weir, uint64_t bytes)
+{
+	const int fd = mem_file_open(bytes);
+
+	if (fd < 0)
+		return fd;
+	weir->frames_fd = share(weir, fd);
+	return 0;
+}
+
+/* What the program has closed, and perhaps opened as something else, is not ours to close. */
+static void shared_close(struct weir *weir)
+{
+	for (unsigned i = 0; i < weir->shares; i++) {
+		dev_t device;
+		ino_t inode;
+
+		if (!file_identity(weir->shared[i].fd, &device, &inode) &&
+		    device == weir->shared[i].device && inode == weir->shared[i].inode)
+			(void)uffd_close(weir->shared[i].fd);
+	}
+	weir->shares = 0;
+}
+
+void modes_hand_over(struct weir *weir)
+{
+	if (weir->mode == WEIR_MODE_THREAD)
+		shared_close(weir);
 }
 
 int modes_open_signal(struct weir *weir)
@@ -94,16 +126,8 @@ int modes_open_signal(struct weir *weir)
 	return signal_start(&weir->signal, &weir->vm, &weir->reclaim, &weir->service.served_ns);
 }
 
-/* What the program has closed, and perhaps opened as something else, is not ours to close. */
 void modes_close_signal(struct weir *weir)
 {
 	signal_stop(&weir->signal);
-	for (unsigned i = 0; i < weir->shares; i++) {
-		dev_t device;
-		ino_t inode;
-
-		if (!file_identity(weir->shared[i].fd, &device, &inode) &&
-		    device == weir->shared[i].device && inode == weir->shared[i].inode)
-			(void)uffd_close(weir->shared[i].fd);
-	}
+	shared_close(weir);
 }

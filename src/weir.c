@@ -76,7 +76,8 @@ static int options_check(const struct weir_options *in, struct weir_options *out
 	    (unsigned)out->placement > WEIR_PLACEMENT_NONE ||
 	    (unsigned)out->mode > WEIR_MODE_BOTH || (out->trace && out->mode != WEIR_MODE_THREAD))
 		return -EINVAL;
-	return 0;
+	/* A thread that serves its own fault has the program's descriptors, where the file of frames is not. */
+	return out->kmap_slots && out->mode != WEIR_MODE_THREAD ? -ENOTSUP : 0;
 }
 
 static void frames_short(void *data, enum weir_zone zone)
@@ -85,9 +86,29 @@ static void frames_short(void *data, enum weir_zone zone)
 	vm_attention(&((struct weir *)data)->vm);
 }
 
+/* The pool's frames in a file instead, and windows on them. -EINVAL: the number of windows. */
+static int pool_high(struct weir *weir, struct weir_pool_options *options, unsigned slots)
+{
+	struct weir_kmap_options windows = {
+		.size = sizeof(windows), .slots = slots, .slot_bytes = PAGE_SIZE << SPAN_ORDER_MAX};
+	int err = slots < 4 ? -EINVAL : modes_open_frames(weir, options->low_max);
+
+	if (err)
+		return err;
+	options->high_max = options->low_max;
+	options->low_max = 0;
+	options->flags = WEIR_POOL_GIVEN_FD;
+	options->high_fd = weir->frames_fd;
+	err = weir_pool_create(options, &weir->pool);
+	if (err)
+		return err;
+	windows.pool = weir->pool;
+	return weir_kmap_create(&windows, &weir->kmap);
+}
+
 /* A pool for compressed pages, all of it offline yet. Blocks are small, so that it follows the load closely, and caches
  * hold little: what they hold is nobody's, and comes on top of the limit. */
-static int pool_open(struct weir *weir, uint64_t limit)
+static int pool_open(struct weir *weir, uint64_t limit, unsigned slots)
 {
 	/* Room over the limit, too: with a full disk compressed pages stay in memory. Where address space is limited, an
 	 * eighth of it; a page that finds no room for its copy stays as it is. */
@@ -105,15 +126,16 @@ static int pool_open(struct weir *weir, uint64_t limit)
 
 	while (options.block < MIB(16) && options.block < limit / 32)
 		options.block *= 2;
-	err = weir_pool_create(&options, &weir->pool);
+	err = slots ? pool_high(weir, &options, slots) : weir_pool_create(&options, &weir->pool);
 	/* vm.overcommit_memory=2: what there is shows only by trying. */
-	while (err == -ENOMEM && options.low_max > MIB(64)) {
+	while (err == -ENOMEM && !slots && options.low_max > MIB(64)) {
 		options.low_max = ALIGN_UP(options.low_max / 2, MIB(16));
 		err = weir_pool_create(&options, &weir->pool);
 	}
 	if (err)
 		return err;
-	return weir_pool_add(weir->pool, WEIR_ZONE_LOW, (uint32_t)(options.low_max / options.block),
+	return weir_pool_add(weir->pool, slots ? WEIR_ZONE_HIGH : WEIR_ZONE_LOW,
+			     (uint32_t)((options.low_max + options.high_max) / options.block),
 			     &first);
 }
 
@@ -127,18 +149,21 @@ static int parts_init(struct weir *weir, const struct weir_options *options)
 	err = tree_init(&weir->containers, options->limit);
 	if (err)
 		return err;
-	err = pool_open(weir, options->limit);
+	weir->frames_fd = -1;
+	err = pool_open(weir, options->limit, options->kmap_slots);
 	if (err)
 		return err;
 	err = compressed_init(&weir->memory, weir->pool);
 	if (err)
 		return err;
+	compressed_kmap_set(&weir->memory, weir->kmap);
 	err = filestore_init(&weir->file, options->store_dir);
 	if (err)
 		return err;
 	err = vm_init(&weir->vm, weir->containers.root, &weir->memory, &weir->file);
 	if (err)
 		return err;
+	weir->vm.kmap_slots = options->kmap_slots;
 	weir->share = options->compressed_share;
 	tenants_share(weir);
 	weir->pager = mem_alloc(PAGER_BYTES);
@@ -168,6 +193,7 @@ static void parts_destroy(struct weir *weir)
 	}
 	filestore_destroy(&weir->file);
 	compressed_destroy(&weir->memory);
+	(void)weir_kmap_destroy(weir->kmap);
 	weir_pool_destroy(weir->pool);
 	tree_destroy(&weir->containers);
 }
@@ -199,6 +225,7 @@ int weir_open(const struct weir_options *options, struct weir **out)
 		goto fail;
 	}
 	weir->trace = NULL;
+	modes_hand_over(weir);
 	*out = weir;
 	return 0;
 fail:
@@ -489,12 +516,16 @@ int weir_stats_read(struct weir *weir, struct weir_stats *out)
 	struct vm_counters *n = &weir->vm.count;
 	struct hist *h = &weir->service.served_ns;
 	struct weir_container *root = weir->containers.root;
+	const enum weir_zone zone = weir->memory.zone;
 	struct weir_pool_stats pool = {.size = sizeof(pool)};
+	struct weir_kmap_stats kmap = {.size = sizeof(kmap)};
 	struct weir_stats s;
 
 	if (out->size < sizeof(size_t))
 		return -EINVAL;
 	(void)weir_pool_stats_read(weir->pool, &pool);
+	if (weir->kmap)
+		(void)weir_kmap_stats_read(weir->kmap, &kmap);
 	s = (struct weir_stats){
 		.size = MIN(out->size, sizeof(s)),
 		.limit = load_relaxed(&root->max),
@@ -503,7 +534,7 @@ int weir_stats_read(struct weir *weir, struct weir_stats *out)
 		.resident = container_usage(root, CHARGE_RESIDENT),
 		.compressed = container_usage(root, CHARGE_COMPRESSED),
 		.overhead = tables_bytes(weir) + pool.tables + compressed_slack(&weir->memory) +
-			    ((pool.zone[0].backed + pool.zone[0].cached) << PAGE_SHIFT),
+			    ((pool.zone[zone].backed + pool.zone[zone].cached) << PAGE_SHIFT),
 		.populated = populated_bytes(weir),
 		.faults = load_relaxed(&n->faults),
 		.soft_faults = load_relaxed(&n->soft),
@@ -537,6 +568,12 @@ int weir_stats_read(struct weir *weir, struct weir_stats *out)
 		.packets = load_relaxed(&weir->reclaim.movers.packets),
 		.packets_failed = load_relaxed(&weir->reclaim.movers.failures),
 		.packet_bytes = weir->reclaim.movers.count * PAGE_SIZE,
+		.kmap_hits = kmap.hits,
+		.kmap_misses = kmap.misses,
+		.kmap_retired = kmap.retired,
+		.kmap_flushes = kmap.flushes,
+		.kmap_waits = kmap.waits,
+		.kmap_busy = kmap.busy,
 	};
 	memcpy(out, &s, s.size);
 	return 0;

@@ -174,7 +174,7 @@ struct weir_pool_why {
 	weir_pfn_t pfn;	  /* that is in the way; WEIR_PFN_NONE */
 	unsigned order;	  /* of the allocation there */
 	unsigned owner;	  /* its owner's id, 0: none */
-	unsigned pins;	  /* how often it is pinned */
+	unsigned pins;	  /* how often it is pinned, or held by weir_kmap with those beside it */
 	char holder[128]; /* the owner's name and what it says */
 };
 

@@ -40,6 +40,7 @@
 
 #include <weir/api.h>
 #include <weir/container.h>
+#include <weir/kmap.h>
 #include <weir/pool.h>
 #include <weir/region.h>
 
@@ -81,13 +82,17 @@ struct weir_options {
 	const char *
 		trace; /* file that the packets by which pages leave are appended to, before they run: a command of 16 hex
 			  digits a line, for `weir cmdq dis --soc weir`. Thread mode only. Default none */
+	/* Compressed pages, and the pages of files, are in memory that weir has not mapped (memfds), and reaches through so many
+	 * windows of 64 KiB (weir/kmap.h): a power of two, 4 at least. For processes that are short of address space, and for
+	 * tests. Default 0: everything is mapped, which is faster. Thread mode only. */
+	unsigned kmap_slots;
 };
 
 #define WEIR_LIMIT_MIN (1u << 20)
 
 /*
  * Starts an instance: its threads block all signals and have a table of file descriptors of their own.
- * -EINVAL: options; -EPERM: no permission for userfaultfd; -ENOSYS: a kernel without it or without its
+ * -EINVAL: options; -ENOTSUP: windows and signal mode; -EPERM: no permission for userfaultfd; -ENOSYS: a kernel without it or without its
  * write-protect mode, or without close_range (before Linux 5.9); -ENOMEM; -ENOSPC: 64 instances in signal mode.
  * weir_advice tells people what to do about it.
  */
@@ -162,6 +167,8 @@ struct weir_stats {
 		frames_migrated;
 	/* Packets by which pages left, and those that failed; bytes that the memory for them is charged with, to the root. */
 	uint64_t packets, packets_failed, packet_bytes;
+	/* Of the windows on compressed pages: see struct weir_kmap_stats. */
+	uint64_t kmap_hits, kmap_misses, kmap_retired, kmap_flushes, kmap_waits, kmap_busy;
 };
 
 /* Fills as much as stats->size covers. */

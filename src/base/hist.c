@@ -56,7 +56,8 @@ uint64_t hist_count(const struct hist *hist)
 uint64_t hist_quantile(const struct hist *hist, unsigned thousandths)
 {
 	uint64_t all = hist_count(hist), seen = 0;
-	uint64_t want = (uint64_t)(((unsigned __int128)all * thousandths + 999) / 1000);
+	/* All of them times thousandths / 1000, rounded up, in 64 bits. */
+	uint64_t want = all / 1000 * thousandths + (all % 1000 * thousandths + 999) / 1000;
 
 	if (!all)
 		return 0;

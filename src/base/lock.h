@@ -24,7 +24,10 @@ enum lock_rank {
 	RANK_HOTPLUG = 45,   /* pool/: one block comes or goes at a time */
 	RANK_CLASS = 50,     /* store/: one size class of the compressed store */
 	RANK_FILE = 55,	     /* store/: slots of the file store */
+	RANK_WINDOWS = 56,   /* pool/: who has windows on its frames */
+	RANK_KMAP = 57,	     /* kmap/: one at a time asks for two slots, and waits with it */
 	RANK_POOL = 60,	     /* pool/: free frames */
+	RANK_BUCKET = 65,    /* kmap/: a bucket of the hash table */
 	RANK_STOCKS = 70,    /* control/: the list of stocks, and draining them */
 	RANK_CONTAINER = 75, /* control/: the tree and its counters */
 	RANK_PRESSURE = 80,  /* control/: one container's stall times */

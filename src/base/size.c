@@ -53,11 +53,29 @@ static int unit_parse(const char *s, unsigned *shift)
 	return *s ? -EINVAL : 0;
 }
 
+/* (integer + nano / 10^9) percent of a whole, rounded down. In 64 bits, for machines that have no more: each product is of a
+ * quotient or a remainder. integer: at most 100. */
+static uint64_t percent_of(uint64_t integer, uint64_t nano, uint64_t whole)
+{
+	const uint64_t giga = 1000000000u;
+	const uint64_t rest = whole / giga * nano + whole % giga * nano / giga;
+
+	return whole / 100 * integer + rest / 100 + (whole % 100 * integer + rest % 100) / 100;
+}
+
+/* nano / 10^9 of 2^shift, rounded down. */
+static uint64_t part_of(uint64_t nano, unsigned shift)
+{
+	const unsigned low = shift < 30 ? shift : 30, high = shift - low;
+	const uint64_t giga = 1000000000u, first = nano << low;
+
+	return (first / giga << high) + ((first % giga << high) / giga);
+}
+
 int size_parse(const char *text, uint64_t whole, uint64_t *bytes)
 {
 	uint64_t integer, nano;
 	unsigned shift;
-	unsigned __int128 value;
 	int err = number_parse(&text, &integer, &nano);
 
 	if (err)
@@ -67,27 +85,24 @@ int size_parse(const char *text, uint64_t whole, uint64_t *bytes)
 			return -EINVAL;
 		if (integer > 100 || (integer == 100 && nano))
 			return -ERANGE;
-		value = ((unsigned __int128)integer * 1000000000u + nano) * whole / 100;
-		*bytes = (uint64_t)(value / 1000000000u);
+		*bytes = percent_of(integer, nano, whole);
 		return 0;
 	}
 	err = unit_parse(text, &shift);
 	if (err)
 		return err;
-	value = ((unsigned __int128)integer << shift) +
-		(((unsigned __int128)nano << shift) / 1000000000u);
-	if (value > UINT64_MAX)
+	if (integer > UINT64_MAX >> shift)
 		return -ERANGE;
-	*bytes = (uint64_t)value;
+	*bytes = (integer << shift) + part_of(nano, shift);
 	return 0;
 }
 
-/* bytes in parts of a unit, rounded to nearest */
+/* bytes in parts (10 at most) of a unit, rounded to nearest */
 static uint64_t in_units(uint64_t bytes, unsigned unit, unsigned parts)
 {
-	uint64_t half = (1ull << (10 * unit)) >> 1;
+	const uint64_t one = 1ull << (10 * unit);
 
-	return (uint64_t)(((unsigned __int128)bytes * parts + half) >> (10 * unit));
+	return bytes / one * parts + (bytes % one * parts + one / 2) / one;
 }
 
 char *size_print(uint64_t bytes, char text[static SIZE_TEXT])

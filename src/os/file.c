@@ -47,7 +47,7 @@ static bool in_memory(int fd)
 
 	if (fstatfs(fd, &fs))
 		return false;
-	return fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC;
+	return (uint32_t)fs.f_type == TMPFS_MAGIC || (uint32_t)fs.f_type == RAMFS_MAGIC;
 }
 
 /* O_DIRECT wants multiples of the device's block; which one is found by trying. */

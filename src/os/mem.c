@@ -123,6 +123,24 @@ int mem_file_punch(int fd, uint64_t offset, uint64_t bytes)
 	return -errno;
 }
 
+int mem_window_map(void *addr, size_t bytes, int fd, uint64_t offset)
+{
+	int err;
+
+	if (mmap(addr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, (off_t)offset) !=
+	    MAP_FAILED)
+		return 0;
+	err = -errno;
+	/* Should the old mapping be gone: into a hole a stranger's mmap could go. */
+	(void)mem_window_hide(addr, bytes);
+	return err;
+}
+
+int mem_window_hide(void *addr, size_t bytes)
+{
+	return map(addr, bytes, PROT_NONE, ANON | MAP_FIXED) ? 0 : -errno;
+}
+
 /* -1: the kernel does not do it. Else how many bytes were dropped. */
 static ssize_t scatter_drop(int pidfd, const struct iovec *runs, unsigned count)
 {

@@ -35,6 +35,11 @@ int64_t mem_file_size(int fd);
 /* Contents gone, memory back to the system. 0 also for a file that cannot do it: it has memory of its own. */
 int mem_file_punch(int fd, uint64_t offset, uint64_t bytes);
 
+/* Windows on a file, in a reservation: a part of the file is readable and writable there, in place of what was; and nothing
+ * is there any more, with the address space kept. Either takes effect in all threads before it returns. */
+int mem_window_map(void *addr, size_t bytes, int fd, uint64_t offset);
+int mem_window_hide(void *addr, size_t bytes);
+
 /* Drops scattered pages in one go: one process_madvise where the kernel takes it (6.13 and later), else one
  * madvise a run. */
 struct mem_dropper {

@@ -91,6 +91,7 @@ static int parts_init(struct weir_pool *pool)
 	pool->block_shift = (unsigned)__builtin_ctzll(o->block) - PAGE_SHIFT;
 	pool->blocks = pool->frames >> pool->block_shift;
 	lock_init(&pool->hotplug, RANK_HOTPLUG, "hotplug");
+	lock_init(&pool->windows_lock, RANK_WINDOWS, "windows");
 	zone_init(&pool->zone[WEIR_ZONE_LOW], 0, low);
 	zone_init(&pool->zone[WEIR_ZONE_HIGH], low, pool->frames);
 	store_relaxed(&pool->owners, 1);

@@ -130,10 +130,12 @@ static int frame_move(struct evacuation *e, weir_pfn_t pfn, uint32_t word)
 static int frame_try(struct evacuation *e, weir_pfn_t pfn, uint32_t word)
 {
 	enum weir_pool_reason reason = WEIR_POOL_HOLDER_BUSY;
+	unsigned held = 0;
 	int err = -EAGAIN;
 
 	if (frame_state(word) == FRAME_ALLOCATED) {
-		if (load_relaxed(&e->pool->frame[pfn].pins))
+		held = windows_held(e->pool, pfn, pfn + (1u << frame_order(word)));
+		if (held || load_relaxed(&e->pool->frame[pfn].pins))
 			reason = WEIR_POOL_PINNED;
 		else
 			err = frame_move(e, pfn, word);
@@ -141,6 +143,8 @@ static int frame_try(struct evacuation *e, weir_pfn_t pfn, uint32_t word)
 	/* Anything else is in the hands of a trim, and comes back by itself. */
 	if (err == -EAGAIN && !e->blocked) {
 		(void)why_frame(e->pool, e->why, reason, -EBUSY, pfn, word);
+		if (e->why)
+			e->why->pins += held;
 		e->blocked = true;
 	}
 	return err == -EAGAIN ? 0 : err;

@@ -75,3 +75,37 @@ int weir_pool_unlisten(struct weir_pool *pool, struct weir_pool_listener *listen
 	lock_release(&pool->hotplug);
 	return err;
 }
+
+/* --- windows --- */
+
+void windows_add(struct weir_pool *pool, struct windows *windows)
+{
+	lock_acquire(&pool->windows_lock);
+	windows->next = pool->windows;
+	pool->windows = windows;
+	lock_release(&pool->windows_lock);
+}
+
+void windows_remove(struct weir_pool *pool, struct windows *windows)
+{
+	struct windows **at = &pool->windows;
+
+	lock_acquire(&pool->windows_lock);
+	while (*at != windows)
+		at = &(*at)->next;
+	*at = windows->next;
+	lock_release(&pool->windows_lock);
+}
+
+unsigned windows_held(struct weir_pool *pool, weir_pfn_t start, weir_pfn_t end)
+{
+	unsigned held = 0;
+
+	if (!zone_index(pool, start))
+		return 0;
+	lock_acquire(&pool->windows_lock);
+	for (struct windows *w = pool->windows; w; w = w->next)
+		held += w->held(w->data, start, end);
+	lock_release(&pool->windows_lock);
+	return held;
+}

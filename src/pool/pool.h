@@ -36,7 +36,7 @@
  * the bit, too, under their own: who isolates sets the bit first, and then empties each cache under its lock, so
  * that what was put in before is found, and who puts in later sees the bit.
  *
- * Letters: (Z) the zone's lock, (K) the cache's lock, (H) the hotplug lock, (A) atomic, (C) constant after creation.
+ * Letters: (Z) the zone's lock, (K) the cache's lock, (H) the hotplug lock, (W) that of windows, (A) atomic, (C) constant after creation.
  * Order: hotplug (RANK_HOTPLUG), a cache's word, the zone (RANK_POOL). Owners and listeners are called with the hotplug
  * lock at the most. No memory is asked for or given back under a zone's lock or a cache's.
  */
@@ -159,6 +159,14 @@ struct cache {
 	weir_pfn_t large[ZONES][MOBILITIES][CACHE_LARGE];
 };
 
+/* Somebody who has windows on frames of zone high (kmap/): how often frames of [start, end) are held there. Called with the
+ * lock of the list, and no other of the pool's. */
+struct windows {
+	unsigned (*held)(void *data, weir_pfn_t start, weir_pfn_t end);
+	void *data;
+	struct windows *next; /* (W) */
+};
+
 struct weir_pool {
 	struct weir_pool_options options; /* (C) */
 	char *base;			  /* (C) of zone low; reserved */
@@ -178,6 +186,8 @@ struct weir_pool {
 	_Atomic unsigned owners;	      /* (A) used of them */
 	struct lock hotplug;		      /* (H) */
 	struct weir_pool_listener *listener;  /* (H) */
+	struct lock windows_lock;	      /* (W) */
+	struct windows *windows;	      /* (W) */
 	weir_pool_online_fn
 		online;	       /* (H) who takes the frames of new blocks; NULL: the allocator */
 	void *online_data;     /* (H) */
@@ -291,6 +301,11 @@ int why_frame(struct weir_pool *pool, struct weir_pool_why *why, enum weir_pool_
 void evacuation_wake(struct weir_pool *pool);
 
 /* --- notify.c --- */
+
+/* Frames that are held in windows count as pinned. */
+void windows_add(struct weir_pool *pool, struct windows *windows);
+void windows_remove(struct weir_pool *pool, struct windows *windows);
+unsigned windows_held(struct weir_pool *pool, weir_pfn_t start, weir_pfn_t end);
 
 /* Tells everybody; a refusal of a GOING event is answered with CANCEL to those who had agreed. */
 int listeners_going(struct weir_pool *pool, enum weir_pool_event event, weir_pfn_t start,

@@ -19,7 +19,7 @@ uint64_t reclaim_slack(struct reclaim *r)
 {
 	struct compressed *memory = r->vm->memory;
 	uint64_t unused = compressed_slack(memory) +
-			  (weir_pool_backed_frames(memory->pool, WEIR_ZONE_LOW) << PAGE_SHIFT);
+			  (weir_pool_backed_frames(memory->pool, memory->zone) << PAGE_SHIFT);
 
 	return unused > SLACK_ALLOWED ? unused - SLACK_ALLOWED : 0;
 }
@@ -29,7 +29,7 @@ static bool trim(struct reclaim *r)
 {
 	struct weir_pool *pool = r->vm->memory->pool;
 
-	return weir_pool_backed_frames(pool, WEIR_ZONE_LOW) > FREE_FRAMES &&
+	return weir_pool_backed_frames(pool, r->vm->memory->zone) > FREE_FRAMES &&
 	       weir_pool_trim(pool, FREE_FRAMES / 2) > 0;
 }
 

@@ -28,10 +28,16 @@ enum {
 /* A page is busy for microseconds, but its thread may have to wait for a CPU. */
 #define TRY_NS 2000000u
 
+/* Where compressed pages are. */
+static enum weir_zone zone_of(const struct reclaim *r)
+{
+	return r->vm->memory->zone;
+}
+
 bool follow_short(struct reclaim *r)
 {
 	return !r->follow.grown_out &&
-	       weir_pool_free_frames(r->vm->memory->pool, WEIR_ZONE_LOW) < FREE_LOW;
+	       weir_pool_free_frames(r->vm->memory->pool, zone_of(r)) < FREE_LOW;
 }
 
 void follow_grow(struct reclaim *r)
@@ -39,7 +45,7 @@ void follow_grow(struct reclaim *r)
 	struct weir_pool *pool = r->vm->memory->pool;
 
 	while (follow_short(r)) {
-		int64_t block = weir_pool_grow(pool, WEIR_ZONE_LOW);
+		int64_t block = weir_pool_grow(pool, zone_of(r));
 
 		if (block == -EAGAIN)
 			break;
@@ -64,9 +70,9 @@ static int block_offline(struct reclaim *r, uint32_t block)
 }
 
 /* Would everything still fit, with room to spare, without this many frames? */
-static bool plenty(struct weir_pool *pool, uint64_t without)
+static bool plenty(struct reclaim *r, uint64_t without)
 {
-	return weir_pool_free_frames(pool, WEIR_ZONE_LOW) > without + FREE_HIGH;
+	return weir_pool_free_frames(r->vm->memory->pool, zone_of(r)) > without + FREE_HIGH;
 }
 
 static void shrink(struct reclaim *r)
@@ -74,7 +80,7 @@ static void shrink(struct reclaim *r)
 	struct weir_pool *pool = r->vm->memory->pool;
 	const uint32_t frames = weir_pool_block_frames(pool);
 	uint32_t free = 0;
-	int64_t block = plenty(pool, frames) ? weir_pool_emptiest(pool, WEIR_ZONE_LOW, &free) : -1;
+	int64_t block = plenty(r, frames) ? weir_pool_emptiest(pool, zone_of(r), &free) : -1;
 
 	if (block < 0 || (uint64_t)free * MOSTLY_FREE_DEN < (uint64_t)frames * MOSTLY_FREE_NUM) {
 		r->follow.plenty_ticks = 0;
@@ -92,7 +98,7 @@ static void churn(struct reclaim *r)
 {
 	struct weir_pool *pool = r->vm->memory->pool;
 	const uint32_t frames = weir_pool_block_frames(pool);
-	const uint32_t blocks = weir_pool_end(pool, WEIR_ZONE_LOW) / frames;
+	const uint32_t blocks = weir_pool_end(pool, zone_of(r)) / frames;
 
 	for (uint32_t i = 0; i < blocks; i++) {
 		const uint32_t block = r->follow.churned++ % blocks;
@@ -101,9 +107,9 @@ static void churn(struct reclaim *r)
 		if (weir_pool_block_read(pool, block, &info) || info.state != WEIR_BLOCK_ONLINE ||
 		    !info.allocated)
 			continue;
-		while (weir_pool_free_frames(pool, WEIR_ZONE_LOW) <
+		while (weir_pool_free_frames(pool, zone_of(r)) <
 			       frames + info.allocated + FREE_LOW &&
-		       weir_pool_grow(pool, WEIR_ZONE_LOW) >= 0)
+		       weir_pool_grow(pool, zone_of(r)) >= 0)
 			;
 		(void)block_offline(r, block);
 		return;

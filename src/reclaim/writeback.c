@@ -48,26 +48,29 @@ void batch_add(struct reclaim *r, struct region *region, uint32_t page)
 {
 	uint64_t w = load_relaxed(&region->word[page]);
 	const struct object *obj;
-	struct weir_container *owner;
-	size_t bytes;
 
 	/* Since it was chosen it may have come back. */
 	if (!wanted(w) || word_state(w) != PAGE_ABSENT || (w & WORD_WRITEBACK) ||
 	    !page_lock(&region->word[page], &w))
 		return;
 	obj = compressed_object(r->vm->memory, word_location(w));
-	owner = page_owner(region, w);
-	bytes = ALIGN_UP(object_size(obj), (size_t)r->vm->file->file.unit);
 	/* A header that rotted would go wrong here; whoever loads the page will find out and say so. */
-	if (header_right(r->vm, obj, page_number(region, page), w) &&
-	    container_swap_try(owner, bytes)) {
-		if (file_batch_add(r->vm->file, &r->batch, obj, (uint64_t)(uintptr_t)region)) {
+	if (obj && header_right(r->vm, obj, page_number(region, page), w)) {
+		struct weir_container *owner = page_owner(region, w);
+		const size_t bytes = ALIGN_UP(object_size(obj), (size_t)r->vm->file->file.unit);
+
+		if (!container_swap_try(owner, bytes)) {
+			/* It stays compressed. */
+		} else if (file_batch_add(r->vm->file, &r->batch, obj,
+					  (uint64_t)(uintptr_t)region)) {
 			r->payer[r->batch.count - 1] = owner;
 			w |= WORD_WRITEBACK;
 		} else {
 			container_swap_uncharge(owner, bytes);
 		}
 	}
+	if (obj)
+		compressed_object_end(r->vm->memory, obj);
 	page_unlock(r->vm, region, page, w, true);
 }
 
@@ -268,6 +271,7 @@ void relocate_object(void *data, page_no_t number, slot_t slot)
 	struct vm *vm = ((struct reclaim *)data)->vm;
 	struct region *region = vm_find(vm, (uintptr_t)number << PAGE_SHIFT);
 	const struct object *obj;
+	size_t size = 0;
 	uint32_t page;
 	uint64_t w;
 	slot_t to;
@@ -279,8 +283,12 @@ void relocate_object(void *data, page_no_t number, slot_t slot)
 	if (!wanted(w) || word_location(w) != slot || !page_lock(&region->word[page], &w))
 		return;
 	obj = compressed_object(vm->memory, slot);
-	if (header_right(vm, obj, number, w) &&
-	    compressed_put(vm->memory, obj, object_size(obj), &to) == 0) {
+	if (obj) {
+		if (header_right(vm, obj, number, w))
+			size = object_size(obj);
+		compressed_object_end(vm->memory, obj);
+	}
+	if (size && compressed_copy(vm->memory, slot, size, &to) == 0) {
 		/* Of the same class: it costs what it did. */
 		compressed_free(vm->memory, slot);
 		w &= ~(WORD_WRITEBACK | word_copy(3, UINT32_MAX));

@@ -72,7 +72,8 @@ int compressed_init(struct compressed *store, struct weir_pool *pool)
 	memset(store, 0, sizeof(*store));
 	store->pool = pool;
 	store->base = weir_pool_base(pool);
-	store->frames = weir_pool_end(pool, WEIR_ZONE_LOW);
+	store->zone = store->base ? WEIR_ZONE_LOW : WEIR_ZONE_HIGH;
+	store->frames = weir_pool_end(pool, store->zone);
 	for (unsigned i = 0; i < CLASSES; i++)
 		class_init(&store->class[i], i);
 	id = weir_pool_owner_add(pool, &owner);
@@ -93,6 +94,11 @@ void compressed_destroy(struct compressed *store)
 		mem_release(store->span, table_bytes(store));
 	}
 	memset(store, 0, sizeof(*store));
+}
+
+void compressed_kmap_set(struct compressed *store, struct weir_kmap *kmap)
+{
+	store->kmap = kmap;
 }
 
 void compressed_relocate_set(struct compressed *store, relocate_fn relocate, void *data)
@@ -135,10 +141,12 @@ static unsigned span_class(const struct span *span)
 /* Never waits: where blocks are just coming or going there is no frame. */
 static int64_t frames_get(struct compressed *store, unsigned order)
 {
-	int64_t pfn = weir_pool_alloc(store->pool, order, WEIR_POOL_MOVABLE, store->owner);
+	const unsigned flags =
+		WEIR_POOL_MOVABLE | (store->zone == WEIR_ZONE_HIGH ? WEIR_POOL_HIGH : 0);
+	int64_t pfn = weir_pool_alloc(store->pool, order, flags, store->owner);
 
-	if (pfn == -ENOMEM && weir_pool_grow(store->pool, WEIR_ZONE_LOW) >= 0)
-		pfn = weir_pool_alloc(store->pool, order, WEIR_POOL_MOVABLE, store->owner);
+	if (pfn == -ENOMEM && weir_pool_grow(store->pool, store->zone) >= 0)
+		pfn = weir_pool_alloc(store->pool, order, flags, store->owner);
 	return pfn;
 }
 
@@ -196,7 +204,9 @@ static bool partial_find(struct compressed *store, struct size_class *class)
 	return false;
 }
 
-int compressed_put(struct compressed *store, const void *object, size_t size, slot_t *slot)
+/* A slot of its size, with nothing in it. Compaction may ask for it to be moved before anybody knows of it; relocate
+ * declines what is no page's. */
+static int slot_take(struct compressed *store, size_t size, slot_t *slot)
 {
 	unsigned index = (unsigned)((size - 1) >> SLOT_SHIFT);
 	struct size_class *class = &store->class[index];
@@ -220,19 +230,66 @@ int compressed_put(struct compressed *store, const void *object, size_t size, sl
 	if (!span->free)
 		list_remove(store, class, span);
 	*slot = (slot_t)(((size_t)span->head << (PAGE_SHIFT - SLOT_SHIFT)) + at * (index + 1));
-	/* Under the lock, so that compaction never sees a slot that is taken and not yet filled. */
-	memcpy(compressed_object(store, *slot), object, size);
 	lock_release(&class->lock);
 	add_relaxed(&store->objects, 1);
 	add_relaxed(&store->class_bytes, class_size(index));
 	return 0;
 }
 
+int compressed_put(struct compressed *store, const void *object, size_t size, slot_t *slot)
+{
+	int err = slot_take(store, size, slot);
+	struct object *to;
+
+	if (err)
+		return err;
+	to = compressed_object(store, *slot);
+	if (!to) {
+		compressed_free(store, *slot);
+		return -ENOMEM;
+	}
+	memcpy(to, object, size);
+	compressed_object_end(store, to);
+	return 0;
+}
+
+static weir_pfn_t slot_pfn(slot_t slot)
+{
+	return slot >> (PAGE_SHIFT - SLOT_SHIFT);
+}
+
+/* Both at once: who held one and waited for the other could wait for ever. */
+int compressed_copy(struct compressed *store, slot_t from, size_t size, slot_t *to)
+{
+	const size_t in_frame = PAGE_MASK >> SLOT_SHIFT;
+	void *addr[2];
+	int err = slot_take(store, size, to);
+
+	if (err)
+		return err;
+	if (store->kmap) {
+		err = weir_kmap_pair_fault(store->kmap,
+					   (weir_pfn_t[]){slot_pfn(from), slot_pfn(*to)}, addr);
+		if (err) {
+			compressed_free(store, *to);
+			return -ENOMEM;
+		}
+	} else {
+		addr[0] = store->base + ((size_t)slot_pfn(from) << PAGE_SHIFT);
+		addr[1] = store->base + ((size_t)slot_pfn(*to) << PAGE_SHIFT);
+	}
+	memcpy((char *)addr[1] + ((*to & in_frame) << SLOT_SHIFT),
+	       (char *)addr[0] + ((from & in_frame) << SLOT_SHIFT), size);
+	if (store->kmap) {
+		(void)weir_kunmap(store->kmap, addr[0]);
+		(void)weir_kunmap(store->kmap, addr[1]);
+	}
+	return 0;
+}
+
 static struct span *span_of(const struct compressed *store, slot_t slot)
 {
-	weir_pfn_t pfn = slot >> (PAGE_SHIFT - SLOT_SHIFT);
-
-	return &store->span[store->span[pfn].head];
+	return &store->span[store->span[slot_pfn(slot)].head];
 }
 
 void compressed_free(struct compressed *store, slot_t slot)
@@ -263,7 +320,35 @@ void compressed_free(struct compressed *store, slot_t slot)
 
 struct object *compressed_object(const struct compressed *store, slot_t slot)
 {
-	return (struct object *)(store->base + ((size_t)slot << SLOT_SHIFT));
+	const size_t in_frame = PAGE_MASK >> SLOT_SHIFT;
+	void *frame;
+
+	if (likely(!store->kmap))
+		return (struct object *)(store->base + ((size_t)slot << SLOT_SHIFT));
+	if (store->trace)
+		store->trace(store->trace_data, slot_pfn(slot));
+	if (weir_kmap_fault(store->kmap, slot_pfn(slot), &frame))
+		return NULL;
+	return (struct object *)((char *)frame + ((slot & in_frame) << SLOT_SHIFT));
+}
+
+void compressed_object_end(const struct compressed *store, const struct object *object)
+{
+	if (store->kmap)
+		(void)weir_kunmap(store->kmap, object);
+}
+
+/* The page of an object that its holder may be writing, freeing or moving just now: a guess, for who asks the page's word. */
+NO_TSAN static page_no_t page_guess(const struct compressed *store, slot_t slot)
+{
+	const struct object *object = compressed_object(store, slot);
+	page_no_t page = 0;
+
+	if (object) {
+		page = *(const volatile page_no_t *)&object->page;
+		compressed_object_end(store, object);
+	}
+	return page;
 }
 
 size_t compressed_room(const struct compressed *store, slot_t slot)
@@ -313,15 +398,12 @@ static unsigned span_drain(struct compressed *store, struct size_class *class, s
 
 	lock_acquire(&class->lock);
 	for (unsigned at = 0; at < class->per_span && load_relaxed(&store->draining); at++) {
-		page_no_t page;
-
 		if (span->free >> at & 1)
 			continue;
-		/* Once the lock is let go the slot may be freed: relocate compares with the page's word under
-		 * its busy bit and decides. */
-		page = compressed_object(store, base + at * units)->page;
+		/* Once the lock is let go the slot may be freed, and get another object: relocate compares with
+		 * the page's word under its busy bit and decides. */
 		lock_release(&class->lock);
-		relocate(data, page, base + at * units);
+		relocate(data, page_guess(store, base + at * units), base + at * units);
 		lock_acquire(&class->lock);
 	}
 	emptied = !load_relaxed(&store->draining);

@@ -4,10 +4,12 @@
  *
  * A class is a size in steps of 64 bytes. A *span* is a run of 1 to 16 frames cut into slots of one class, at most 64
  * of them; each class keeps a list of its spans that have room, fullest use first come. A location is the slot's
- * offset in the pool in units of 64 bytes: pointer and span are one addition and one table look-up away.
+ * offset in the pool in units of 64 bytes: span and, in zone low, pointer are one table look-up and one addition away. In
+ * zone high an object has an address only between compressed_object and compressed_object_end: a span lies in one window.
  *
  * Who may touch what: the holder of a page's busy bit owns the object of that page: it may read and free it. The
- * store's locks (RANK_CLASS, one a class) protect the spans' maps and lists only.
+ * store's locks (RANK_CLASS, one a class) protect the spans' maps and lists only. What is in a slot that is taken is
+ * written without them, before anybody is told of it.
  *
  * Spans are movable frames of the pool: a block that goes offline has them emptied by the same relocation of objects that
  * compaction does. While a span's pageblock is isolated, nothing new goes into it.
@@ -19,6 +21,7 @@
 
 #include "base/lock.h"
 #include "store/object.h"
+#include "weir/kmap.h"
 #include "weir/pool.h"
 
 enum {
@@ -55,12 +58,17 @@ typedef void (*relocate_fn)(void *data, page_no_t page, slot_t slot);
 
 struct compressed {
 	struct weir_pool *pool; /* (C) */
-	char *base;		/* (C) of its zone low */
-	weir_pfn_t frames;	/* (C) of its zone low */
+	enum weir_zone zone;	/* (C) of its frames: low where the pool has that, else high */
+	char *base;		/* (C) of zone low */
+	struct weir_kmap *kmap; /* (C) zone high */
+	weir_pfn_t frames;	/* (C) of the zone */
 	unsigned owner;		/* (C) the pool's id of this store */
 	struct span *span;	/* (C) table by pfn */
 	relocate_fn relocate;	/* (C) for the pool, once it is set */
 	void *relocate_data;	/* (C) */
+	/* For bench kmap: told of each frame that is reached through a window. Set before there is an object; NULL: nobody. */
+	void (*trace)(void *data, weir_pfn_t pfn); /* (C) */
+	void *trace_data;			   /* (C) */
 	struct weir_pool_listener listener;
 	struct size_class class[CLASSES];
 	_Atomic uint64_t objects;     /* (A) */
@@ -72,13 +80,20 @@ struct compressed {
 };
 
 int compressed_init(struct compressed *store, struct weir_pool *pool);
+/* Zone high, before the first object: the windows, of at least SPAN_ORDER_MAX each. All is done in the reserved ones if need
+ * be: faults wait for it. */
+void compressed_kmap_set(struct compressed *store, struct weir_kmap *kmap);
 void compressed_destroy(struct compressed *store);
-/* Copies the object in. 0, or -ENOMEM: no frames to be had; then the page stays where it is. */
+/* Copies the object in. 0, or -ENOMEM: no frames or no window to be had; then the page stays where it is. */
 int compressed_put(struct compressed *store, const void *object, size_t size,
 		   slot_t *slot) MUST_CHECK;
+/* The same for an object that is in the store, and stays there, too. */
+int compressed_copy(struct compressed *store, slot_t from, size_t size, slot_t *to) MUST_CHECK;
 void compressed_free(struct compressed *store, slot_t slot);
-/* Valid while the caller holds the busy bit of the object's page. */
-struct object *compressed_object(const struct compressed *store, slot_t slot);
+/* Valid while the caller holds the busy bit of the object's page, and until compressed_object_end. NULL: the system has no
+ * window for it, now. Between the two the caller waits for nothing. */
+struct object *compressed_object(const struct compressed *store, slot_t slot) MUST_CHECK;
+void compressed_object_end(const struct compressed *store, const struct object *object);
 /* How many bytes may be read there: what the object costs. */
 size_t compressed_room(const struct compressed *store, slot_t slot);
 

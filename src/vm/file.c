@@ -73,6 +73,7 @@ static void object_free(struct file_object *f)
 	if (f->cache >= 0)
 		file_source_close(f->cache);
 	mem_release(f->view, (size_t)f->pages << PAGE_SHIFT);
+	(void)weir_kmap_destroy(f->kmap);
 	mem_release((void *)f->state, table_bytes(f->pages));
 	mem_release((void *)f->account, table_bytes(f->pages));
 	mem_release(f, OBJECT_BYTES);
@@ -92,8 +93,39 @@ static struct file_object *object_find(const struct vm *vm, const struct file_id
 	return NULL;
 }
 
+/* How weir reaches the cache. A file may be of any size, so its windows are hashed; a load holds one while it reads, and as
+ * many loads run as there are handlers. */
+static int cache_open(struct file_object *f, unsigned slots)
+{
+	const struct weir_kmap_options windows = {.size = sizeof(windows),
+						  .fd = f->cache,
+						  .bytes = (uint64_t)f->pages << PAGE_SHIFT,
+						  .slots = slots,
+						  .flags = WEIR_KMAP_HASHED};
+
+	if (slots)
+		return weir_kmap_create(&windows, &f->kmap);
+	f->view = mem_shared_map(f->cache, (size_t)f->pages << PAGE_SHIFT, true);
+	return f->view ? 0 : -ENOMEM;
+}
+
+/* Reads a page of the file into the cache. */
+static int cache_fill(struct file_object *f, uint32_t page)
+{
+	void *at = f->view + ((size_t)page << PAGE_SHIFT);
+	int err = f->kmap ? weir_kmap_fault(f->kmap, page, &at) : 0;
+
+	if (err)
+		return err;
+	err = file_source_read(f->source, at, PAGE_SIZE, (off_t)page << PAGE_SHIFT);
+	if (f->kmap)
+		(void)weir_kunmap(f->kmap, at);
+	return err;
+}
+
 /* Takes the descriptor over, also when it fails. */
-static int object_create(int source, const struct file_id *id, struct file_object **out)
+static int object_create(int source, const struct file_id *id, unsigned slots,
+			 struct file_object **out)
 {
 	struct file_object *f = mem_alloc(OBJECT_BYTES);
 	int err = -ENOMEM;
@@ -106,13 +138,12 @@ static int object_create(int source, const struct file_id *id, struct file_objec
 	f->source = source;
 	f->pages = (uint32_t)DIV_UP(id->bytes, PAGE_SIZE);
 	f->cache = mem_shared_create((size_t)f->pages << PAGE_SHIFT);
-	if (f->cache < 0)
-		err = f->cache;
-	else
-		f->view = mem_shared_map(f->cache, (size_t)f->pages << PAGE_SHIFT, true);
+	err = f->cache < 0 ? f->cache : cache_open(f, slots);
 	f->state = mem_alloc(table_bytes(f->pages));
 	f->account = mem_alloc(table_bytes(f->pages));
-	if (!f->view || !f->state || !f->account) {
+	if (!err && (!f->state || !f->account))
+		err = -ENOMEM;
+	if (err) {
 		object_free(f);
 		return err;
 	}
@@ -137,7 +168,7 @@ static int object_open(struct vm *vm, const char *path, struct file_object **out
 		file_source_close(fd);
 		return place < 0 ? place : -EFBIG;
 	}
-	err = object_create(fd, &id, out);
+	err = object_create(fd, &id, vm->kmap_slots, out);
 	if (!err)
 		store_release(&vm->file_object[place], *out);
 	return err;
@@ -292,8 +323,7 @@ static int page_load(struct vm *vm, struct pager *self, struct file_object *f, u
 		return err;
 	if (self->before_block)
 		self->before_block(self->data);
-	err = file_source_read(f->source, f->view + ((size_t)page << PAGE_SHIFT), PAGE_SIZE,
-			       (off_t)page << PAGE_SHIFT);
+	err = cache_fill(f, page);
 	if (!err)
 		return 0;
 	(void)mem_shared_punch(f->cache, (size_t)page << PAGE_SHIFT, PAGE_SIZE);

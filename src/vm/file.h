@@ -31,7 +31,8 @@ enum { FILE_BUSY = 1, FILE_PARKED = 2, FILE_CACHED = 4 };
 struct file_object {
 	struct file_id id;	 /* (C) */
 	int source, cache;	 /* (C) descriptors, in weir's own table */
-	char *view;		 /* (C) the cache, mapped for weir */
+	char *view;		 /* (C) the cache, mapped for weir; NULL: reached through */
+	struct weir_kmap *kmap;	 /* (C) windows */
 	uint32_t pages;		 /* (C) */
 	_Atomic uint32_t *state; /* (A) one a page */
 	account_t *account;	 /* (A) one a page */

@@ -131,9 +131,11 @@ static int fill_from_file(struct vm *vm, struct pager *self, struct run *run, ui
 	return got;
 }
 
-/* Contents of page i into the buffer. Returns for how many pages from i on that was done, or -errno. */
+/* Contents of page i into the buffer. Returns for how many pages from i on that was done, or -errno; -EAGAIN: the copy is
+ * there, but not to be reached just now. */
 static int run_fill(struct vm *vm, struct pager *self, struct run *run, uint32_t i)
 {
+	const struct object *object;
 	const uint64_t w = run->before[i];
 	const bool target = run->first + i == run->target;
 	int err;
@@ -148,9 +150,12 @@ static int run_fill(struct vm *vm, struct pager *self, struct run *run, uint32_t
 	case COPY_FILE:
 		return fill_from_file(vm, self, run, i);
 	case COPY_MEMORY:
-		err = object_unpack(compressed_object(vm->memory, word_location(w)),
-				    compressed_room(vm->memory, word_location(w)),
+		object = compressed_object(vm->memory, word_location(w));
+		if (!object)
+			return -EAGAIN;
+		err = object_unpack(object, compressed_room(vm->memory, word_location(w)),
 				    page_number(run->region, run->first + i), self->run[i]);
+		compressed_object_end(vm->memory, object);
 		if (target)
 			add_relaxed(&vm->count.compressed, 1);
 		return err ? err : 1;
@@ -317,6 +322,13 @@ static int run_install(struct vm *vm, struct pager *self, struct run *run, uint3
 	return err;
 }
 
+static enum pagein_result copy_out_of_reach(void)
+{
+	log_once("the system has no window for a page (too many mappings?); trying again");
+	sched_yield();
+	return PAGEIN_RETRY;
+}
+
 enum pagein_result run_load(struct vm *vm, struct pager *self, struct run *run)
 {
 	enum pagein_result result = PAGEIN_DONE;
@@ -344,7 +356,7 @@ enum pagein_result run_load(struct vm *vm, struct pager *self, struct run *run)
 		uint32_t target = run->target - run->first;
 
 		for (uint32_t i = filled; i < total; i++) {
-			if (self->borrowed)
+			if (self->borrowed || err == -EAGAIN)
 				run_give_back(vm, run, i);
 			else if (i == target && i == filled)
 				page_poison(vm, run, i, err);
@@ -353,8 +365,10 @@ enum pagein_result run_load(struct vm *vm, struct pager *self, struct run *run)
 		}
 		if (self->borrowed)
 			result = PAGEIN_ELSEWHERE;
+		else if (err == -EAGAIN)
+			result = copy_out_of_reach();
 		/* A run downwards that broke before its target: the thread faults again, for that page alone. */
-		if (target > filled)
+		if (target > filled || (err == -EAGAIN && target == filled))
 			(void)uffd_wake(run->region->uffd, page_address(run->region, run->target),
 					PAGE_SIZE);
 	}

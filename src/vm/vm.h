@@ -103,6 +103,7 @@ struct vm {
 	bool can_poison;			      /* (C) */
 	bool can_minor;				      /* (C) minor faults of shared memory */
 	struct mem_dropper dropper;		      /* (C) */
+	unsigned kmap_slots;			      /* (C) windows on a file; 0: it is mapped */
 	struct weir_container *root;		      /* (C) */
 	struct compressed *memory;		      /* (C) */
 	struct filestore *file;			      /* (C) */

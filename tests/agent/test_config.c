@@ -27,6 +27,7 @@ static void assert_same(const struct config *a, const struct config *b)
 	assert_int_equal(a->compressed_share, b->compressed_share);
 	assert_int_equal(a->handlers, b->handlers);
 	assert_int_equal(a->churn_ms, b->churn_ms);
+	assert_int_equal(a->kmap_slots, b->kmap_slots);
 	assert_int_equal(a->no_placement, b->no_placement);
 	assert_int_equal(a->stats, b->stats);
 	assert_string_equal(a->stats_file, b->stats_file);
@@ -45,6 +46,8 @@ static void config_random(uint64_t *seed, struct config *c)
 		c->handlers = (unsigned)random_magnitude(seed);
 	if (random_chance(seed, 2))
 		c->churn_ms = (unsigned)random_magnitude(seed);
+	if (random_chance(seed, 2))
+		c->kmap_slots = (unsigned)random_magnitude(seed);
 	c->no_placement = random_chance(seed, 2);
 	c->stats = (enum stats_form)random_below(seed, STATS_JSON + 1);
 	path_random(seed, c->stats_file, sizeof(c->stats_file));
@@ -191,6 +194,7 @@ static void test_everything_else_is_refused(void **state)
 		"limit=99999999999999999999999:",
 		"limit=1:handlers=4294967296:", /* would be 0 */
 		"limit=1:churn=4294967296:",
+		"limit=1:kmap=4294967296:",
 		"limit=1:handlers=-1:",
 		"limit=1:handlers=x:",
 		"limit=1:fixed=:",

@@ -178,6 +178,38 @@ static void wrong_modes(void *arg)
 	weir_close(weir);
 }
 
+/* Windows: thread mode only, as many as a power of two; and none of their descriptors is the program's, refused or not. */
+static void windows_and_modes(void *arg)
+{
+	const unsigned wrong[] = {1, 2, 3, 100, 65536};
+	const int before = descriptors_open_now();
+	struct weir_options options = {
+		.size = sizeof(options), .limit = LIMIT, .mode = WEIR_MODE_SIGNAL, .kmap_slots = 4};
+	struct weir *weir;
+
+	(void)arg;
+	child_check(weir_open(&options, &weir) == -ENOTSUP);
+	options.mode = WEIR_MODE_BOTH;
+	child_check(weir_open(&options, &weir) == -ENOTSUP);
+	options.mode = WEIR_MODE_THREAD;
+	for (unsigned i = 0; i < ARRAY_SIZE(wrong); i++) {
+		options.kmap_slots = wrong[i];
+		child_check(weir_open(&options, &weir) == -EINVAL);
+		child_check(descriptors_open_now() == before);
+	}
+	options.kmap_slots = 4;
+	child_check(!weir_open(&options, &weir));
+	child_check(descriptors_open_now() == before);
+	weir_close(weir);
+	child_check(descriptors_open_now() == before);
+}
+
+static void test_windows_are_for_thread_mode(void **state)
+{
+	(void)state;
+	child_passes(windows_and_modes, NULL);
+}
+
 static void test_a_mode_that_was_not_opened_is_refused(void **state)
 {
 	(void)state;
@@ -575,6 +607,7 @@ int main(void)
 		cmocka_unit_test(test_both_modes_under_one_limit),
 		cmocka_unit_test(test_a_mode_that_was_not_opened_is_refused),
 		cmocka_unit_test(test_nobody_has_signal_mode),
+		cmocka_unit_test(test_windows_are_for_thread_mode),
 		cmocka_unit_test(test_a_signal_handler_may_fault_inside_weir),
 		cmocka_unit_test(test_a_thread_that_blocks_sigbus),
 		cmocka_unit_test(test_arguments_may_lie_in_a_region),

@@ -34,6 +34,7 @@ enum { SLOW = 1 };
 struct setup {
 	uint64_t seed;
 	double seconds;
+	unsigned kmap_slots;
 	unsigned handlers;
 	enum weir_placement placement;
 	enum weir_mode mode; /* BOTH: regions of either in turn */

@@ -2,7 +2,7 @@
 /*
  * Stress of regions on the real kernel, through the public functions:
  *
- *     stress_region [--case NAME] [--handlers N] [--placement none] [--mode signal|both] [SEED] [SECONDS]
+ *     stress_region [--case NAME] [--handlers N] [--placement none] [--mode signal|both] [--kmap SLOTS] [SEED] [SECONDS]
  *
  * The storm, which is what happens without --case: 1, then 2, then 4 threads use four areas in every way that memory
  * can be used, while a control thread changes the limit and forks, and another one makes and destroys regions.
@@ -485,7 +485,9 @@ int main(int argc, char **argv)
 
 	setup.seed = now_ns() % 1000000007;
 	for (; i + 1 < argc && argv[i][0] == '-'; i += 2) {
-		if (!strcmp(argv[i], "--handlers")) {
+		if (!strcmp(argv[i], "--kmap")) {
+			setup.kmap_slots = (unsigned)strtoul(argv[i + 1], NULL, 0);
+		} else if (!strcmp(argv[i], "--handlers")) {
 			setup.handlers = (unsigned)strtoul(argv[i + 1], NULL, 0);
 		} else if (!strcmp(argv[i], "--placement") && !strcmp(argv[i + 1], "none")) {
 			setup.placement = WEIR_PLACEMENT_NONE;

@@ -20,6 +20,7 @@ uint64_t seed;
 double seconds = 2;
 atomic_bool stop;
 enum weir_mode mode = WEIR_MODE_THREAD;
+unsigned kmap_slots;
 
 int main(int argc, char **argv)
 {
@@ -41,6 +42,8 @@ int main(int argc, char **argv)
 			seconds = strtod(argv[++i], NULL);
 		else if (!strcmp(argv[i], "--signal"))
 			mode = WEIR_MODE_SIGNAL;
+		else if (!strcmp(argv[i], "--kmap") && argv[i + 1])
+			kmap_slots = (unsigned)strtoul(argv[++i], NULL, 0);
 		else
 			only = argv[i];
 	}

@@ -54,7 +54,8 @@ void page_check(const unsigned char *page, uint64_t number, uint64_t version, bo
 
 struct weir *open_or_skip(uint64_t limit)
 {
-	struct weir_options options = {.size = sizeof(options), .limit = limit, .mode = mode};
+	struct weir_options options = {
+		.size = sizeof(options), .limit = limit, .mode = mode, .kmap_slots = kmap_slots};
 	struct weir *weir;
 	int err = weir_open(&options, &weir);
 

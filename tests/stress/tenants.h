@@ -32,6 +32,7 @@ extern uint64_t seed;
 extern double seconds;
 extern atomic_bool stop; /* for the threads of a case */
 extern enum weir_mode mode;
+extern unsigned kmap_slots;
 
 unsigned below(uint64_t *s, unsigned n);
 double now(void);

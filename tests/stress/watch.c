@@ -195,6 +195,7 @@ struct weir *open_or_skip(uint64_t limit)
 		.size = sizeof(options),
 		.limit = limit,
 		.handlers = setup.handlers,
+		.kmap_slots = setup.kmap_slots,
 		.placement = setup.placement,
 		.mode = setup.mode,
 	};
