@@ -27,6 +27,10 @@ static const char usage[] =
 	"            writes to clean pages, reads of pages in the file; signal mode and thread "
 	"mode;\n"
 	"            many threads and handlers, woken in different ways\n"
+	"  paging    the same accesses to more memory than there is: weir, the kernel's swap on "
+	"zram and\n"
+	"            on a file, mmap, and the limit; as root it sets these up, and takes them "
+	"down\n"
 	"  pool      what a frame costs, and how fast blocks of memory come and go\n"
 	"\n"
 	"  --json    one JSON object instead of a text\n"
@@ -42,7 +46,7 @@ int cli_bench(int argc, char **argv)
 {
 	if (argc < 2) {
 		log_line("no bench named; there are `weir bench charge`, `weir bench fault`, "
-			 "`weir bench pool`, and `weir bench --help`");
+			 "`weir bench paging`, `weir bench pool`, and `weir bench --help`");
 		return EXIT_WEIR;
 	}
 	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")) {
@@ -53,9 +57,11 @@ int cli_bench(int argc, char **argv)
 		return bench_charge(argc - 1, argv + 1);
 	if (!strcmp(argv[1], "fault"))
 		return bench_fault(argc - 1, argv + 1);
+	if (!strcmp(argv[1], "paging"))
+		return bench_paging(argc - 1, argv + 1);
 	if (!strcmp(argv[1], "pool"))
 		return bench_pool(argc - 1, argv + 1);
-	log_line("no bench '%s'; there are charge, fault and pool, and `weir bench --help`",
+	log_line("no bench '%s'; there are charge, fault, paging and pool, and `weir bench --help`",
 		 argv[1]);
 	return EXIT_WEIR;
 }

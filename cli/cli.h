@@ -14,6 +14,7 @@ int cli_stress(int argc, char **argv);
 int cli_bench(int argc, char **argv);
 int bench_charge(int argc, char **argv);
 int bench_fault(int argc, char **argv);
+int bench_paging(int argc, char **argv);
 int bench_pool(int argc, char **argv);
 
 /*
