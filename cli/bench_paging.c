@@ -52,18 +52,23 @@ const struct paging_row paging_rows[ROWS] = {
 struct paging paging;
 
 enum {
+	RUNS = 3,
 	REGION_MIB = 512,
 	QUICK_MIB = 32,
-	WARM_MS = 400,
-	WINDOW_MS = 600,
+	WARM_MS = 250,
+	WINDOW_MS = 350,
 	WARM_QUICK_MS = 10,
 	WINDOW_QUICK_MS = 25,
 };
 
 static struct child children[DESIGNS];
 static char folder[256]; /* on the disk of weir's file */
-static char file_path[64];
-static int file = -1;
+/* The same contents for the peer and for weir, each in a file of its own: they must not find pages that the other one has
+ * paid for. */
+static struct {
+	int fd;
+	char path[64];
+} files[GROUPS] = {{-1, ""}, {-1, ""}};
 
 /* --- turns --- */
 
@@ -91,6 +96,7 @@ static void cell_fill(unsigned row, enum design design, unsigned run, uint64_t t
 		.there = true,
 		.per_s = f->load.per_s,
 		.miss = f->miss,
+		.loads = f->loads,
 		.cpus = f->load.cpus,
 		.total = (double)total,
 		.charged = (double)f->charged,
@@ -102,23 +108,24 @@ static void cell_fill(unsigned row, enum design design, unsigned run, uint64_t t
 	hist_merge(&paging.hist[row][design], &f->hist);
 }
 
-/* The bare pager's own rate of misses is another one: what one of its misses costs, at weir's rate. */
+/* The bare pager loads pages at a rate of its own: what one of them costs, at weir's rate. */
 static void limit_scale(unsigned row, unsigned run)
 {
 	const struct child_figures *f = children[LIMIT].figures;
 	struct paging_cell *cell = &paging.cell[row][LIMIT][run];
 	const struct paging_cell *weir = &paging.cell[row][SIGNAL][run];
 	const double threads = paging_rows[row].threads;
-	double miss_ns;
+	double load_ns;
 
 	if (!weir->there)
 		weir = &paging.cell[row][THREAD][run];
-	if (!weir->there || f->miss <= 0) {
+	if (!weir->there || f->loads <= 0) {
 		cell->there = false;
 		return;
 	}
-	miss_ns = (threads * 1e9 / cell->per_s - f->hit_ns) / f->miss;
-	cell->per_s = threads * 1e9 / (f->hit_ns + weir->miss * miss_ns);
+	load_ns = (threads * 1e9 / cell->per_s - f->hit_ns) / f->loads;
+	cell->per_s = threads * 1e9 / (f->hit_ns + weir->loads * load_ns);
+	cell->loads = weir->loads;
 	cell->miss = weir->miss;
 }
 
@@ -156,22 +163,6 @@ static int turn(unsigned row, enum design design, unsigned run, uint64_t total)
 	return 0;
 }
 
-static int turns(unsigned row, unsigned run)
-{
-	const struct paging_row *r = &paging_rows[row];
-	int err;
-
-	if (r->table != TABLE_MMAP && !paging.why[r->table])
-		peers_cluster_set(r->pattern == PATTERN_SEQ ? 3 : 0);
-	err = turn(row, PEER, run, 0);
-	/* What the peer has used, for both. */
-	paging.cell[row][PEER][run].total =
-		(double)(r->table == TABLE_MMAP ? paging.resident : total_of(r));
-	for (enum design design = SIGNAL; design < DESIGNS && !err; design++)
-		err = turn(row, design, run, total_of(r));
-	return err;
-}
-
 /* --- a table of one contents: its processes --- */
 
 static int design_start(const struct paging_row *first, enum design design)
@@ -183,7 +174,9 @@ static int design_start(const struct paging_row *first, enum design design)
 		.pages = paging.pages,
 		.limit = total_of(first),
 		.resident = (uint32_t)(paging.resident >> PAGE_SHIFT),
-		.path = first->table == TABLE_MMAP ? file_path : folder,
+		.path = first->table != TABLE_MMAP ? folder
+			: design == PEER	   ? files[GROUP_PEER].path
+						   : files[GROUP_WEIR].path,
 		.group = -1,
 	};
 	int err;
@@ -209,7 +202,8 @@ static int design_start(const struct paging_row *first, enum design design)
 	}
 	/* In no cache, so that who reads it first pays. */
 	if (first->table == TABLE_MMAP)
-		(void)posix_fadvise(file, 0, 0, POSIX_FADV_DONTNEED);
+		(void)posix_fadvise(files[design == PEER ? GROUP_PEER : GROUP_WEIR].fd, 0, 0,
+				    POSIX_FADV_DONTNEED);
 	err = child_start(&children[design], &setup);
 	if (err == -ECHILD && design == PEER) {
 		paging.killed++;
@@ -246,6 +240,26 @@ static int designs_verify(enum table table)
 				 "written: %s",
 				 design == PEER ? "the peer" : "weir", errno_name(err));
 	}
+	return err;
+}
+
+static int turns(unsigned row, unsigned run)
+{
+	const struct paging_row *r = &paging_rows[row];
+	int err = 0;
+
+	if (r->table != TABLE_MMAP && !paging.why[r->table])
+		peers_cluster_set(r->pattern == PATTERN_SEQ ? 3 : 0);
+	/* Killed, in the last turn: a new one. */
+	if (!children[PEER].pid)
+		err = design_start(r, PEER);
+	if (!err)
+		err = turn(row, PEER, run, 0);
+	/* What the peer has used, for both. */
+	paging.cell[row][PEER][run].total =
+		(double)(r->table == TABLE_MMAP ? paging.resident : total_of(r));
+	for (enum design design = SIGNAL; design < DESIGNS && !err; design++)
+		err = turn(row, design, run, total_of(r));
 	return err;
 }
 
@@ -332,15 +346,16 @@ static int folder_find(void)
 }
 
 /* Without a name, so that nothing stays behind; processes open it by way of ours. */
-static int file_make(void)
+static int file_make(enum peer_group whose)
 {
 	static _Alignas(4096) char page[64 * PAGE_SIZE];
+	const int file = open(folder, O_RDWR | O_TMPFILE | O_CLOEXEC, 0600);
 	int err = 0;
 
-	file = open(folder, O_RDWR | O_TMPFILE | O_CLOEXEC, 0600);
 	if (file < 0)
 		return -errno;
-	snprintf(file_path, sizeof(file_path), "/proc/%d/fd/%d", getpid(), file);
+	files[whose].fd = file;
+	snprintf(files[whose].path, sizeof(files[whose].path), "/proc/%d/fd/%d", getpid(), file);
 	for (uint32_t i = 0; i < paging.pages && !err; i += 64) {
 		for (uint32_t k = 0; k < 64; k++)
 			load_page_make(TEXT, i + k, page + k * PAGE_SIZE);
@@ -400,8 +415,8 @@ static int measure(void)
 		err = folder_find();
 	if (err)
 		log_line("bench paging: no folder on a disk in TMPDIR, /var/tmp and /tmp");
-	if (!err)
-		err = file_make();
+	for (enum peer_group whose = 0; whose < GROUPS && !err; whose++)
+		err = file_make(whose);
 	if (!err)
 		err = peers_up();
 	for (unsigned run = 0; run < paging.runs && !err; run++) {
@@ -410,8 +425,10 @@ static int measure(void)
 		err = run_all(run);
 	}
 	peers_close();
-	if (file >= 0)
-		close(file);
+	for (enum peer_group whose = 0; whose < GROUPS; whose++) {
+		if (files[whose].fd >= 0)
+			close(files[whose].fd);
+	}
 	return err;
 }
 
@@ -425,7 +442,7 @@ int bench_paging(int argc, char **argv)
 	status = permission_check();
 	if (status)
 		return status;
-	paging.runs = paging.options.quick ? 1 : BENCH_RUNS;
+	paging.runs = paging.options.quick ? 1 : RUNS;
 	paging.bytes = paging.options.quick ? MIB(QUICK_MIB) : MIB(REGION_MIB);
 	paging.resident = paging.bytes / 4;
 	paging.pages = (uint32_t)(paging.bytes >> PAGE_SHIFT);

@@ -18,10 +18,10 @@ struct paging_row {
 };
 extern const struct paging_row paging_rows[ROWS];
 
-/* One run of one design. LIMIT: per_s at the rate of misses that weir had in the same run. */
+/* One run of one design. LIMIT: per_s at the rate of loads that weir had in the same run. */
 struct paging_cell {
 	bool there;
-	double per_s, miss, cpus;
+	double per_s, miss, loads, cpus; /* loads: pages an access, those ahead included */
 	double total; /* bytes that the design had in all; the peer's and weir's are compared */
 	double charged, kept, overhead, resident, stored_share; /* weir */
 };

@@ -34,7 +34,7 @@ static struct {
 	char *region;
 	size_t bytes;
 	struct weir *weir;
-	uint64_t loaded, stored; /* pages, when the window opened */
+	uint64_t missed, ahead, stored; /* until the window opened; then within it */
 } me;
 
 static void attach(void)
@@ -55,9 +55,10 @@ static void weir_mark(void *data, bool open)
 	(void)data;
 	(void)weir_stats_read(me.weir, &stats);
 	if (me.setup->table == TABLE_MMAP)
-		me.loaded = open ? stats.faults : stats.faults - me.loaded;
+		me.missed = stats.faults - (open ? 0 : me.missed);
 	else
-		me.loaded = stats.compressed_faults + stats.stored_faults - (open ? 0 : me.loaded);
+		me.missed = stats.compressed_faults + stats.stored_faults - (open ? 0 : me.missed);
+	me.ahead = stats.ahead - (open ? 0 : me.ahead);
 	me.stored = stats.stored_faults - (open ? 0 : me.stored);
 }
 
@@ -128,16 +129,16 @@ static int run_limit(const struct load *load)
 {
 	struct load hits = *load;
 	struct load_result all_there;
-	uint64_t misses = 0;
+	uint64_t loads = 0;
 	int err;
 
 	hits.window_ns = load->window_ns / 4;
 	hits.warm_ns = load->warm_ns / 4;
 	err = limit_hits(hits, &all_there);
 	if (!err)
-		err = limit_run(*load, &me.figures->load, &misses);
+		err = limit_run(*load, &me.figures->load, &loads);
 	me.figures->hit_ns = load->threads * 1e9 / MAX(all_there.per_s, 1);
-	me.figures->miss = (double)misses / (double)MAX(me.figures->load.accesses, 1u);
+	me.figures->loads = (double)loads / (double)MAX(me.figures->load.accesses, 1u);
 	return err;
 }
 
@@ -165,7 +166,8 @@ static int run_weir(struct load *load)
 	load->thread_end = detach;
 	load->mark = weir_mark;
 	err = load_run(load, &f->load, &f->hist);
-	f->miss = (double)me.loaded / (double)MAX(f->load.accesses, 1u);
+	f->miss = (double)me.missed / (double)MAX(f->load.accesses, 1u);
+	f->loads = (double)(me.missed + me.ahead) / (double)MAX(f->load.accesses, 1u);
 	f->stored_faults = me.stored;
 	(void)weir_stats_read(me.weir, &stats);
 	(void)weir_container_stat(weir_container_root(me.weir), &stat);
@@ -237,7 +239,7 @@ void children_kill(void)
 /* An answer; meanwhile the peer's statistics are read, as anybody who watches it would. */
 static int answer(struct child *child)
 {
-	enum { EVERY_MS = 100 };
+	enum { EVERY_MS = 25 };
 	struct pollfd wait = {.fd = child->fd, .events = POLLIN};
 	int err, n;
 

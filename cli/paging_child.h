@@ -31,7 +31,8 @@ struct child_setup {
 struct child_figures {
 	int err;
 	struct load_result load;
-	double miss;   /* pages loaded an access */
+	double miss;   /* touches that had to wait for a page, an access */
+	double loads;  /* pages that came, with those that came ahead, an access; not of PEER */
 	double hit_ns; /* LIMIT: an access to memory that is there */
 	uint64_t limit, resident, kept, charged,
 		overhead;	/* weir, bytes; kept: copies of resident pages */

@@ -216,12 +216,12 @@ static void thread_begin(void)
 
 static void mark_loaded(void *data, bool open)
 {
-	uint64_t *misses = data;
+	uint64_t *loads = data;
 
-	*misses = open ? load_relaxed(&limit.loaded) : load_relaxed(&limit.loaded) - *misses;
+	*loads = open ? load_relaxed(&limit.loaded) : load_relaxed(&limit.loaded) - *loads;
 }
 
-int limit_run(struct load load, struct load_result *result, uint64_t *misses)
+int limit_run(struct load load, struct load_result *result, uint64_t *loads)
 {
 	static struct hist unused;
 	pthread_t helper;
@@ -235,7 +235,7 @@ int limit_run(struct load load, struct load_result *result, uint64_t *misses)
 	load.region = limit.region;
 	load.thread_begin = thread_begin;
 	load.mark = mark_loaded;
-	load.data = misses;
+	load.data = loads;
 	if (limit.helped) {
 		err = -pthread_create(&helper, NULL, helper_main, &buffers[LOAD_THREADS]);
 		if (err)

@@ -17,8 +17,8 @@
 
 /* resident: pages that may be in memory. 0 or -errno. */
 int limit_open(uint32_t pages, uint32_t resident, enum contents contents);
-/* load's region is filled in here. *misses: pages that were loaded in the window. */
-int limit_run(struct load load, struct load_result *result, uint64_t *misses);
+/* load's region is filled in here. *loads: pages that were loaded in the window. */
+int limit_run(struct load load, struct load_result *result, uint64_t *loads);
 /* The same accesses to memory that is all there. */
 int limit_hits(struct load load, struct load_result *result);
 

@@ -405,9 +405,12 @@ static void json_skipped_one(const char *before, unsigned row, enum design weir,
 			     bool *first)
 {
 	const char *why = paging_why(row, weir) ? paging_why(row, weir) : paging_why(row, to);
+	double ratio;
 
-	if (!why)
+	if (ratio_of(row, weir, to, &ratio))
 		return;
+	if (!why)
+		why = "no access ended in time";
 	printf("%s\"%s%s\": \"%s\"", *first ? "" : ", ", before, ratio_key(row), why);
 	*first = false;
 }
