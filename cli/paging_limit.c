@@ -224,7 +224,7 @@ static void mark_loaded(void *data, bool open)
 int limit_run(struct load load, struct load_result *result, uint64_t *loads)
 {
 	static struct hist unused;
-	pthread_t helper;
+	pthread_t helper = 0;
 	int err;
 
 	limit.write = load.write;

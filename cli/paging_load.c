@@ -119,16 +119,16 @@ static uint32_t page_next(struct member *m, uint64_t r)
 /* False: not what belongs there. */
 static bool touch(const struct load *load, uint32_t page, unsigned word)
 {
-	uint64_t *at = (uint64_t *)(void *)(load->region + ((size_t)page << PAGE_SHIFT));
+	void *const at = load->region + ((size_t)page << PAGE_SHIFT);
 	const volatile uint64_t *look = at;
+	_Atomic uint64_t *words = at; /* (A) the one that is written, by all threads */
 
 	if (look[WORD_TAG] != tag_of(load->contents, page) ||
 	    look[word] != sample_of(load->contents, page)[word])
 		return false;
 	/* Zeroes stay zeroes. */
 	if (load->write)
-		add_relaxed((_Atomic uint64_t *)(void *)(at + WORD_COUNT),
-			    load->contents == ZERO ? 0 : 1);
+		add_relaxed(&words[WORD_COUNT], load->contents == ZERO ? 0 : 1);
 	return true;
 }
 
@@ -272,8 +272,8 @@ uint64_t load_verify(const char *region, uint32_t pages, enum contents contents)
 	uint64_t sum = 0;
 
 	for (uint32_t i = 0; i < pages; i++) {
-		const uint64_t *at =
-			(const uint64_t *)(const void *)(region + ((size_t)i << PAGE_SHIFT));
+		const void *there = region + ((size_t)i << PAGE_SHIFT);
+		const uint64_t *at = there;
 
 		load_page_make(contents, i, page);
 		page[WORD_COUNT] = at[WORD_COUNT];

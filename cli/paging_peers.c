@@ -20,14 +20,15 @@
 #define CLUSTER "/proc/sys/vm/page-cluster"
 #define V2_ROOT "/sys/fs/cgroup"
 #define V1_ROOT "/sys/fs/cgroup/memory"
+enum { GROUP_MAX = PATH_MAX / 2 };
 
 /* What is up, in memory that the keeper shares: written before the act, so that there is never more up than is said. */
 static struct state {
-	char group[GROUPS][PATH_MAX]; /* "": none */
-	char swap[PATH_MAX];	      /* device or file; "": none */
-	int zram;		      /* its number; -1: none */
-	bool file;		      /* swap is a file */
-	char cluster[16];	      /* page-cluster as it was; "": untouched */
+	char group[GROUPS][GROUP_MAX]; /* "": none */
+	char swap[PATH_MAX];	       /* device or file; "": none */
+	int zram;		       /* its number; -1: none */
+	bool file;		       /* swap is a file */
+	char cluster[16];	       /* page-cluster as it was; "": untouched */
 	bool subtree; /* v2: the memory controller was switched on for the root's children */
 } *state;
 static pid_t keeper;
@@ -69,32 +70,7 @@ static void pause_ms(long ms)
 	(void)nanosleep(&t, NULL);
 }
 
-/* --- down: only what may be called in a signal handler, too --- */
-
-/* dir/name; snprintf is not for signal handlers. */
-static void path_join(char *path, const char *dir, const char *name)
-{
-	size_t n = strnlen(dir, PATH_MAX - 64);
-
-	memcpy(path, dir, n);
-	memcpy(path + n, name, strlen(name) + 1);
-}
-
-static void path_numbered(char *path, const char *before, int number, const char *after)
-{
-	char digits[12];
-	unsigned at = sizeof(digits);
-	size_t n = strlen(before);
-
-	digits[--at] = '\0';
-	do {
-		digits[--at] = (char)('0' + number % 10);
-		number /= 10;
-	} while (number);
-	memcpy(path, before, n);
-	memcpy(path + n, digits + at, sizeof(digits) - 1 - at);
-	memcpy(path + n + sizeof(digits) - 1 - at, after, strlen(after) + 1);
-}
+/* --- down --- */
 
 /* Kills who is in the group. False: nobody is. */
 static bool group_kill(const char *group)
@@ -102,7 +78,7 @@ static bool group_kill(const char *group)
 	char path[PATH_MAX], text[4096];
 	bool any = false;
 
-	path_join(path, group, "/cgroup.procs");
+	snprintf(path, sizeof(path), "%s/cgroup.procs", group);
 	if (get(path, text, sizeof(text)))
 		return false;
 	for (const char *at = text; *at;) {
@@ -140,10 +116,10 @@ static void zram_down(void)
 
 	if (state->zram < 0)
 		return;
-	path_numbered(path, "/sys/block/zram", state->zram, "/reset");
+	snprintf(path, sizeof(path), "/sys/block/zram%d/reset", state->zram);
 	for (unsigned i = 0; i < 200 && put(path, "1") == -EBUSY; i++)
 		pause_ms(5);
-	path_numbered(path, "", state->zram, "");
+	snprintf(path, sizeof(path), "%d", state->zram);
 	for (unsigned i = 0; i < 200 && put("/sys/class/zram-control/hot_remove", path) == -EBUSY;
 	     i++)
 		pause_ms(5);
@@ -274,7 +250,7 @@ static int own_group(char *path, size_t room)
 
 const char *peers_group_why(void)
 {
-	static char path[PATH_MAX / 2];
+	static char path[GROUP_MAX - 64];
 
 	if (geteuid())
 		return "not root, so no memory cgroup and no swap for the peer";
@@ -297,7 +273,7 @@ static int subtree_on(void)
 
 int peers_group_make(enum peer_group group, uint64_t bytes)
 {
-	static char base[PATH_MAX / 2];
+	static char base[GROUP_MAX - 64];
 	const bool v2 = version_2();
 	char path[PATH_MAX], text[32];
 	int err;
@@ -310,11 +286,12 @@ int peers_group_make(enum peer_group group, uint64_t bytes)
 	}
 	if (err)
 		return err;
-	snprintf(state->group[group], PATH_MAX, "%s/weir-bench-%d-%d", base, getpid(), group);
+	snprintf(state->group[group], GROUP_MAX, "%s/weir-bench-%d-%d", base, getpid(), group);
 	if (mkdir(state->group[group], 0755) && errno != EEXIST)
 		err = -errno;
 	snprintf(text, sizeof(text), "%llu", (unsigned long long)bytes);
-	path_join(path, state->group[group], v2 ? "/memory.max" : "/memory.limit_in_bytes");
+	snprintf(path, sizeof(path), "%s/%s", state->group[group],
+		 v2 ? "memory.max" : "memory.limit_in_bytes");
 	if (!err)
 		err = put(path, text);
 	if (err)
@@ -331,7 +308,7 @@ int peers_group_enter(enum peer_group group)
 {
 	char path[PATH_MAX];
 
-	path_join(path, state->group[group], "/cgroup.procs");
+	snprintf(path, sizeof(path), "%s/cgroup.procs", state->group[group]);
 	return put(path, "0");
 }
 
@@ -341,7 +318,7 @@ void peers_group_poke(enum peer_group group)
 
 	if (!*state->group[group])
 		return;
-	path_join(path, state->group[group], "/memory.stat");
+	snprintf(path, sizeof(path), "%s/memory.stat", state->group[group]);
 	(void)get(path, text, sizeof(text));
 }
 
@@ -351,13 +328,14 @@ void peers_group_poke(enum peer_group group)
 static int swap_header(const char *path, uint64_t bytes)
 {
 	static _Alignas(4096) char page[PAGE_SIZE];
+	static const char mark[] = {'S', 'W', 'A', 'P', 'S', 'P', 'A', 'C', 'E', '2'};
 	const uint32_t words[] = {1, (uint32_t)(bytes >> PAGE_SHIFT) - 1, 0};
 	int fd = open(path, O_WRONLY | O_CLOEXEC), err = 0;
 
 	if (fd < 0)
 		return -errno;
 	memcpy(page + 1024, words, sizeof(words));
-	memcpy(page + PAGE_SIZE - 10, "SWAPSPACE2", 10);
+	memcpy(page + PAGE_SIZE - sizeof(mark), mark, sizeof(mark));
 	if (pwrite(fd, page, PAGE_SIZE, 0) != (ssize_t)PAGE_SIZE || fsync(fd))
 		err = errno ? -errno : -EIO;
 	close(fd);

@@ -327,13 +327,20 @@ static void json_number(const char *key, double value, bool there)
 		printf(", \"%s\": null", key);
 }
 
+static void json_ratio(const char *key, unsigned row, enum design design, enum design to)
+{
+	double ratio;
+	const bool there = ratio_of(row, design, to, &ratio);
+
+	json_number(key, ratio, there);
+}
+
 static void json_cell(unsigned row, enum design design, const char *comma)
 {
 	const struct paging_row *r = &paging_rows[row];
 	const char *const names[DESIGNS] = {peer_name[r->table], "weir", "weir", "limit"};
 	const bool there = !paging_why(row, design), weir = design == SIGNAL || design == THREAD;
 	struct bench_spread per_s = spread(row, design, PER_S);
-	double ratio;
 
 	printf("%s{\"name\": \"%s\", \"design\": \"%s\", \"table\": \"%s\", \"contents\": \"%s\", "
 	       "\"threads\": %u, \"mode\": %s, \"unit\": \"per_s\"",
@@ -358,8 +365,8 @@ static void json_cell(unsigned row, enum design design, const char *comma)
 		json_number("kept_bytes", median(row, design, KEPT), there);
 		json_number("overhead_bytes", median(row, design, OVERHEAD), there);
 		json_number("from_file", median(row, design, STORED), there);
-		json_number("ratio", ratio, ratio_of(row, design, PEER, &ratio));
-		json_number("of_limit", ratio, ratio_of(row, design, LIMIT, &ratio));
+		json_ratio("ratio", row, design, PEER);
+		json_ratio("of_limit", row, design, LIMIT);
 	}
 	putchar('}');
 }
@@ -379,7 +386,6 @@ static const char *ratio_key(unsigned row)
 static void json_ratios(void)
 {
 	const int one = row_find(false, 1);
-	double ratio;
 
 	printf("\"ratios\": {\"fault_p50_us\": %.3f, \"fault_p99_us\": %.3f",
 	       one < 0 ? 0 : wait_us((unsigned)one, SIGNAL, 500),
@@ -390,13 +396,13 @@ static void json_ratios(void)
 
 		if (!key)
 			continue;
-		json_number(key, ratio, ratio_of(row, main_mode(row), PEER, &ratio));
+		json_ratio(key, row, main_mode(row), PEER);
 		snprintf(longer, sizeof(longer), "of_limit_%s", key);
-		json_number(longer, ratio, ratio_of(row, main_mode(row), LIMIT, &ratio));
+		json_ratio(longer, row, main_mode(row), LIMIT);
 		if (main_mode(row) == THREAD)
 			continue;
 		snprintf(longer, sizeof(longer), "thread_%s", key);
-		json_number(longer, ratio, ratio_of(row, THREAD, PEER, &ratio));
+		json_ratio(longer, row, THREAD, PEER);
 	}
 	printf("}, ");
 }
@@ -458,11 +464,11 @@ void paging_print_json(void)
 	printf("}\n");
 }
 
-/* --- the picture: text in compressed memory --- */
+/* --- the picture: text in compressed memory, two threads --- */
 
 int paging_print_svg(void)
 {
-	enum { POINTS = 12 };
+	enum { POINTS = 6 };
 	static double y[DESIGNS][POINTS];
 	static char names[POINTS][48];
 	static const char *x[POINTS];
@@ -470,9 +476,8 @@ int paging_print_svg(void)
 						   "limit"};
 	struct svg_line line[DESIGNS];
 	struct svg_chart chart = {
-		.title =
-			"The same accesses in the same memory: text, 512 MiB over 128 MiB and zram",
-		.x_title = "pattern and threads",
+		.title = "The same accesses in the same memory: text, 2 threads",
+		.x_title = "pattern",
 		.y_title = "1000 accesses/s",
 		.x = x,
 		.points = POINTS,
@@ -480,14 +485,16 @@ int paging_print_svg(void)
 		.count = DESIGNS,
 	};
 
-	for (unsigned row = 0; row < POINTS; row++) {
+	for (unsigned point = 0; point < POINTS; point++) {
+		/* The table begins with text, each pattern with one thread and with two. */
+		const unsigned row = 2 * point + 1;
 		const struct paging_row *r = &paging_rows[row];
 
-		snprintf(names[row], sizeof(names[row]), "%s%s %u", pattern_name[r->pattern],
-			 r->write ? " rw" : "", r->threads);
-		x[row] = names[row];
+		snprintf(names[point], sizeof(names[point]), "%s%s", pattern_name[r->pattern],
+			 r->write ? " rw" : "");
+		x[point] = names[point];
 		for (enum design design = 0; design < DESIGNS; design++)
-			y[design][row] =
+			y[design][point] =
 				paging_why(row, design) ? -1 : median(row, design, PER_S) / 1e3;
 	}
 	for (enum design design = 0; design < DESIGNS; design++)
