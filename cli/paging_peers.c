@@ -301,7 +301,8 @@ int peers_group_make(enum peer_group group, uint64_t bytes)
 
 void peers_group_remove(enum peer_group group)
 {
-	group_down(state->group[group]);
+	if (state)
+		group_down(state->group[group]);
 }
 
 int peers_group_enter(enum peer_group group)

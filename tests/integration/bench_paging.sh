@@ -113,6 +113,18 @@ for threads in 1t 2t; do
 	done
 done
 
+# Without root: the same, with reasons instead of peers.
+if [ "$(id -u)" -eq 0 ] && command -v setpriv >/dev/null &&
+	setpriv --reuid=65534 --clear-groups test -x "$WEIR" 2>/dev/null; then
+	chmod 1777 "$store"
+	TMPDIR=$store setpriv --reuid=65534 --regid=65534 --clear-groups "$WEIR" bench paging --quick --json \
+		>"$tmp/nobody" 2>"$tmp/nobody.err" || failed_run nobody "expected the bench to work for nobody, without peers"
+	[ "$(json "$tmp/nobody" ratios.zram_random_read_1t)" = null ] || fail "expected no peer for nobody"
+	json "$tmp/nobody" skipped.zram_random_read_1t skipped.mmap_random_read_1t || exit 1
+	[ "$(json "$tmp/nobody" ratios.of_limit_zram_random_read_1t)" != null ] || fail "expected a limit for nobody"
+	as_before 0 "after nobody's"
+fi
+
 if [ $skipped -gt 0 ] && [ "$(id -u)" -ne 0 ]; then
 	say "no peers without root: nothing to take down"
 	exit 0
