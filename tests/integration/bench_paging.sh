@@ -129,7 +129,7 @@ if [ $skipped -gt 0 ] && [ "$(id -u)" -ne 0 ]; then
 	say "no peers without root: nothing to take down"
 	exit 0
 fi
-if [ "$(json "$tmp/json" ratios.file_random_read_1t)" = null ]; then
+if [ "$(json "$tmp/json" ratios.zram_random_read_1t ratios.file_random_read_1t)" = "null null" ]; then
 	say "no swap here: nothing to take down"
 	exit 0
 fi
