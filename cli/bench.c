@@ -22,13 +22,20 @@ static const char usage[] =
 	"  charge    what it costs to charge a page to a container and give it back, beside "
 	"shared\n"
 	"            counters and spinlocks\n"
-	"  cmdq      commands appended to packets a second, and words disassembled\n"
+	"  cmdq      commands appended to packets, simulated and disassembled a second; what "
+	"packets "
+	"cost of\n"
+	"            a page that leaves\n"
 	"  fault     how long a program waits for a page: first touches, reads of compressed "
 	"pages,\n"
 	"            writes to clean pages, reads of pages in the file; signal mode and thread "
 	"mode;\n"
 	"            many threads and handlers, woken in different ways\n"
 	"  kmap      what it costs to reach a page that is not mapped, in six ways\n"
+	"  paging    the same accesses to more memory than there is: weir, the kernel's swap on "
+	"zram and\n"
+	"            on a file, mmap, and the limit; as root it sets these up, and takes them "
+	"down\n"
 	"  pool      what a frame costs, and how fast blocks of memory come and go\n"
 	"\n"
 	"  --json    one JSON object instead of a text\n"
@@ -40,31 +47,31 @@ static const char usage[] =
 	"Exits with 77 where userfaultfd is not permitted, 125 for a name or an option that there "
 	"is not.\n";
 
+static const struct {
+	const char *name;
+	int (*run)(int argc, char **argv);
+} benches[] = {
+	{"charge", bench_charge}, {"cmdq", bench_cmdq},	    {"fault", bench_fault},
+	{"kmap", bench_kmap},	  {"paging", bench_paging}, {"pool", bench_pool},
+};
+
 int cli_bench(int argc, char **argv)
 {
+	static const char names[] = "charge, cmdq, fault, kmap, paging and pool";
+
 	if (argc < 2) {
-		log_line("no bench named; there are `weir bench charge`, `weir bench cmdq`, `weir "
-			 "bench fault`, `weir bench kmap`, `weir bench pool`, and `weir bench "
-			 "--help`");
+		log_line("no bench named; there are %s: see `weir bench --help`", names);
 		return EXIT_WEIR;
 	}
 	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")) {
 		fputs(usage, stdout);
 		return 0;
 	}
-	if (!strcmp(argv[1], "charge"))
-		return bench_charge(argc - 1, argv + 1);
-	if (!strcmp(argv[1], "cmdq"))
-		return bench_cmdq(argc - 1, argv + 1);
-	if (!strcmp(argv[1], "fault"))
-		return bench_fault(argc - 1, argv + 1);
-	if (!strcmp(argv[1], "kmap"))
-		return bench_kmap(argc - 1, argv + 1);
-	if (!strcmp(argv[1], "pool"))
-		return bench_pool(argc - 1, argv + 1);
-	log_line("no bench '%s'; there are charge, cmdq, fault, kmap and pool, and `weir bench "
-		 "--help`",
-		 argv[1]);
+	for (unsigned i = 0; i < ARRAY_SIZE(benches); i++) {
+		if (!strcmp(argv[1], benches[i].name))
+			return benches[i].run(argc - 1, argv + 1);
+	}
+	log_line("no bench '%s'; there are %s: see `weir bench --help`", argv[1], names);
 	return EXIT_WEIR;
 }
 

@@ -17,6 +17,7 @@ int bench_charge(int argc, char **argv);
 int bench_cmdq(int argc, char **argv);
 int bench_fault(int argc, char **argv);
 int bench_kmap(int argc, char **argv);
+int bench_paging(int argc, char **argv);
 int bench_pool(int argc, char **argv);
 
 /*
