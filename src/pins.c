@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #include "instance.h"
+#include "os/mem.h"
 #include "os/thread.h"
 
 /* One access, which faults if need be, and changes nothing. Other threads may use the byte meanwhile. */
@@ -21,6 +22,26 @@ static int region_check(const struct region *region, const char *page, const cha
 	    (size_t)(end - region->base) > (size_t)region->pages << PAGE_SHIFT)
 		return -EINVAL;
 	return region->file ? -EOPNOTSUPP : 0;
+}
+
+/* Brings a page in. One that is lost must not be touched: its pinner is told by an error, and not by SIGBUS. */
+static void bring(struct weir *weir, char *page, bool write)
+{
+	struct region *region;
+	sigset_t signals;
+	unsigned turn;
+	bool signal;
+
+	thread_signals_block(&signals);
+	turn = instance_visit(weir);
+	region = vm_find(&weir->vm, (uintptr_t)page);
+	signal = region && region->signal;
+	instance_leave(weir, turn);
+	thread_signals_restore(&signals);
+	if (signal)
+		signal_touch(page, write);
+	else if (mem_touch(page, write) == -EINVAL)
+		touch(page, write);
 }
 
 /* Pins or unpins pages [*page, end), as far as it comes without a fault. */
@@ -68,7 +89,7 @@ int weir_region_pin(struct weir *weir, void *addr, uint64_t bytes, int write)
 		err = pins_change(weir, &page, end, true, write);
 		if (err != -EAGAIN)
 			break;
-		touch(page, write);
+		bring(weir, page, write);
 	}
 	if (err) {
 		if (page > first)

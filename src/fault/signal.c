@@ -227,6 +227,15 @@ static bool serve_fault(const struct bus_fault *fault)
 	return true;
 }
 
+void signal_touch(const void *address, bool write)
+{
+	const struct bus_fault fault = {
+		.address = (uintptr_t)address, .fault = true, .write = write, .write_known = true};
+	THREAD_SIGNALS_BLOCKED;
+
+	(void)serve_fault(&fault);
+}
+
 /* --- start and stop --- */
 
 int signal_start(struct signal_service *s, struct vm *vm, struct reclaim *reclaim,

@@ -44,6 +44,8 @@ struct signal_service {
 int signal_start(struct signal_service *signal, struct vm *vm, struct reclaim *reclaim,
 		 struct hist *served_ns);
 void signal_stop(struct signal_service *signal);
+/* Serves what a touch of the address would be, by the calling thread, without one: as far as the handler would. */
+void signal_touch(const void *address, bool write);
 /* From before region_hide until the range is gone, or plain memory again (bytes 0). */
 void signal_going(struct signal_service *signal, const void *base, size_t bytes);
 /* Returns when no thread serves a fault whose region it looked up before the call. */
