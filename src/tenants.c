@@ -105,6 +105,7 @@ void tenants_share(struct weir *weir)
 static void quiesce(struct weir *weir)
 {
 	service_quiesce(&weir->service);
+	signal_quiesce(&weir->signal);
 	instance_quiesce_visitors(weir);
 	reclaim_quiesce(&weir->reclaim);
 }
