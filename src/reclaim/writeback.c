@@ -59,9 +59,10 @@ static bool batch_add(struct reclaim *r, struct region *region, uint32_t page, u
 		page_unlock(r->vm, region, page, w, true);
 		return true;
 	}
-	r->payer[r->batch.count % FILE_BATCH] = owner;
 	added = file_batch_add(r->vm->file, &r->batch, obj, (uint64_t)(uintptr_t)region);
-	if (!added)
+	if (added)
+		r->payer[r->batch.count - 1] = owner;
+	else
 		container_swap_uncharge(owner, bytes);
 	page_unlock(r->vm, region, page, added ? w | WORD_WRITEBACK : w, true);
 	return added;

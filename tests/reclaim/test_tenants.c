@@ -206,6 +206,35 @@ static void test_a_failed_write_uncharges_swap(void **state)
 	world_close(&w);
 }
 
+/* The page that no longer fits the batch is somebody else's: who pays for those in it stays who paid. Pages without a copy
+ * in memory keep batches from ending where the hand pauses. */
+static void test_a_full_batch_keeps_its_payers(void **state)
+{
+	enum { OWNERS = 3 };
+	struct weir_container *c[OWNERS];
+	uint64_t failed = 0;
+
+	(void)state;
+	world_open(&w, &two);
+	for (unsigned i = 0; i < OWNERS; i++) {
+		c[i] = tenant(w.container, (const char *[]){"a", "b", "c"}[i]);
+		owners_set(&w.only->owners, i, c[i]);
+	}
+	for (uint32_t page = 0; page < 4 * FILE_BATCH; page++) {
+		store_relaxed(&w.only->owners.current, page % OWNERS);
+		write_some(0, page, 1, page % FILE_BATCH < 10 ? FILLED : TEXT);
+	}
+	evict_all(&w);
+	fake_fail(FAKE_FILE_WRITE, 1, 0, -EIO);
+	assert_int_equal(write_until_failure(&w), -EIO);
+	for (unsigned i = 0; i < OWNERS; i++) {
+		assert_int_equal(weir_container_get(c[i], WEIR_SWAP_CURRENT), 0);
+		failed += events_of(c[i]).swap_fail;
+	}
+	assert_int_equal(failed, FILE_BATCH);
+	world_close(&w);
+}
+
 /* --- charges that fail --- */
 
 /* A first touch that the limit refuses is SIGBUS: nothing is charged, and discarding makes the page a page again. */
@@ -485,6 +514,7 @@ int main(void)
 		cmocka_unit_test(test_reclaim_on_demand),
 		cmocka_unit_test(test_swap_max_keeps_pages_in_memory),
 		cmocka_unit_test(test_a_failed_write_uncharges_swap),
+		cmocka_unit_test(test_a_full_batch_keeps_its_payers),
 		cmocka_unit_test(test_a_first_touch_that_is_refused),
 		cmocka_unit_test(test_a_page_with_contents_goes_over),
 		cmocka_unit_test(test_a_failed_install_uncharges),
