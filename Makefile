@@ -3,7 +3,7 @@
 
 PREFIX = /usr/local
 
-.PHONY: all run test bench check install clean
+.PHONY: all run test bench check soak install clean
 
 # build/weir, with optimisation and debug information
 all: build/build.ninja
@@ -26,6 +26,11 @@ bench: all
 # Unit and stress tests under ASan and UBSan, then under TSan
 check:
 	sh tools/check
+
+# Everything at once while things go wrong, for 10 minutes: make soak SECONDS=60 SEED=1
+SECONDS = 600
+soak: all
+	build/tests/stress/soak $(if $(SEED),--seed $(SEED)) $(SECONDS)
 
 # PREFIX counts where build/ is made new; DESTDIR as usual
 install: all

@@ -248,6 +248,12 @@ int mem_resident(void *addr, size_t bytes, uint8_t *resident)
 	return 0;
 }
 
+int mem_touch(void *page, bool write)
+{
+	return madvise(page, PAGE_SIZE, write ? MADV_POPULATE_WRITE : MADV_POPULATE_READ) ? -errno
+											  : 0;
+}
+
 uint64_t mem_address_space(void)
 {
 	struct rlimit limit;

@@ -59,6 +59,9 @@ int mem_shared_punch(int fd, size_t offset, size_t bytes);
 
 /* One bit a page in resident[] (pages/8 bytes): is it in memory? */
 int mem_resident(void *addr, size_t bytes, uint8_t *resident);
+/* Has the kernel touch a page, to read or to write, without a signal: -EFAULT or -EHWPOISON where a touch would be SIGBUS or
+ * SIGSEGV; -EINVAL before Linux 5.14. */
+int mem_touch(void *page, bool write);
 /* Bytes of address space that the process may have (ulimit -v); UINT64_MAX: no limit. */
 uint64_t mem_address_space(void);
 /* Bytes of memory that the machine has. */

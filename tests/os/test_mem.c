@@ -462,6 +462,34 @@ static void test_resident_tells_of_a_hole(void **state)
 	mem_release(base, 4 * PAGE_SIZE);
 }
 
+/* A page that the kernel has touched is in memory and as it was; where a touch would be a signal there is an error. */
+static void test_touch_is_no_signal(void **state)
+{
+	char *base = mem_alloc(4 * PAGE_SIZE);
+	uint8_t bits[1];
+	int err;
+
+	(void)state;
+	base[PAGE_SIZE + 5] = 7;
+	err = mem_touch(base, false);
+	if (err == -EINVAL) {
+		mem_release(base, 4 * PAGE_SIZE);
+		print_message("this kernel has no MADV_POPULATE_READ\n");
+		skip();
+	}
+	assert_int_equal(err, 0);
+	assert_int_equal(mem_touch(base + PAGE_SIZE, true), 0);
+	assert_int_equal(mem_touch(base + 2 * PAGE_SIZE, true), 0);
+	assert_int_equal(mem_resident(base, 4 * PAGE_SIZE, bits), 0);
+	assert_int_equal(bits[0], 7);
+	assert_int_equal(base[PAGE_SIZE + 5], 7);
+	assert_int_equal(mem_decommit(base, PAGE_SIZE), 0);
+	assert_int_not_equal(mem_touch(base, false), 0);
+	mem_release(base + PAGE_SIZE, PAGE_SIZE);
+	assert_int_equal(mem_touch(base + PAGE_SIZE, true), -ENOMEM);
+	mem_release(base, 4 * PAGE_SIZE);
+}
+
 /* --- figures --- */
 
 static uint64_t proc_kib(const char *path, const char *field)
@@ -522,6 +550,7 @@ int main(void)
 		cmocka_unit_test(test_dropper_keeps_one_descriptor),
 		cmocka_unit_test(test_resident_is_what_was_touched),
 		cmocka_unit_test(test_resident_tells_of_a_hole),
+		cmocka_unit_test(test_touch_is_no_signal),
 		cmocka_unit_test(test_machine_memory_is_the_kernels),
 		cmocka_unit_test(test_peak_rises_and_stays),
 	};

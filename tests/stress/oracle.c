@@ -8,7 +8,7 @@
 
 static _Atomic uint64_t areas_made;
 
-static struct area *area_over(struct weir *weir, char *base, uint32_t pages, uint32_t per_page)
+struct area *area_over(struct weir *weir, char *base, uint32_t pages, uint32_t per_page)
 {
 	struct area *area = calloc(1, sizeof(*area));
 

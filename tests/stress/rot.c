@@ -12,48 +12,17 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <setjmp.h>
-#include <signal.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
+#include "lost.h"
 #include "os/mem.h"
 #include "os/uffd.h"
 #include "store/object.h"
 #include "stress.h"
 
 static const unsigned texts[KINDS] = {0, 0, 1, 0}, mixture[KINDS] = {0, 0, 3, 2};
-
-/* --- readers that may be told --- */
-
-static _Thread_local sigjmp_buf bus_back;
-static _Thread_local volatile uintptr_t bus_expected; /* a page */
-
-static void on_bus(int signal, siginfo_t *info, void *context)
-{
-	(void)context;
-	if (bus_expected && ALIGN_DOWN((uintptr_t)info->si_addr, PAGE_SIZE) == bus_expected)
-		siglongjmp(bus_back, 1);
-	fprintf(stderr, "signal %d at %p\n", signal, info->si_addr);
-	abort();
-}
-
-/* Does a touch of the cell (a whole page) give SIGBUS? */
-static bool is_lost(const struct area *area, uint32_t cell)
-{
-	const char *address = cell_address(area, cell);
-
-	doing("touch what may be lost", cell);
-	if (sigsetjmp(bus_back, 1)) {
-		bus_expected = 0;
-		return true;
-	}
-	bus_expected = (uintptr_t)address;
-	(void)region_byte(address + draw(&me->random, PAGE_SIZE));
-	bus_expected = 0;
-	return false;
-}
 
 /* A lost page says so to everybody, and is a page like any other after a discard. */
 static void lost_and_found(struct area *area, uint32_t cell, int pipe)
@@ -243,6 +212,13 @@ static void rot_in_memory(int pipe)
 
 		leave(area, cell, others);
 		hurt_object(area, cell, hurts[round % ARRAY_SIZE(hurts)]);
+		/* Who pins it is told by an error. */
+		if (round % 2) {
+			doing("pin what is lost", cell);
+			CHECK(weir_region_pin(weir, cell_address(area, cell), PAGE_SIZE,
+					      round % 4 == 1) == -EIO,
+			      "weir_region_pin said nothing of a lost page");
+		}
 		CHECK(is_lost(area, cell), "kind %u of rot was not noticed",
 		      round % (unsigned)ARRAY_SIZE(hurts));
 		CHECK(stats_now(weir).poisoned == ++lost,
@@ -390,7 +366,6 @@ static void rot_in_file(int pipe)
 /* See the top. */
 void case_rot(void)
 {
-	struct sigaction action = {.sa_sigaction = on_bus, .sa_flags = SA_SIGINFO | SA_NODEFER};
 	uint64_t features = 0;
 	int pipes[2];
 
@@ -398,7 +373,8 @@ void case_rot(void)
 		printf("skipped: this kernel has no UFFDIO_POISON\n");
 		exit(77);
 	}
-	CHECK(!sigaction(SIGBUS, &action, NULL) && !pipe(pipes), "sigaction, pipe");
+	lost_init();
+	CHECK(!pipe(pipes), "pipe");
 	rot_in_memory(pipes[1]);
 	rot_in_file(pipes[1]);
 	rot_on_its_way(MIB(4), false);

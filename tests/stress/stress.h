@@ -99,6 +99,9 @@ static inline void doing(const char *what, uint64_t where)
 	store_relaxed(&me->where, where);
 	store_relaxed(&me->steps, load_relaxed(&me->steps) + 1);
 }
+/* Before weir_open: ThreadSanitizer knows one descriptor table only, and would take weir's 3 and the program's for the
+ * same. */
+void descriptors_apart(void);
 /* Sleeps in steps that count as progress. */
 void pause_ms(unsigned ms);
 
@@ -154,6 +157,8 @@ struct area *area_create(struct weir *weir, uint32_t pages, uint32_t per_page,
 			 const unsigned weight[KINDS]);
 /* With an area over memory that is there already. */
 struct area *area_adopt(struct weir *weir, void *base, uint32_t pages);
+/* Over a region that is there already, zeroes. */
+struct area *area_over(struct weir *weir, char *base, uint32_t pages, uint32_t per_page);
 void area_destroy(struct area *area);
 /* Forgets the area without a word to weir. */
 void area_forget(struct area *area);

@@ -469,15 +469,6 @@ static _Noreturn void usage(void)
 	exit(2);
 }
 
-/* ThreadSanitizer knows one descriptor table only, and would take weir's 3 and the program's for the same. */
-static void descriptors_apart(void)
-{
-	enum { WEIRS = 64 };
-
-	for (int fd = 0; fd >= 0 && fd < WEIRS - 1;)
-		fd = (int)syscall(SYS_dup, STDOUT_FILENO);
-}
-
 int main(int argc, char **argv)
 {
 	unsigned which = 0;

@@ -82,11 +82,12 @@ _Noreturn void fail_at(const char *file, int line, const char *format, ...)
 	/* The first report is the one that counts; the others wait for its _exit. */
 	while (atomic_exchange(&failing, true))
 		sleep(1);
-	fprintf(stderr, "stress_region: %s:%d: ", file, line);
+	fprintf(stderr, "%s: %s:%d: ", program_invocation_short_name, file, line);
 	va_start(args, format);
 	vfprintf(stderr, format, args);
 	va_end(args);
-	fprintf(stderr, "\nstress_region: %s failed; seed %" PRIu64 "\n", setup.name, setup.seed);
+	fprintf(stderr, "\n%s: %s failed; seed %" PRIu64 "\n", program_invocation_short_name,
+		setup.name, setup.seed);
 	print_states();
 	_exit(1);
 }
@@ -185,6 +186,14 @@ void pause_ms(unsigned ms)
 		usleep(1000 * MIN(ms, 100u));
 		ms -= MIN(ms, 100u);
 	} while (ms);
+}
+
+void descriptors_apart(void)
+{
+	enum { WEIRS = 64 };
+
+	for (int fd = 0; fd >= 0 && fd < WEIRS - 1;)
+		fd = (int)syscall(SYS_dup, STDOUT_FILENO);
 }
 
 /* --- instances --- */
