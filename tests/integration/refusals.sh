@@ -40,6 +40,7 @@ for limit in 0 0M 0% banana -5M '' 5MM '64M foo' inf nan 0x10M 1.M 9999999999999
 	refused 125 'limit.*[0-9][KMG]' run --limit "$limit" -- touch "$marker"
 done
 refused 125 'limit.*[0-9][KMG]' run --limit=banana -- touch "$marker"
+refused 125 'pair, follow' run --limit 64M --placement=banana -- touch "$marker"
 refused 125 'limit' run --limit
 refused 125 'program' run --limit 64M
 refused 125 'program' run --limit 64M --
