@@ -40,6 +40,14 @@ int mem_commit(void *addr, size_t bytes)
 	return 0;
 }
 
+/* As documented in madvise(2); older headers do not have them. */
+enum { POPULATE_READ = 22, POPULATE_WRITE = 23 };
+
+int mem_populate(void *addr, size_t bytes, bool write)
+{
+	return advise(addr, bytes, write ? POPULATE_WRITE : POPULATE_READ);
+}
+
 int mem_discard(void *addr, size_t bytes)
 {
 	return advise(addr, bytes, MADV_DONTNEED);

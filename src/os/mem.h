@@ -17,6 +17,9 @@
 void *mem_reserve(size_t bytes) MUST_CHECK;
 /* A reserved range becomes readable and writable; memory comes with the first touch, never as huge pages. */
 int mem_commit(void *addr, size_t bytes);
+/* What an access to each page would do, without one: where that would be a signal, an error. -EINVAL: Linux before 5.14, or
+ * memory without that access; -EHWPOISON or -EFAULT: an access would be SIGBUS. */
+int mem_populate(void *addr, size_t bytes, bool write);
 /* Contents gone, memory back to the system; the range stays committed. */
 int mem_discard(void *addr, size_t bytes);
 /* Back to a reservation; memory returned. */
