@@ -128,7 +128,7 @@ static void options_fill(struct weir_options *options)
 		.compressed_share = config.compressed_share,
 		.store_dir = config.store_dir[0] ? config.store_dir : NULL,
 		.handlers = config.handlers,
-		.placement = config.no_placement ? WEIR_PLACEMENT_NONE : WEIR_PLACEMENT_AUTO,
+		.placement = (enum weir_placement)config.placement,
 		.churn_ms = config.churn_ms,
 		.trace = config.trace[0] ? config.trace : NULL,
 		.kmap_slots = config.kmap_slots,

@@ -60,7 +60,7 @@ int config_format(const struct config *config, char *text, size_t room)
 	put_number(&out, "limit", config->limit);
 	put_number(&out, "share", config->compressed_share);
 	put_number(&out, "handlers", config->handlers);
-	put_number(&out, "fixed", config->no_placement);
+	put_number(&out, "placement", config->placement);
 	put_number(&out, "churn", config->churn_ms);
 	put_number(&out, "kmap", config->kmap_slots);
 	put_number(&out, "stats", config->stats);
@@ -149,8 +149,8 @@ static int set(struct config *config, const char *key, size_t len, const char *v
 		config->compressed_share = n;
 	else if (len == 8 && !memcmp(key, "handlers", 8) && n <= UINT32_MAX)
 		config->handlers = (unsigned)n;
-	else if (len == 5 && !memcmp(key, "fixed", 5))
-		config->no_placement = n != 0;
+	else if (len == 9 && !memcmp(key, "placement", 9) && n <= UINT32_MAX)
+		config->placement = (unsigned)n;
 	else if (len == 5 && !memcmp(key, "churn", 5) && n <= UINT32_MAX)
 		config->churn_ms = (unsigned)n;
 	else if (len == 4 && !memcmp(key, "kmap", 4) && n <= UINT32_MAX)

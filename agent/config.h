@@ -18,9 +18,9 @@ struct config {
 	uint64_t limit;
 	uint64_t compressed_share; /* 0: default */
 	unsigned handlers;	   /* 0: default */
-	bool no_placement;
-	unsigned churn_ms;   /* 0: never */
-	unsigned kmap_slots; /* 0: everything is mapped */
+	unsigned placement;	   /* enum weir_placement */
+	unsigned churn_ms;	   /* 0: never */
+	unsigned kmap_slots;	   /* 0: everything is mapped */
 	enum stats_form stats;
 	char stats_file[4096]; /* empty: standard error */
 	char store_dir[4096];  /* empty: default */

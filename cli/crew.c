@@ -9,18 +9,35 @@
 
 const char *const crew_way_name[CREW_WAYS] = {"weir", "one", "read", "poll", "epoll"};
 
+/* Each of those who read wakes for a fault: how many are there at a time? */
+static void count_in(struct crew *crew)
+{
+	uint32_t in = add_relaxed(&crew->in_read, 1) + 1, most = load_relaxed(&crew->in_read_most);
+
+	while (in > most && !cas_relaxed(&crew->in_read_most, &most, in))
+		;
+}
+
 /* The next fault; 0 or less: none this time. */
 static int next_fault(struct crew_member *m, struct uffd_fault *fault)
 {
 	struct crew *crew = m->crew;
+	int n;
 
-	if (crew->way <= CREW_ONE)
+	if (crew->way <= CREW_ONE) {
 		readers_enter(&crew->places, &m->place);
+		/* Without a place: all are to end. */
+		if (m->place == PLACE_READING)
+			count_in(crew);
+	}
 	if (crew->way == CREW_EPOLL)
 		(void)uffd_queue_wait(m->queue);
 	else if (crew->way == CREW_POLL || crew->poll)
 		(void)uffd_poll(crew->uffd);
-	return uffd_read(crew->uffd, fault, 1);
+	n = uffd_read(crew->uffd, fault, 1);
+	if (crew->way <= CREW_ONE && m->place == PLACE_READING)
+		sub_relaxed(&crew->in_read, 1);
+	return n;
 }
 
 static void *member_main(void *data)
@@ -87,6 +104,8 @@ int crew_start(struct crew *crew)
 	if (!crew->doorbell)
 		return -ENOMEM;
 	readers_init(&crew->places, crew->readers);
+	store_relaxed(&crew->in_read, 0);
+	store_relaxed(&crew->in_read_most, 0);
 	placement_init(&crew->placement, PLACEMENT_AUTO);
 	for (unsigned i = 0; i < crew->count; i++)
 		crew->member[i] =

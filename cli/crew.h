@@ -48,6 +48,8 @@ struct crew {
 	void *data;
 	char *doorbell; /* a page under the userfaultfd whose fault tells one member to end */
 	struct readers places;
+	_Atomic uint32_t in_read,
+		in_read_most;	    /* (A) CREW_ONE, CREW_WEIR: who reads, and most at a time */
 	struct placement placement; /* CREW_WEIR: who faults attaches, and detaches */
 	struct crew_member member[CREW_MAX];
 };

@@ -28,6 +28,7 @@ enum {
 	KEY_COMPRESSED,
 	KEY_HANDLERS,
 	KEY_NO_BIND,
+	KEY_PLACEMENT,
 	KEY_CHURN,
 	KEY_KMAP,
 	KEY_TRACE
@@ -50,7 +51,13 @@ static const struct argp_option options[] = {
 	{"handlers", KEY_HANDLERS, "N", 0,
 	 "threads that serve faults, 1 to 16 (default: one a CPU, 2 to 4)", 2},
 	{"no-bind", KEY_NO_BIND, NULL, 0,
-	 "never bind a thread of the program to the CPU of its handler", 2},
+	 "never bind a thread of the program to the CPU of its handler: --placement=none", 2},
+	{"placement", KEY_PLACEMENT, "POLICY", 0,
+	 "where handlers run: auto (default), pair (on one CPU with the thread that faulted last, "
+	 "which "
+	 "is bound), follow (on the CPU of the thread that each serves), none (no affinity is "
+	 "touched)",
+	 2},
 	{"churn", KEY_CHURN, "MS", 0,
 	 "for tests: every so many milliseconds take a block of memory that holds compressed pages "
 	 "offline, moving them",
@@ -188,6 +195,25 @@ static void kmap_set(struct arguments *a, const char *text)
 	a->config.kmap_slots = slots;
 }
 
+static void placement_set(struct arguments *a, const char *name)
+{
+	static const char *const names[] = {
+		[WEIR_PLACEMENT_AUTO] = "auto",
+		[WEIR_PLACEMENT_NONE] = "none",
+		[WEIR_PLACEMENT_PAIR] = "pair",
+		[WEIR_PLACEMENT_FOLLOW] = "follow",
+	};
+
+	for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		if (!strcmp(name, names[i])) {
+			a->config.placement = i;
+			return;
+		}
+	}
+	log_line("no placement '%s'; there are auto, pair, follow and none", name);
+	exit(EXIT_WEIR);
+}
+
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
 	struct arguments *a = state->input;
@@ -219,7 +245,10 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		a->config.handlers = number_of("handlers", arg, 16);
 		return 0;
 	case KEY_NO_BIND:
-		a->config.no_placement = true;
+		a->config.placement = WEIR_PLACEMENT_NONE;
+		return 0;
+	case KEY_PLACEMENT:
+		placement_set(a, arg);
 		return 0;
 	case KEY_CHURN:
 		a->config.churn_ms = number_of("milliseconds", arg, 3600000);

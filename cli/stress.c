@@ -88,7 +88,12 @@ static int ways_set(const char *text)
 			break;
 		stress.way[stress.ways++] =
 			(struct way){.name = known[i].name, .way = known[i].way};
-		text += len + (text[len] == ',');
+		text += len;
+		/* A comma announces another one. */
+		if (text[0] == ',' && text[1])
+			text++;
+		else if (*text)
+			break;
 	}
 	if (*text || !stress.ways) {
 		log_line("stress fault: no way '%s' to wake; there are one, all and epoll", text);

@@ -334,8 +334,10 @@ static int bounce(struct state *s, unsigned number)
 		err = touchers_run(s, 1, number, check_pages);
 	if (err)
 		return err;
+	s->run->woken += load_relaxed(&s->crew.places.woken);
 	crew_stop(&s->crew);
 	s->run->faults += crew_served(&s->crew);
+	s->run->in_read_most = MAX(s->run->in_read_most, load_relaxed(&s->crew.in_read_most));
 	bounce_print(s, number);
 	err = uffd_unregister(s->crew.uffd, s->to, area_bytes(s));
 	if (!err)
@@ -406,7 +408,8 @@ int stress_fault_run(struct stress_fault *run)
 
 	if (!s)
 		return -ENOMEM;
-	run->faults = 0;
+	run->faults = run->woken = 0;
+	run->in_read_most = 0;
 	err = state_open(s, run);
 	if (err)
 		goto out;
@@ -418,6 +421,8 @@ int stress_fault_run(struct stress_fault *run)
 	usage_close(&meter);
 	run->used = usage_since(&before, &after);
 	run->faults = s->own.faults;
+	run->woken = s->own.woken;
+	run->in_read_most = s->own.in_read_most;
 	/* Pairs with the release in wrong. */
 	if (load_acquire(&s->told)) {
 		memcpy(run->wrong, s->own.wrong, sizeof(run->wrong));

@@ -30,6 +30,9 @@ struct stress_fault {
 	unsigned patience_s; /* without any progress: the run hangs; 0: 30 */
 	/* Results. */
 	uint64_t faults; /* served */
+	uint64_t woken;	 /* CREW_ONE, CREW_WEIR: followers */
+	uint32_t
+		in_read_most; /* CREW_ONE, CREW_WEIR: handlers in read at a time, whom a fault wakes */
 	struct usage used;
 	char wrong[200]; /* what was found, when the run fails with -EBADMSG or -ETIMEDOUT */
 };

@@ -58,6 +58,16 @@ static int pins_change(struct weir *weir, char **page, const char *end, bool pin
 	return err;
 }
 
+/* A fault in thread mode. The kernel takes it without an access, and a page that turns out to be lost is an error: the next
+ * look at its word says so. Kernels that cannot do that have no poison either, and there a lost page ends the process. */
+static void fault_in(char *page, bool write)
+{
+	int err = mem_populate(page, PAGE_SIZE, write);
+
+	if (err && err != -EHWPOISON && err != -EFAULT)
+		touch(page, write);
+}
+
 int weir_region_unpin(struct weir *weir, void *addr, uint64_t bytes)
 {
 	char *page = (char *)ALIGN_DOWN((uintptr_t)addr, PAGE_SIZE);
@@ -89,7 +99,7 @@ int weir_region_pin(struct weir *weir, void *addr, uint64_t bytes, int write)
 		if (tries == TRIES)
 			reclaim_hold(&weir->reclaim);
 		if (!served)
-			touch(page, write);
+			fault_in(page, write);
 	}
 	if (tries >= TRIES)
 		reclaim_release(&weir->reclaim);

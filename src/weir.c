@@ -73,7 +73,7 @@ static int options_check(const struct weir_options *in, struct weir_options *out
 	memset(out, 0, sizeof(*out));
 	memcpy(out, in, MIN(in->size, sizeof(*out)));
 	if (out->limit < WEIR_LIMIT_MIN || out->limit > INT64_MAX || out->handlers > HANDLERS_MAX ||
-	    (unsigned)out->placement > WEIR_PLACEMENT_NONE ||
+	    (unsigned)out->placement >= PLACEMENT_POLICIES ||
 	    (unsigned)out->mode > WEIR_MODE_BOTH || (out->trace && out->mode != WEIR_MODE_THREAD))
 		return -EINVAL;
 	/* A thread that serves its own fault has the program's descriptors, where the file of frames is not. */
@@ -139,6 +139,12 @@ static int pool_open(struct weir *weir, uint64_t limit, unsigned slots)
 			     &first);
 }
 
+_Static_assert((int)WEIR_PLACEMENT_AUTO == PLACEMENT_AUTO &&
+		       (int)WEIR_PLACEMENT_NONE == PLACEMENT_NONE &&
+		       (int)WEIR_PLACEMENT_PAIR == PLACEMENT_PAIR &&
+		       (int)WEIR_PLACEMENT_FOLLOW == PLACEMENT_FOLLOW,
+	       "the program's placements are the service's");
+
 static int parts_init(struct weir *weir, const struct weir_options *options)
 {
 	int err;
@@ -178,8 +184,7 @@ static int parts_init(struct weir *weir, const struct weir_options *options)
 	weir->reclaim.tick = tick;
 	weir->reclaim.tick_data = weir;
 	return service_init(&weir->service, &weir->vm, &weir->reclaim, options->handlers,
-			    options->placement == WEIR_PLACEMENT_NONE ? PLACEMENT_NONE
-								      : PLACEMENT_AUTO);
+			    (enum placement_policy)options->placement);
 }
 
 static void parts_destroy(struct weir *weir)

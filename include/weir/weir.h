@@ -53,6 +53,8 @@ struct weir;
 enum weir_placement {
 	WEIR_PLACEMENT_AUTO, /* handlers and faulting threads share a CPU where that is faster */
 	WEIR_PLACEMENT_NONE, /* no thread's affinity is touched */
+	WEIR_PLACEMENT_PAIR, /* the thread that faulted last is bound to one CPU with its handler, at once */
+	WEIR_PLACEMENT_FOLLOW, /* a handler binds itself to the CPU of the thread it serves, always; no thread of the program */
 };
 
 enum weir_mode {

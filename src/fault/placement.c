@@ -11,8 +11,8 @@ void placement_init(struct placement *p, enum placement_policy policy)
 	lock_init(&p->lock, RANK_PLACEMENT, "placement");
 	p->policy = policy;
 	p->cpus = thread_cpu_count();
-	store_relaxed(&p->streak_wanted, STREAK_FIRST);
-	if (policy == PLACEMENT_AUTO && p->cpus > 1 && thread_affinity_get(0, &p->all))
+	store_relaxed(&p->streak_wanted, policy == PLACEMENT_PAIR ? 1 : STREAK_FIRST);
+	if (policy != PLACEMENT_NONE && p->cpus > 1 && thread_affinity_get(0, &p->all))
 		p->policy = PLACEMENT_NONE;
 }
 
@@ -145,8 +145,9 @@ static void give_up_binding(struct placement *p)
 	lock_acquire(&p->lock);
 	if (load_relaxed(&p->bound_tid)) {
 		unbind_locked(p);
-		store_relaxed(&p->streak_wanted,
-			      MIN(load_relaxed(&p->streak_wanted) * 4, STREAK_MAX));
+		if (p->policy != PLACEMENT_PAIR)
+			store_relaxed(&p->streak_wanted,
+				      MIN(load_relaxed(&p->streak_wanted) * 4, STREAK_MAX));
 	}
 	lock_release(&p->lock);
 }
@@ -197,6 +198,10 @@ unsigned placement_fault(struct placement *p, int tid, int *own_cpu)
 	}
 	if (p->policy == PLACEMENT_NONE || p->cpus < 2 || !tid)
 		return streak >= STREAK_FIRST ? 1 : 2;
+	if (p->policy == PLACEMENT_FOLLOW) {
+		follow(p, tid, own_cpu);
+		return streak >= STREAK_FIRST ? 1 : 2;
+	}
 	if (load_relaxed(&p->bound_tid) == tid) {
 		/* Served by another handler than the one it was bound with: come here. */
 		int cpu = load_relaxed(&p->bound_cpu);

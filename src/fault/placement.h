@@ -15,6 +15,9 @@
  * there are CPUs (CROWD), somebody is running on each of them anyhow, and following only moves handlers about (measured: 13
  * instead of 7.5 us a fault with 8 threads on 2 CPUs): handlers run where the kernel puts them.
  *
+ * Fixed policies: PAIR is BOUND from the first fault on, with whoever faulted last; FOLLOW is SPREAD whoever faults, in a
+ * crowd too; NONE binds nobody (leader and followers, where the kernel puts them).
+ *
  * A thread's own affinity is saved when it is bound and given back when it is let go. Children inherit affinity:
  * so the agent lets go before the program creates a thread or a process, and before it asks for its affinity.
  */
@@ -25,7 +28,13 @@
 
 #include "base/lock.h"
 
-enum placement_policy { PLACEMENT_AUTO, PLACEMENT_NONE };
+enum placement_policy {
+	PLACEMENT_AUTO,
+	PLACEMENT_NONE,
+	PLACEMENT_PAIR,
+	PLACEMENT_FOLLOW,
+	PLACEMENT_POLICIES
+};
 
 enum {
 	ATTACHED_MAX = 1024,

@@ -29,6 +29,8 @@ struct readers {
 		blocked; /* (A) who gave its place up to wait; while there is one, one more may read */
 	struct waitq followers;
 	_Atomic bool stop; /* (A) */
+	_Atomic uint64_t
+		woken; /* (A) followers, ever: one at most for each hand-over and each place more */
 };
 
 void readers_init(struct readers *readers, unsigned wanted);

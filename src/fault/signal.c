@@ -136,7 +136,10 @@ static bool serve_inside(const struct bus_fault *fault)
 		add_relaxed(&s->vm->count.vanished, 1);
 		return true;
 	}
-	log_line("a fault inside of weir, at %p: this is a bug in weir", (void *)fault->address);
+	log_line("a fault inside of weir, at %p: a bug in weir, or a handler of the program for a "
+		 "signal like SIGSEGV or "
+		 "SIGTRAP that was sent by kill, and that touches a region",
+		 (void *)fault->address);
 	return false;
 }
 

@@ -40,6 +40,14 @@ int mem_commit(void *addr, size_t bytes)
 	return 0;
 }
 
+/* As documented in madvise(2); older headers do not have them. */
+enum { POPULATE_READ = 22, POPULATE_WRITE = 23 };
+
+int mem_populate(void *addr, size_t bytes, bool write)
+{
+	return advise(addr, bytes, write ? POPULATE_WRITE : POPULATE_READ);
+}
+
 int mem_discard(void *addr, size_t bytes)
 {
 	return advise(addr, bytes, MADV_DONTNEED);
@@ -246,12 +254,6 @@ int mem_resident(void *addr, size_t bytes, uint8_t *resident)
 			resident[(at + i) / 8] |= (uint8_t)((vec[i] & 1) << ((at + i) % 8));
 	}
 	return 0;
-}
-
-int mem_touch(void *page, bool write)
-{
-	return madvise(page, PAGE_SIZE, write ? MADV_POPULATE_WRITE : MADV_POPULATE_READ) ? -errno
-											  : 0;
 }
 
 uint64_t mem_address_space(void)

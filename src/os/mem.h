@@ -17,6 +17,9 @@
 void *mem_reserve(size_t bytes) MUST_CHECK;
 /* A reserved range becomes readable and writable; memory comes with the first touch, never as huge pages. */
 int mem_commit(void *addr, size_t bytes);
+/* What an access to each page would do, without one: where that would be a signal, an error. -EINVAL: Linux before 5.14, or
+ * memory without that access; -EHWPOISON or -EFAULT: an access would be SIGBUS. */
+int mem_populate(void *addr, size_t bytes, bool write);
 /* Contents gone, memory back to the system; the range stays committed. */
 int mem_discard(void *addr, size_t bytes);
 /* Back to a reservation; memory returned. */
@@ -59,9 +62,6 @@ int mem_shared_punch(int fd, size_t offset, size_t bytes);
 
 /* One bit a page in resident[] (pages/8 bytes): is it in memory? */
 int mem_resident(void *addr, size_t bytes, uint8_t *resident);
-/* Has the kernel touch a page, to read or to write, without a signal: -EFAULT or -EHWPOISON where a touch would be SIGBUS or
- * SIGSEGV; -EINVAL before Linux 5.14. */
-int mem_touch(void *page, bool write);
 /* Bytes of address space that the process may have (ulimit -v); UINT64_MAX: no limit. */
 uint64_t mem_address_space(void);
 /* Bytes of memory that the machine has. */

@@ -82,8 +82,8 @@ enum { KERNEL_SIGSET = 8 };
 
 void thread_signals_asynchronous(sigset_t *set)
 {
-	static const int synchronous[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL,
-					  SIGTRAP, SIGSYS, SIGABRT};
+	/* SIGABRT is none of them: it is only ever sent, and abort(3) unblocks it itself. */
+	static const int synchronous[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS};
 
 	/* Those of libc's own as well, which sigfillset leaves out. */
 	memset(set, 0xff, sizeof(*set));

@@ -28,7 +28,7 @@ static void assert_same(const struct config *a, const struct config *b)
 	assert_int_equal(a->handlers, b->handlers);
 	assert_int_equal(a->churn_ms, b->churn_ms);
 	assert_int_equal(a->kmap_slots, b->kmap_slots);
-	assert_int_equal(a->no_placement, b->no_placement);
+	assert_int_equal(a->placement, b->placement);
 	assert_int_equal(a->stats, b->stats);
 	assert_string_equal(a->stats_file, b->stats_file);
 	assert_string_equal(a->trace, b->trace);
@@ -48,7 +48,7 @@ static void config_random(uint64_t *seed, struct config *c)
 		c->churn_ms = (unsigned)random_magnitude(seed);
 	if (random_chance(seed, 2))
 		c->kmap_slots = (unsigned)random_magnitude(seed);
-	c->no_placement = random_chance(seed, 2);
+	c->placement = random_below(seed, 4);
 	c->stats = (enum stats_form)random_below(seed, STATS_JSON + 1);
 	path_random(seed, c->stats_file, sizeof(c->stats_file));
 	path_random(seed, c->trace, sizeof(c->trace));
@@ -103,7 +103,7 @@ static void test_the_text_is_as_documented(void **state)
 	struct config c = {
 		.limit = MIB(64),
 		.handlers = 2,
-		.no_placement = true,
+		.placement = 3,
 		.stats = STATS_JSON,
 		.stats_file = "/tmp/100%:a",
 		.preload = "/lib/agent.so",
@@ -112,8 +112,9 @@ static void test_the_text_is_as_documented(void **state)
 
 	(void)state;
 	assert_int_equal(config_format(&c, text, sizeof(text)), 0);
-	assert_string_equal(text, "limit=67108864:handlers=2:fixed=1:stats=2:file=/tmp/100%25%3aa:"
-				  "agent=/lib/agent.so:");
+	assert_string_equal(text,
+			    "limit=67108864:handlers=2:placement=3:stats=2:file=/tmp/100%25%3aa:"
+			    "agent=/lib/agent.so:");
 }
 
 /* Too little room is -ENAMETOOLONG, never a byte beyond the room, and what stands there ends with a NUL. */
@@ -144,10 +145,10 @@ static void test_what_may_be_left_out(void **state)
 
 	(void)state;
 	assert_int_equal(config_parse("limit=1:", &c), 0);
-	assert_true(c.limit == 1 && !c.compressed_share && !c.handlers && !c.no_placement);
+	assert_true(c.limit == 1 && !c.compressed_share && !c.handlers && !c.placement);
 	assert_true(c.stats == STATS_NONE && !c.stats_file[0] && !c.store_dir[0] && !c.preload[0]);
-	assert_int_equal(config_parse("agent=/x:store=/y:fixed=1:limit=77:share=5:", &c), 0);
-	assert_true(c.limit == 77 && c.compressed_share == 5 && c.no_placement);
+	assert_int_equal(config_parse("agent=/x:store=/y:placement=1:limit=77:share=5:", &c), 0);
+	assert_true(c.limit == 77 && c.compressed_share == 5 && c.placement == 1);
 	assert_string_equal(c.store_dir, "/y");
 	assert_string_equal(c.preload, "/x");
 	assert_int_equal(config_parse("store=:limit=5:", &c), 0);
@@ -197,8 +198,8 @@ static void test_everything_else_is_refused(void **state)
 		"limit=1:kmap=4294967296:",
 		"limit=1:handlers=-1:",
 		"limit=1:handlers=x:",
-		"limit=1:fixed=:",
-		"limit=1:fixed=yes:",
+		"limit=1:placement=:",
+		"limit=1:placement=yes:",
 		"limit=1:stats=3:",
 		"limit=1:stats=4294967296:",
 		"limit=1:stats=json:",
@@ -260,7 +261,7 @@ static void test_too_long_paths_are_refused(void **state)
 static void test_random_text_does_no_harm(void **state)
 {
 	static const char often[] =
-		"limit=1:limit=store=/a%25:file=%stats=2:%3a::0123456789handlers=fixed=";
+		"limit=1:limit=store=/a%25:file=%stats=2:%3a::0123456789handlers=placement=";
 	static struct config c, back;
 	static char again[ROOM];
 	uint64_t seed = test_seed();

@@ -410,6 +410,54 @@ static void test_another_handler_comes_along(void **state)
 	assert_affinity(HANDLER - 1, 1);
 }
 
+/* The fixed pair: bound from the first fault on, and with whoever faulted last. */
+static void test_pair_binds_at_once(void **state)
+{
+	struct placement *p = placement_new(PLACEMENT_PAIR);
+	uint32_t word[] = {2, 1};
+	int own_cpu = -1;
+
+	(void)state;
+	attach_as(p, 1, &word[0]);
+	attach_as(p, 2, &word[1]);
+	for (unsigned i = 0; i < 3; i++) {
+		assert_int_equal(placement_fault(p, 1, &own_cpu), 1);
+		assert_affinity(1, 2);
+		assert_affinity(2, 0, 1, 2, 3);
+		assert_affinity(HANDLER, 2);
+		assert_int_equal(placement_fault(p, 2, &own_cpu), 1);
+		assert_affinity(1, 0, 1, 2, 3);
+		assert_affinity(2, 1);
+		assert_affinity(HANDLER, 1);
+	}
+	placement_unbind(p, 1);
+	assert_affinity(2, 0, 1, 2, 3);
+}
+
+/* Fixed following: the handler goes where the thread is, alone or in a crowd; no thread of the program is bound. */
+static void test_follow_never_binds(void **state)
+{
+	enum { THREADS = 6 };
+	uint32_t word[THREADS] = {2, 1, 3, 0, 1, 2};
+	struct placement *p;
+	int own_cpu = -1;
+
+	(void)state;
+	world.cpus = 2;
+	p = placement_new(PLACEMENT_FOLLOW);
+	for (int i = 0; i < THREADS; i++)
+		attach_as(p, 1 + i, &word[i]);
+	assert_int_equal(faults(p, 1, &own_cpu, 2 * STREAK_FIRST), 1);
+	for (unsigned i = 1; i < 4 * CROWD_WINDOW; i++) {
+		const int tid = 1 + (int)(i % THREADS);
+
+		assert_int_equal(placement_fault(p, tid, &own_cpu), 2);
+		assert_int_equal(own_cpu, word[tid - 1]);
+		assert_affinity(tid, 0, 1, 2, 3);
+	}
+	assert_int_equal(load_relaxed(&p->bindings), 0);
+}
+
 /* A fault of another thread lets the bound one go, and the next binding takes four times as many. */
 static void test_another_thread_ends_it(void **state)
 {
@@ -878,6 +926,8 @@ int main(void)
 		in_the_world(test_attach_and_detach_repeat),
 		in_the_world(test_table_keeps_room),
 		in_the_world(test_no_rseq_attaches_nobody),
+		in_the_world(test_pair_binds_at_once),
+		in_the_world(test_follow_never_binds),
 		in_the_world(test_streak_binds),
 		in_the_world(test_unattached_is_bound_to_the_handler),
 		in_the_world(test_another_handler_comes_along),

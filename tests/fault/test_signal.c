@@ -280,15 +280,24 @@ static void on_alarm(int sig)
 static void nested_storm(void *arg)
 {
 	const struct itimerval often = {{0, 500}, {0, 500}}, never = {{0, 0}, {0, 0}};
+	const struct itimerspec as_often = {{0, 700000}, {0, 700000}};
+	struct sigevent abort_event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGABRT};
 	struct sigaction act = {.sa_handler = on_alarm, .sa_flags = SA_RESTART};
+	timer_t aborts;
 	const uint64_t until = now_ns() + 3000000000u;
 	uint64_t random = 1;
 
 	filled_as = *(enum weir_mode *)arg;
 	nested.weir = open_mode(filled_as, LIMIT);
 	nested.base = region_filled(nested.weir, PAGES);
+	sigaddset(&act.sa_mask, SIGALRM);
+	sigaddset(&act.sa_mask, SIGABRT);
 	child_check(!sigaction(SIGALRM, &act, NULL));
+	child_check(!sigaction(SIGABRT, &act, NULL));
 	child_check(!setitimer(ITIMER_REAL, &often, NULL));
+	/* A watchdog sends this one. */
+	child_check(!timer_create(CLOCK_MONOTONIC, &abort_event, &aborts));
+	child_check(!timer_settime(aborts, 0, &as_often, NULL));
 	while (now_ns() < until || load_relaxed(&nested.alarms) < 50) {
 		uint32_t page = random_below(&random, PAGES / 2);
 		void *other;
@@ -308,6 +317,7 @@ static void nested_storm(void *arg)
 		}
 	}
 	child_check(!setitimer(ITIMER_REAL, &never, NULL));
+	child_check(!timer_delete(aborts));
 	child_check(load_relaxed(&nested.faulting));
 	region_check(nested.base, PAGES);
 	weir_close(nested.weir);

@@ -16,10 +16,9 @@
 
 enum { PAGES = 2048, LIMIT = 2 << 20 };
 
-static struct weir *open_signal(void)
+static struct weir *open_as(enum weir_mode mode)
 {
-	struct weir_options options = {
-		.size = sizeof(options), .limit = LIMIT, .mode = WEIR_MODE_SIGNAL};
+	struct weir_options options = {.size = sizeof(options), .limit = LIMIT, .mode = mode};
 	struct weir *weir;
 	int err = weir_open(&options, &weir);
 
@@ -30,18 +29,23 @@ static struct weir *open_signal(void)
 	return weir;
 }
 
+static struct weir *open_signal(void)
+{
+	return open_as(WEIR_MODE_SIGNAL);
+}
+
 static char *page_of(char *base, uint32_t page)
 {
 	return base + ((size_t)page << PAGE_SHIFT);
 }
 
 /* Pages that cannot be packed, so that most go to the file. */
-NO_TSAN static char *region_filled(struct weir *weir)
+NO_TSAN static char *region_filled_as(struct weir *weir, enum weir_mode mode)
 {
 	uint64_t seed = 1;
 	void *base;
 
-	child_check(!weir_region_create(weir, (uint64_t)PAGES << PAGE_SHIFT, &base));
+	child_check(!weir_region_create_as(weir, (uint64_t)PAGES << PAGE_SHIFT, mode, &base));
 	for (uint32_t i = 0; i < PAGES; i++) {
 		uint64_t *page = (uint64_t *)page_of(base, i);
 
@@ -49,6 +53,11 @@ NO_TSAN static char *region_filled(struct weir *weir)
 			page[k] = random_next(&seed);
 	}
 	return base;
+}
+
+static char *region_filled(struct weir *weir)
+{
+	return region_filled_as(weir, WEIR_MODE_SIGNAL);
 }
 
 static bool resident(const void *page)
@@ -391,15 +400,20 @@ static void file_spoil(void)
 	child_check(spoiled);
 }
 
+struct lost {
+	bool write, thread;
+};
+
 static void pins_of_lost_pages(void *arg)
 {
-	struct weir *weir = open_signal();
-	char *base = region_filled(weir);
+	const struct lost *how = arg;
+	struct weir *weir = how->thread ? open_as(WEIR_MODE_BOTH) : open_signal();
+	char *base = region_filled_as(weir, how->thread ? WEIR_MODE_THREAD : WEIR_MODE_SIGNAL);
 	unsigned pinned = 0, refused = 0;
 
 	file_spoil();
 	for (uint32_t i = 0; i < PAGES; i++) {
-		int err = weir_region_pin(weir, page_of(base, i), 1, *(bool *)arg);
+		int err = weir_region_pin(weir, page_of(base, i), 1, how->write);
 
 		child_check(!err || err == -EIO);
 		refused += err != 0;
@@ -414,12 +428,12 @@ static void pins_of_lost_pages(void *arg)
 	weir_close(weir);
 }
 
-/* A page whose copy cannot be read back is an error of the call, and no SIGBUS. */
+/* A page whose copy cannot be read back is an error of the call, and no SIGBUS, in either mode. */
 static void test_a_pin_tells_of_a_lost_page(void **state)
 {
 	(void)state;
-	for (unsigned write = 0; write < 2; write++)
-		child_passes(pins_of_lost_pages, &(bool){write});
+	for (unsigned i = 0; i < 4; i++)
+		child_passes(pins_of_lost_pages, &(struct lost){.write = i & 1, .thread = i & 2});
 }
 
 /* Half of the limit, and more than all of it. */

@@ -6,6 +6,7 @@
 #include "../unit.h"
 
 #include "../../cli/stress_fault.h"
+#include "os/thread.h"
 
 enum { PAGES = 256, NTH = 100 };
 
@@ -46,6 +47,26 @@ static void test_every_way_verifies_every_page(void **state)
 				fail_msg("%s, %u: %s", crew_way_name[way], cpus, run.wrong);
 			assert_true(run.faults >= 16 * PAGES);
 			assert_true(run.used.wall_ns && run.used.task_ns);
+		}
+	}
+}
+
+/* A fault wakes those who read: never more than are wanted, however many handlers there are. No fault here waits for anything,
+ * so nothing is handed over: with a fixed number of readers no follower is ever woken, and where that number follows the
+ * faults (CREW_WEIR) each fault calls for one more reader at most on two CPUs, else for as many as there are CPUs. */
+static void test_a_fault_wakes_only_those_that_are_wanted(void **state)
+{
+	(void)state;
+	for (enum crew_way way = CREW_WEIR; way <= CREW_ONE; way++) {
+		for (unsigned cpus = 1; cpus <= 16; cpus *= 4) {
+			const unsigned readers = MIN(cpus, thread_cpu_count());
+			struct stress_fault run = run_of(way);
+
+			run.cpus = cpus;
+			assert_int_equal(stress_fault_run(&run), 0);
+			assert_in_range(run.in_read_most, 1, readers);
+			assert_in_range(run.woken, 0,
+					way == CREW_ONE ? 0 : run.faults * (readers - 1));
 		}
 	}
 }
@@ -172,6 +193,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_every_way_verifies_every_page),
+		cmocka_unit_test(test_a_fault_wakes_only_those_that_are_wanted),
 		cmocka_unit_test(test_pages_are_a_multiple_of_the_cpus),
 		cmocka_unit_test(test_zeroes_are_found),
 		cmocka_unit_test(test_a_lost_count_is_found),

@@ -62,6 +62,7 @@ refused 'from 1 to' stress fault 4 x
 refused 'half of this machine' stress fault 1048576 1
 refused 'from 1 to' stress fault 4 4 --cpus 65
 refused 'one, all and epoll' stress fault 4 4 --wake none
+refused 'one, all and epoll' stress fault 4 4 --wake one,
 refused 'one too many' stress fault 4 4 4
 refused 'needs a value' stress fault 4 4 --seed
 "$WEIR" stress fault --help | grep -q '^Usage: weir stress fault' || fail "expected help of weir stress fault --help"

@@ -43,6 +43,7 @@ refused 125 'limit.*[0-9][KMG]' run --limit=banana -- touch "$marker"
 for slots in 0 2 3 513 65536 many; do
 	refused 125 'windows' run --limit 64M --kmap $slots -- touch "$marker"
 done
+refused 125 'pair, follow' run --limit 64M --placement=banana -- touch "$marker"
 refused 125 'limit' run --limit
 refused 125 'program' run --limit 64M
 refused 125 'program' run --limit 64M --

@@ -471,22 +471,22 @@ static void test_touch_is_no_signal(void **state)
 
 	(void)state;
 	base[PAGE_SIZE + 5] = 7;
-	err = mem_touch(base, false);
+	err = mem_populate(base, PAGE_SIZE, false);
 	if (err == -EINVAL) {
 		mem_release(base, 4 * PAGE_SIZE);
 		print_message("this kernel has no MADV_POPULATE_READ\n");
 		skip();
 	}
 	assert_int_equal(err, 0);
-	assert_int_equal(mem_touch(base + PAGE_SIZE, true), 0);
-	assert_int_equal(mem_touch(base + 2 * PAGE_SIZE, true), 0);
+	assert_int_equal(mem_populate(base + PAGE_SIZE, PAGE_SIZE, true), 0);
+	assert_int_equal(mem_populate(base + 2 * PAGE_SIZE, PAGE_SIZE, true), 0);
 	assert_int_equal(mem_resident(base, 4 * PAGE_SIZE, bits), 0);
 	assert_int_equal(bits[0], 7);
 	assert_int_equal(base[PAGE_SIZE + 5], 7);
 	assert_int_equal(mem_decommit(base, PAGE_SIZE), 0);
-	assert_int_not_equal(mem_touch(base, false), 0);
+	assert_int_not_equal(mem_populate(base, PAGE_SIZE, false), 0);
 	mem_release(base + PAGE_SIZE, PAGE_SIZE);
-	assert_int_equal(mem_touch(base + PAGE_SIZE, true), -ENOMEM);
+	assert_int_equal(mem_populate(base + PAGE_SIZE, PAGE_SIZE, true), -ENOMEM);
 	mem_release(base, 4 * PAGE_SIZE);
 }
 
