@@ -6,6 +6,7 @@
  *
  *   sim.c      runs the commands of one thread           engine.c   the register file, and which thread is next
  *   mbox.c     clients, and packets that wait for their turn; knows the engine by its registers only
+ *   look.c     what can be seen and done from outside
  *
  * A thread:
  *

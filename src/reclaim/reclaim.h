@@ -165,6 +165,9 @@ bool job_fill(struct reclaim *reclaim, struct weir_container *container);
 /* Works on at most `most` items of the job that is open; drops when it did the last one. Returns items done. */
 unsigned job_work(struct reclaim *reclaim, struct pager *self, unsigned most, unsigned *dropped);
 
+/* The errand that waits, if one does; by the background thread. */
+bool errand_run(struct reclaim *reclaim);
+
 /* --- what the mover's commands do --- */
 
 /* A page that is CLEANING is compressed; its copy is in the store then, and it is clean. */

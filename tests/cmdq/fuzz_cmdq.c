@@ -3,7 +3,7 @@
  * For libFuzzer: nothing that is read crashes, and what was understood is understood again. The last byte says which platform, and
  * as what the rest is read: a newline says assembler text, so that the examples are something to begin with.
  *
- *   words           text of each, and assembled again: the same words; the checker ends
+ *   words           text of each, and assembled again: the same words; the checker ends; the simulator runs them
  *   assembler text  if it is right, the words' own text makes the same words
  *   hex, pairs, binary, log
  *
@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cmdq/gce.h"
 #include "cmdq/program.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -42,12 +43,41 @@ static void any_complaint(void *data, unsigned line, unsigned column, const char
 	must(*message);
 }
 
+static int bus_read(void *data, uint64_t address, uint32_t *value)
+{
+	*value = *(uint32_t *)data;
+	return address % 4;
+}
+
+static int bus_write(void *data, uint64_t address, uint32_t value)
+{
+	*(uint32_t *)data = value;
+	return address % 4;
+}
+
+/* A thread, so many commands: it stays in the program, fails, or stands. */
+static void simulate(const struct cmdq_profile *profile, const struct program *program)
+{
+	enum { COMMANDS = 300 };
+	static struct gce gce;
+	uint32_t cell = 0;
+	struct gce_code code = {.bytes = program->count * CMDQ_INST_SIZE, .words = program->words};
+
+	gce_init(&gce, profile, &(struct cmdq_bus){bus_read, bus_write, &cell});
+	gce_map(&gce, &code);
+	gce_write(&gce, gce_thread_register(0, GCE_END), (uint32_t)(code.bytes >> profile->shift));
+	gce_write(&gce, gce_thread_register(0, GCE_ENABLE), 1);
+	must(gce_run(&gce, COMMANDS) <= COMMANDS);
+	must(gce.thread[0].fault || gce.thread[0].pc <= code.bytes);
+}
+
 static void check_words(const struct cmdq_profile *profile, const struct program *program)
 {
 	size_t size = SIZE_MAX - 2;
 
 	must(check_program(profile, BASE_UNKNOWN, program, any_complaint, &size) >= 0);
 	must(check_program(profile, 0x80000000, program, any_complaint, &size) >= 0);
+	simulate(profile, program);
 }
 
 static void round_trip(const struct cmdq_profile *profile, const uint64_t *words, size_t count)
