@@ -4,6 +4,8 @@
  *
  *     stress_kmap THREADS SLOTS RANGES ROUNDS [SEED]
  *
+ * with slots that are found by a table, and an eighth as many rounds with such that are hashed.
+ *
  * Invariants: a held slot is never remapped (each thread has words of its own in each range, and knows what it wrote there
  * last); a range is in one slot at the most; no wake-up is lost (the rounds end); threads that need two slots each do
  * not block each other; counts are back at 1.
@@ -202,5 +204,9 @@ int main(int argc, char **argv)
 		fprintf(stderr, "at most %d threads and %d ranges\n", THREADS_MOST, RANGES_MOST);
 		return 2;
 	}
-	return run(slots, WEIR_KMAP_TABLED, seed) || run(slots, WEIR_KMAP_HASHED, seed);
+	if (run(slots, WEIR_KMAP_TABLED, seed))
+		return 1;
+	/* Only how a slot is found differs. */
+	rounds /= 8;
+	return run(slots, WEIR_KMAP_HASHED, seed);
 }
