@@ -237,7 +237,11 @@ static void end(void)
 	set_limit(soak.weir, MIB(4));
 	/* After a write that failed the next one is a second away. */
 	for (unsigned polls = 0; stats_now(soak.weir).charged > MIB(4); polls++) {
-		CHECK(polls < 3000, "it stays over its limit");
+		CHECK(polls < 3000,
+		      "it stays over its limit: %llu charged, %llu compressed, %llu resident",
+		      (unsigned long long)stats_now(soak.weir).charged,
+		      (unsigned long long)stats_now(soak.weir).compressed,
+		      (unsigned long long)stats_now(soak.weir).resident);
 		pause_ms(10);
 	}
 	/* Twice: the first time the last of the damaged copies are met. */
