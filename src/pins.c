@@ -84,7 +84,7 @@ int weir_region_pin(struct weir *weir, void *addr, uint64_t bytes, int write)
 	char *page = first;
 	const char *stuck = NULL;
 	unsigned tries = 0;
-	bool served;
+	bool served, held = false;
 	int err;
 
 	if (!bytes)
@@ -96,12 +96,14 @@ int weir_region_pin(struct weir *weir, void *addr, uint64_t bytes, int write)
 		tries = page == stuck ? tries + 1 : tries;
 		stuck = page;
 		/* Near the limit what has just come is what reclaim finds to take, each time. */
-		if (tries == TRIES)
+		if (tries == TRIES && !held) {
 			reclaim_hold(&weir->reclaim);
+			held = true;
+		}
 		if (!served)
 			fault_in(page, write);
 	}
-	if (tries >= TRIES)
+	if (held)
 		reclaim_release(&weir->reclaim);
 	if (err) {
 		if (page > first)

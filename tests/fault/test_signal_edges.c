@@ -440,6 +440,7 @@ static void test_a_pin_tells_of_a_lost_page(void **state)
 NO_TSAN static void pins_of_much(void *arg)
 {
 	const uint64_t bytes = *(uint64_t *)arg;
+	struct weir_stats stats = {.size = sizeof(stats)};
 	struct weir *weir = open_signal();
 	char *base = region_filled(weir);
 
@@ -451,6 +452,11 @@ NO_TSAN static void pins_of_much(void *arg)
 		for (uint32_t i = PAGES - 64; i < PAGES; i++)
 			(void)*(volatile char *)page_of(base, i);
 		child_check(!weir_region_unpin(weir, base, bytes));
+		/* What it held back for that goes on. */
+		do {
+			usleep(1000);
+			child_check(!weir_stats_read(weir, &stats));
+		} while (stats.charged > LIMIT);
 	}
 	weir_close(weir);
 }
