@@ -80,6 +80,14 @@ static void govern(struct weir *weir, struct area area[TENANTS],
 		(void)weir_container_set(weir_container_root(weir), WEIR_MAX, MIB(4 + below(s, 8)));
 }
 
+static bool idle(struct weir_container *root, uint64_t rounds)
+{
+	struct weir_container_stat stat = {.size = sizeof(stat)};
+
+	CHECK(!weir_container_stat(root, &stat), "stat");
+	return !stat.stolen || stat.major_faults < 1000 || rounds < 6;
+}
+
 void case_storm(void)
 {
 	struct weir *weir = open_or_skip(MIB(8));
@@ -103,10 +111,12 @@ void case_storm(void)
 		area[i].index = i;
 		CHECK(!pthread_create(&area[i].thread, NULL, area_main, &area[i]), "thread");
 	}
-	for (; now() < end; rounds++) {
+	/* On a machine that is busy with other things, until something has happened. */
+	for (; now() < end || (idle(root, rounds) && now() < end + 30); rounds++) {
 		govern(weir, area, box, &s);
 		usleep(500);
 	}
+	CHECK(!idle(root, rounds), "the run idled");
 	atomic_store(&stop, true);
 	for (unsigned i = 0; i < TENANTS; i++) {
 		pthread_join(area[i].thread, NULL);
@@ -118,7 +128,6 @@ void case_storm(void)
 		}
 	}
 	CHECK(!weir_container_stat(root, &stat), "stat");
-	CHECK(stat.stolen && stat.major_faults && touches > 1000 && rounds > 5, "the run idled");
 	for (unsigned i = 0; i < TENANTS; i++)
 		CHECK(!weir_region_destroy(weir, area[i].memory), "destroy");
 	drain(weir);
