@@ -272,6 +272,10 @@ static void check_operand(struct checker *check, size_t i, enum cmdq_operand_kin
 		check_register(check, i, word_sop(word));
 		break;
 	case OPERAND_REG_A:
+		if (word_a(word) == CMDQ_REG_TIMER)
+			defect(check, i, "register 56, the timer, is only read");
+		check_register(check, i, word_a(word));
+		break;
 	case OPERAND_REG_ADDR_A:
 		check_register(check, i, word_a(word));
 		break;

@@ -120,10 +120,14 @@ void asm_symbol_define(struct assembler *as, const struct symbol *symbol)
 		if (old->text != symbol->text)
 			asm_complain(as, symbol->text, "'%.*s' is defined already, in line %u",
 				     (int)MIN(symbol->length, (size_t)60), symbol->text, old->line);
-		else if (old->label && symbol->label && old->value != symbol->value &&
-			 !as->complaints)
-			asm_complain(as, symbol->text,
-				     "this label moves: define names above where they are used");
+		else if (old->value != symbol->value && !as->complaints)
+			asm_complain(
+				as, symbol->text,
+				symbol->label
+					? "this label moves: define names above where they are used"
+					: "this name is made of one that is defined below: define "
+					  "it "
+					  "above");
 		else
 			*old = *symbol;
 		return;

@@ -3,31 +3,13 @@
 #include "kmap/kmap.h"
 
 /* A reader that goes through a chain without the lock may be led into another one, by a slot that changes buckets under it.
- * So it gives up after so many steps; chains have one slot on average. */
+ * So it gives up after so many steps, and looks once more with the lock; chains have one slot on average. */
 enum { STEPS_MOST = 32 };
 
 static struct bucket *bucket_of(const struct weir_kmap *kmap, uint32_t key)
 {
-	/* Fibonacci hashing: neighbours are far apart. */
-	return &kmap->bucket[(key * 2654435769u >> 7) & kmap->mask];
-}
-
-uint32_t assoc_find(const struct weir_kmap *kmap, uint32_t key)
-{
-	uint32_t at;
-
-	/* Acquire: pairs with the release in assoc_publish; though what counts is the count, see kmap.h. */
-	if (kmap->table)
-		return load_acquire(&kmap->table[key]);
-	at = load_acquire(&bucket_of(kmap, key)->head);
-	for (unsigned steps = 0; at && steps < STEPS_MOST; steps++) {
-		const struct slot *slot = &kmap->slot[at - 1];
-
-		if (load_relaxed(&slot->key) == key)
-			return at;
-		at = load_acquire(&slot->next);
-	}
-	return 0;
+	/* Fibonacci hashing: the upper bits, on which all of the key's have a bearing. */
+	return &kmap->bucket[(uint64_t)(key * 2654435769u) * kmap->slots >> 32];
 }
 
 static uint32_t bucket_find(const struct weir_kmap *kmap, const struct bucket *bucket, uint32_t key)
@@ -36,6 +18,30 @@ static uint32_t bucket_find(const struct weir_kmap *kmap, const struct bucket *b
 
 	while (at && load_relaxed(&kmap->slot[at - 1].key) != key)
 		at = load_relaxed(&kmap->slot[at - 1].next);
+	return at;
+}
+
+uint32_t assoc_find(const struct weir_kmap *kmap, uint32_t key)
+{
+	struct bucket *bucket;
+	uint32_t at;
+
+	/* Acquire: pairs with the release in assoc_publish; though what counts is the count, see kmap.h. */
+	if (kmap->table)
+		return load_acquire(&kmap->table[key]);
+	bucket = bucket_of(kmap, key);
+	at = load_acquire(&bucket->head);
+	for (unsigned steps = 0; at && steps < STEPS_MOST; steps++) {
+		const struct slot *slot = &kmap->slot[at - 1];
+
+		if (load_relaxed(&slot->key) == key)
+			return at;
+		at = load_acquire(&slot->next);
+	}
+	/* Led astray, or not there: a caller that is told "not there" maps a second slot, or lets go of what is held. */
+	lock_acquire(&bucket->lock);
+	at = bucket_find(kmap, bucket, key);
+	lock_release(&bucket->lock);
 	return at;
 }
 

@@ -252,7 +252,7 @@ int weir_kmap_create(const struct weir_kmap_options *options, struct weir_kmap *
 		lock_init(&kmap->pair[i], RANK_KMAP, "pair of slots");
 	err = file_init(kmap, &o);
 	if (!err) {
-		kmap->keys = DIV_UP(kmap->frames, 1u << kmap->order);
+		kmap->keys = ((kmap->frames - 1) >> kmap->order) + 1;
 		err = (uint64_t)o.slots << kmap->shift > SIZE_MAX / 2 ? -ENOMEM
 								      : tables_init(kmap, o.flags);
 	}

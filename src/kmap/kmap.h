@@ -91,6 +91,8 @@ struct weir_kmap {
 	_Atomic uint64_t misses, retired, flushes, waits, busy, races; /* (A) */
 	NO_SHARING _Atomic uint32_t waiting; /* (A) threads that wait for a slot to be free, */
 	_Atomic uint32_t
+		choosy; /* (A) of these, that a slot was not good enough for: with them all are woken */
+	_Atomic uint32_t
 		freed; /* (A) on this: slots that came free while somebody waited; a futex */
 	_Atomic uint32_t settling; /* (A) threads that wait for one slot to be owned no longer */
 };

@@ -63,7 +63,9 @@ void slot_freed(struct weir_kmap *kmap, uint32_t index, unsigned count)
 {
 	/* Before the wake-up: who has looked and does not sleep yet will not. */
 	add_seq_cst(&kmap->freed, 1);
-	(void)futex_wake(&kmap->freed, index < kmap->reserve ? INT32_MAX : (int)count);
+	(void)futex_wake(&kmap->freed, index < kmap->reserve || load_seq_cst(&kmap->choosy)
+					       ? INT32_MAX
+					       : (int)count);
 }
 
 /* --- ownership --- */
@@ -207,7 +209,7 @@ static int64_t slot_any(struct weir_kmap *kmap, unsigned how)
 static int64_t slot_wait(struct weir_kmap *kmap, uint32_t key, unsigned how)
 {
 	int64_t index = -EAGAIN;
-	bool slept = false;
+	bool slept = false, choosy = false;
 
 	/* Before the last look: pairs with slot_put and slot_release. */
 	add_seq_cst(&kmap->waiting, 1);
@@ -221,10 +223,18 @@ static int64_t slot_wait(struct weir_kmap *kmap, uint32_t key, unsigned how)
 		    (found && (slot_usable(kmap, found - 1, how) ||
 			       slot_count(load_seq_cst(&kmap->slot[found - 1].word)) <= 1)))
 			break;
+		/* Not any slot will do: a wake-up that was meant for one waiter would end here. Looks again once this is known. */
+		if (found && !choosy) {
+			choosy = true;
+			add_seq_cst(&kmap->choosy, 1);
+			continue;
+		}
 		add_relaxed(&kmap->waits, 1);
 		(void)futex_wait(&kmap->freed, seen, 0);
 		slept = true;
 	}
+	if (choosy)
+		sub_relaxed(&kmap->choosy, 1);
 	sub_relaxed(&kmap->waiting, 1);
 	if (index < 0 && slept)
 		slot_freed(kmap, kmap->reserve, 1);

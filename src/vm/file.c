@@ -112,11 +112,14 @@ static int cache_open(struct file_object *f, unsigned slots)
 /* Reads a page of the file into the cache. */
 static int cache_fill(struct file_object *f, uint32_t page)
 {
-	void *at = f->view + ((size_t)page << PAGE_SHIFT);
-	int err = f->kmap ? weir_kmap_fault(f->kmap, page, &at) : 0;
+	void *at;
+	int err;
 
-	if (err)
-		return err;
+	/* The system has no window just now: the page is as well as it was. */
+	if (f->kmap && weir_kmap_fault(f->kmap, page, &at))
+		return -EAGAIN;
+	if (!f->kmap)
+		at = f->view + ((size_t)page << PAGE_SHIFT);
 	err = file_source_read(f->source, at, PAGE_SIZE, (off_t)page << PAGE_SHIFT);
 	if (f->kmap)
 		(void)weir_kunmap(f->kmap, at);
@@ -328,8 +331,9 @@ static int page_load(struct vm *vm, struct pager *self, struct file_object *f, u
 		return 0;
 	(void)mem_shared_punch(f->cache, (size_t)page << PAGE_SHIFT, PAGE_SIZE);
 	(void)account_release(&f->account[page], &f->owners, CHARGE_FILE, PAGE_SIZE);
-	log_line("page %u of a file region cannot be read (%s): a touch of it is SIGBUS", page,
-		 errno_name(err));
+	if (err != -EAGAIN)
+		log_line("page %u of a file region cannot be read (%s): a touch of it is SIGBUS",
+			 page, errno_name(err));
 	return err;
 }
 
@@ -386,9 +390,9 @@ enum pagein_result file_pagein(struct vm *vm, struct pager *self, struct region 
 	} else {
 		err = page_load(vm, self, f, page, slot);
 		state |= err ? 0 : FILE_CACHED;
-		if (err)
+		if (err && err != -EAGAIN)
 			page_refuse(vm, region, page);
-		else
+		else if (!err)
 			add_relaxed(&vm->count.stored, 1);
 	}
 	if (!err)

@@ -116,6 +116,10 @@ static const struct {
 	{".equ r0, 1", "1:6: ", "a register"},
 	{".equ x 1", "1:8: ", "expected a comma"},
 	{".equ x, y", "1:9: ", "expected a number"},
+	/* The sum lacked a term where it was used. */
+	{"write 0x1400c000, A\n.equ A, B + 1\n.equ B, 5", "2:6: ", "one that is defined below"},
+	{"write 3:0, N\n.equ N, end - start\nstart: eoc\nend: eoc",
+	 "2:6: ", "one that is defined below"},
 	{".word", "1:6: ", "expected an operand, found the end of the line"},
 	{".word 0x10000000000000000", "1:7: ", "0 to 0xffffffffffffffff"},
 	{".word 12a", "1:9: ", "'a' is no digit of base 10"},

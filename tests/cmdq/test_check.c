@@ -110,6 +110,7 @@ static void test_unknown(void **state)
 	finds("mt8173", ".word 0\nfinalize", 1, "0x0000000000000000 is no command");
 	finds("mt8173", "assign reg4, 1\nfinalize", 1, "no register 4");
 	finds("mt8173", "add spr0, reg48, 1\nfinalize", 1, "no register 48");
+	finds("mt8173", "assign timer, 1\nfinalize", 1, "the timer, is only read");
 }
 
 /* Events with a name are set by hardware, and others by somebody. */

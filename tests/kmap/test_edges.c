@@ -81,6 +81,93 @@ static void a_frame_that_is_being_mapped_is_waited_for(void **state)
 	windows_end(kmap);
 }
 
+/* --- who waits for what --- */
+
+static struct waiter_of {
+	pthread_t thread;
+	uint32_t range;
+	void *addr;
+} waiter_of[2];
+
+static void *waiter_main(void *data)
+{
+	struct waiter_of *w = data;
+
+	(void)weir_kmap(between, w->range * FRAMES_IN, &w->addr);
+	return NULL;
+}
+
+/* One wants what only the fault path holds, and takes no other slot: a wake-up does not end with it. */
+static void a_waiter_for_a_reserved_slot_takes_no_wake_up(void **state)
+{
+	struct weir_kmap *kmap =
+		windows_make(&(struct weir_kmap_options){.slots = 4, .reserve = 2});
+	char *one, *two;
+	void *fault;
+
+	(void)state;
+	between = kmap;
+	one = hold(kmap, 1);
+	two = hold(kmap, 2);
+	assert_int_equal(weir_kmap_fault(kmap, 9 * FRAMES_IN, &fault), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		waiter_of[i].range = i ? 20 : 9;
+		assert_int_equal(
+			pthread_create(&waiter_of[i].thread, NULL, waiter_main, &waiter_of[i]), 0);
+		while (stats(kmap).waits <= i)
+			sched_yield();
+	}
+	let_go(kmap, one);
+	pthread_join(waiter_of[1].thread, NULL);
+	let_go(kmap, two);
+	let_go(kmap, fault);
+	pthread_join(waiter_of[0].thread, NULL);
+	for (unsigned i = 0; i < 2; i++)
+		let_go(kmap, waiter_of[i].addr);
+
+	assert_int_equal(load_relaxed(&kmap->choosy), 0);
+	windows_end(kmap);
+}
+
+/* More ranges in one bucket than a look without the lock goes through: each is found, and none is mapped twice. */
+static void a_long_bucket_hides_nothing(void **state)
+{
+	enum { SLOTS = 64, HELD = 40, PAGES = 1 << 14 };
+	struct weir_kmap_options options = {.size = sizeof(options),
+					    .bytes = (uint64_t)PAGES * PAGE_SIZE,
+					    .slots = SLOTS,
+					    .slot_bytes = PAGE_SIZE,
+					    .reserve = WEIR_KMAP_NO_RESERVE,
+					    .flags = WEIR_KMAP_HASHED};
+	uint32_t range[HELD], n = 0;
+	void *addr[HELD], *again;
+	struct weir_kmap *kmap;
+
+	(void)state;
+	options.fd = mem_file_open(options.bytes);
+	assert_true(options.fd >= 0);
+	memset(&os, 0, sizeof(os));
+	assert_int_equal(weir_kmap_create(&options, &kmap), 0);
+	os.kmap = kmap;
+	for (uint32_t key = 0; key < PAGES && n < HELD; key++) {
+		if ((uint64_t)(key * 2654435769u) * SLOTS >> 32 == 0)
+			range[n++] = key;
+	}
+	assert_int_equal(n, HELD);
+	for (unsigned i = 0; i < HELD; i++)
+		assert_int_equal(weir_kmap(kmap, range[i], &addr[i]), 0);
+	for (unsigned i = 0; i < HELD; i++) {
+		assert_ptr_equal(weir_kmap_address(kmap, range[i]), addr[i]);
+		assert_int_equal(weir_kmap_try(kmap, range[i], &again), 0);
+		assert_ptr_equal(again, addr[i]);
+		let_go(kmap, again);
+		let_go(kmap, addr[i]);
+	}
+	assert_int_equal(os.maps, HELD);
+	assert_int_equal(weir_kmap_destroy(kmap), 0);
+	mem_file_close(options.fd);
+}
+
 /* --- what fails --- */
 
 static void a_map_that_fails_holds_nothing(void **state)
@@ -403,6 +490,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_lost_race_uses_the_winners_slot),
 		cmocka_unit_test(a_frame_that_is_being_mapped_is_waited_for),
+		cmocka_unit_test(a_waiter_for_a_reserved_slot_takes_no_wake_up),
+		cmocka_unit_test(a_long_bucket_hides_nothing),
 		cmocka_unit_test(a_map_that_fails_holds_nothing),
 		cmocka_unit_test(a_map_that_fails_wakes_who_waits_for_it),
 		cmocka_unit_test(each_allocation_fails_in_turn),
