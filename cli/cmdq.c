@@ -92,8 +92,8 @@ static int take_base(struct cmdq_options *options, const char *text)
 	if (!text || !cmdq_number(options, "--base", text, UINT64_MAX - 1, &options->base))
 		return -1;
 	if (options->base % 8) {
-		log_line("cmdq %s: --base %s: packets lie at multiples of 8", options->command,
-			 text);
+		log_line("cmdq %s: --base %s is no multiple of 8, as a packet's address is",
+			 options->command, text);
 		return -1;
 	}
 	return 1;

@@ -385,6 +385,10 @@ WEIR_API void cmdq_mbox_destroy(struct cmdq_client *client);
 /*
  * Finalizes the packet if need be, and runs it. 0, or what the callback would be given. -EINVAL: a packet of another
  * profile; -EBUSY: an engine has it; -ENOMEM: it could not be finalized. Then nothing is sent, and no callback comes.
+ *
+ * The engine has no thread and no clock. So where nothing can run any more, time passes until the next client's time-out, and
+ * without one the packet that stands first on the channel ends with -ETIMEDOUT: an event that another thread sets later
+ * comes too late. Who waits for such events flushes asynchronously.
  */
 WEIR_API int cmdq_pkt_flush(struct cmdq_client *client, struct cmdq_pkt *pkt);
 WEIR_API int cmdq_pkt_flush_async(struct cmdq_client *client, struct cmdq_pkt *pkt,

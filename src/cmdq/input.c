@@ -153,13 +153,13 @@ static void read_pairs_line(struct reader *in)
 
 /* --- kernel logs --- */
 
-enum { LOG_TOKENS = 64 };
+enum { LOG_TOKENS = 1024 };
 
 /*
  * The hexadecimal numbers of 16, 8 or 2 digits of a line. Not among them: an offset or address in front of a dump, which a
  * colon and a blank follow, and addresses of the kernel, which no command looks like.
  */
-static unsigned log_tokens(const struct reader *in, struct token *tokens)
+static unsigned log_tokens(struct reader *in, struct token *tokens)
 {
 	const char *at = in->at;
 	unsigned count = 0;
@@ -182,6 +182,8 @@ static unsigned log_tokens(const struct reader *in, struct token *tokens)
 		if (joined)
 			tokens[count++] = token;
 	}
+	if (at < in->end)
+		complain(in, at, "more than 1024 numbers in a line");
 	return count;
 }
 

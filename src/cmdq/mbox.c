@@ -153,7 +153,8 @@ static bool holds(const struct task *task, uint64_t pc)
 /* Where pc is tells which packets are done. */
 static void packets_done(struct cmdq_client *c, bool failed)
 {
-	const uint64_t pc = channel_pc(c);
+	/* Not by the register, which has 32 bits: a jump to nowhere may have more, and alias another packet. */
+	const uint64_t pc = c->engine->gce.thread[c->channel].pc;
 	struct task *at = c->first;
 
 	while (at && !holds(at, pc))
