@@ -102,6 +102,9 @@ refused 'directory' dis --soc mt8173 .
 refused "no option '--hex'" dis --soc mt8173 --hex display.hex
 refused 'needs an argument' as --soc
 refused 'expected a number' check --soc mt8173 --base x display.hex
+refused 'no multiple of 8' as --soc mt8173 --base 4 "$examples/display.cmdq"
+seq -f '%016.0f' 1100 | tr '\n' ' ' >long.log
+refused 'long.log:1:17408: more than 1024 numbers' dis --soc mt8173 --log long.log
 refused 'reads text' as --soc mt8173 --log display.hex
 refused "no command 'link'" link
 refused "no platform 'x'" soc x

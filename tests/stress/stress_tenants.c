@@ -11,6 +11,7 @@
  *   oom       nothing can be reclaimed: the handler is asked, and without one a first touch is SIGBUS
  *   high      a tenant above high is throttled, and never fails
  *   swap      swap.max = 0 keeps a tenant's pages out of the file
+ *   packets   memory for packets is charged to who asks for it
  *
  * stress_tenants [--seed N] [--seconds S] [--signal] [CASE]. --signal: threads serve their own faults. Prints its seed. 77: userfaultfd is not permitted.
  */
@@ -30,7 +31,7 @@ int main(int argc, char **argv)
 	} cases[] = {
 		{"storm", case_storm},	   {"file", case_file}, {"refused", case_refused},
 		{"readers", case_readers}, {"eio", case_eio},	{"oom", case_oom},
-		{"high", case_high},	   {"swap", case_swap},
+		{"high", case_high},	   {"swap", case_swap}, {"packets", case_packets},
 	};
 	const char *only = NULL;
 

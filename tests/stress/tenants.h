@@ -61,5 +61,6 @@ void case_eio(void);
 void case_oom(void);
 void case_high(void);
 void case_swap(void);
+void case_packets(void);
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* What happens at max, high and swap.max, the cases oom, high and swap: see stress_tenants.c. */
 #include "tenants.h"
+#include "weir/cmdq_engine.h"
 
 static _Atomic unsigned asked;
 
@@ -89,5 +90,27 @@ void case_swap(void)
 	fill(theirs, MIB(16) / PAGE, true);
 	CHECK(!weir_container_get(a, WEIR_SWAP_CURRENT), "a page of it went to the file");
 	CHECK(weir_container_get(b, WEIR_SWAP_CURRENT) > MIB(8), "none of the other's did");
+	weir_close(weir);
+}
+
+/* Memory for packets is the container's that it is asked for, up to its max. */
+void case_packets(void)
+{
+	struct weir *weir = open_or_skip(MIB(64));
+	struct weir_container *a = child_of(weir_container_root(weir), "a", 2 * PAGE);
+	struct cmdq_buffer_ops ops;
+	struct cmdq_buffer two, more;
+
+	weir_packet_buffers(weir, &ops);
+	CHECK(!ops.alloc(ops.data, a, 2 * PAGE, &two), "two pages");
+	memset(two.addr, 1, 2 * PAGE);
+	CHECK(current(a) == 2 * PAGE, "%" PRIu64, current(a));
+	CHECK(ops.alloc(ops.data, a, PAGE, &more) == -ENOMEM, "a third one");
+	ops.free(ops.data, a, &two);
+	drain(weir);
+	CHECK(!current(a) && !used(weir), "%" PRIu64 " and %" PRIu64, current(a), used(weir));
+	CHECK(!ops.alloc(ops.data, NULL, PAGE, &more), "one for the root");
+	CHECK(used(weir) >= PAGE, "%" PRIu64, used(weir));
+	ops.free(ops.data, NULL, &more);
 	weir_close(weir);
 }
