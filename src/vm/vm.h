@@ -16,7 +16,7 @@
 #include "os/mem.h"
 #include "os/uffd.h"
 #include "store/compressed.h"
-#include "store/filestore.h"
+#include "store/store.h"
 #include "control/owners.h"
 #include "vm/page.h"
 
@@ -106,7 +106,7 @@ struct vm {
 	unsigned kmap_slots;			      /* (C) windows on a file; 0: it is mapped */
 	struct weir_container *root;		      /* (C) */
 	struct compressed *memory;		      /* (C) */
-	struct filestore *file;			      /* (C) */
+	struct store *store;			      /* (C) */
 	_Atomic(struct region *) region[REGIONS_MAX]; /* (I) to write, (A) to read */
 	_Atomic uint32_t regions;		      /* (A) slots in use, holes included */
 	_Atomic(struct file_object *) file_object[FILES_MAX]; /* (I) to write, (A) to read */
@@ -123,7 +123,8 @@ struct vm {
 /* What a thread needs to load pages; one a thread, allocated before it starts. */
 struct pager {
 	_Alignas(4096) char run[RUN_MAX][4096];	   /* contents on their way in */
-	_Alignas(4096) char file[FILE_READ_BYTES]; /* objects as they come from the file */
+	_Alignas(4096) char stored[STORE_READ_BYTES]; /* objects as they come from the store */
+	struct store_reader reader;
 	struct packer packer;
 	/* Called before a load that may block: another handler takes over reading. May be NULL. */
 	void (*before_block)(void *data);
@@ -148,7 +149,7 @@ enum pagein_result {
 };
 
 int vm_init(struct vm *vm, struct weir_container *root, struct compressed *memory,
-	    struct filestore *file);
+	    struct store *store);
 /* The region at an address, or NULL. */
 struct region *vm_find(struct vm *vm, uintptr_t address);
 /* Tells the background thread to look. */

@@ -44,7 +44,7 @@ enum fake_call {
 	FAKE_DISCARD,	 /* mem_discard of a region (pages) */
 	FAKE_DROP,	 /* mem_drop (runs) */
 	FAKE_RESIDENT,	 /* mem_resident of a region (pages) */
-	FAKE_FILE_OPEN,	 /* file_temp_open */
+	FAKE_FILE_OPEN,	 /* file_store_open */
 	FAKE_FILE_WRITE, /* file_write (bytes) */
 	FAKE_FILE_READ,	 /* file_read (bytes) */
 	FAKE_CALLS

@@ -808,7 +808,7 @@ static void test_compaction_passes_over_what_cannot_move(void **state)
 		if (page % 4)
 			world_poke(&w, 0, page, 0, 1);
 	}
-	compressed_object(&w.memory, word_location(word_of(&w, 4)))->bytes = 0xfff0;
+	compressed_object(&w.memory, word_location(word_of(&w, 4)))->bytes = 0x1ff0;
 	w.lost[0][4] = true;
 	for (unsigned i = 0; i < 2; i++)
 		x[i] = word_of(&w, kept[i]);

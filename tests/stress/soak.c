@@ -19,6 +19,7 @@
  * with 0, 1 (with what went wrong and the seed), 2 for wrong arguments, 77 where it cannot run (and why).
  */
 #include "soak.h"
+#include "store/filestore.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -176,7 +177,7 @@ static void leak_check(void)
 	      low->free, low->cached, low->offline, low->total);
 	CHECK(!compressed_validate(&soak.weir->memory),
 	      "the compressed store is not as it should be");
-	CHECK(!filestore_validate(&soak.weir->file), "the file store is not as it should be");
+	CHECK(!(store_is_open(&soak.weir->store) && filestore_validate(soak.weir->store.handle)), "the file store is not as it should be");
 	CHECK(!weir_pool_validate(soak.weir->pool), "the pool is not as it should be");
 }
 
