@@ -69,13 +69,15 @@ struct weir_store_config {
 	size_t size;	    /* sizeof(struct weir_store_config) of the caller */
 	const char *place;  /* valid while the store is open */
 	uint64_t bytes_max; /* it takes no more than this; UINT64_MAX: no bound */
-	uint64_t keep_free; /* bytes of the medium that stay free; UINT64_MAX: the store's default */
+	uint64_t
+		keep_free; /* bytes of the medium that stay free; UINT64_MAX: the store's default */
 };
 
 /* What open says of it. */
 struct weir_store_info {
-	size_t size;   /* sizeof(struct weir_store_info) of the caller */
-	unsigned unit; /* bytes: 512, 1024, 2048 or 4096. Pages are padded to multiples of it with zeroes */
+	size_t size; /* sizeof(struct weir_store_info) of the caller */
+	unsigned
+		unit; /* bytes: 512, 1024, 2048 or 4096. Pages are padded to multiples of it with zeroes */
 };
 
 struct weir_store_stat {

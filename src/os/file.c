@@ -135,8 +135,8 @@ void file_close(struct file *file)
 	ino_t inode;
 
 	/* In a table of descriptors that has not got it, its number may be somebody else's. */
-	if (file->fd >= 0 && !file_identity(file->fd, &device, &inode) &&
-	    device == file->device && inode == file->inode)
+	if (file->fd >= 0 && !file_identity(file->fd, &device, &inode) && device == file->device &&
+	    inode == file->inode)
 		close(file->fd);
 	file->fd = -1;
 }

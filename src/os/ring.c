@@ -59,11 +59,9 @@ static void line_up(struct ring *ring, const struct ring_request *request)
 void ring_read(struct ring *ring, const struct file *file, void *data, uint32_t bytes, off_t offset,
 	       uint64_t tag)
 {
-	line_up(ring, &(struct ring_request){.file = file,
-					     .data = data,
-					     .bytes = bytes,
-					     .offset = offset,
-					     .tag = tag});
+	line_up(ring,
+		&(struct ring_request){
+			.file = file, .data = data, .bytes = bytes, .offset = offset, .tag = tag});
 }
 
 void ring_write(struct ring *ring, const struct file *file, const void *data, uint32_t bytes,

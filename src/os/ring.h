@@ -25,10 +25,10 @@ struct ring_request {
 };
 
 struct ring {
-	struct io_uring *io; /* NULL: not open */
-	unsigned entries;    /* (C) */
+	struct io_uring *io;  /* NULL: not open */
+	unsigned entries;     /* (C) */
 	unsigned lined, done; /* requests in line; those done here, from the start of the array */
-	bool broken;	     /* the kernel takes no more (a filter that came later) */
+	bool broken;	      /* the kernel takes no more (a filter that came later) */
 	struct ring_request request[RING_MAX];
 };
 

@@ -73,11 +73,10 @@ struct follow {
 enum { WRITES = 3 };
 enum write_state { WRITE_FREE, WRITE_FILLING, WRITE_FLYING };
 struct write {
-	enum write_state state;	 /* (T) */
-	struct store_batch batch; /* (T) the store's while FLYING */
-	uint64_t bytes;		  /* (T) that its pages take compressed */
-	struct weir_container
-		*payer[STORE_BATCH]; /* (T) whose swap each page is charged to */
+	enum write_state state;			   /* (T) */
+	struct store_batch batch;		   /* (T) the store's while FLYING */
+	uint64_t bytes;				   /* (T) that its pages take compressed */
+	struct weir_container *payer[STORE_BATCH]; /* (T) whose swap each page is charged to */
 };
 
 /* Work that needs weir's descriptor table, done by the background thread for another. */
@@ -103,8 +102,9 @@ struct reclaim {
 	struct write write[WRITES];	  /* (T) batches on their way there */
 	unsigned write_turn;		  /* (T) the last one that was begun */
 	struct write *filling;		  /* (T) the one that GATHER and WRITE mean */
-	_Atomic uint64_t flying;	  /* (A) bytes of compressed pages in those; by the background thread */
-	struct pager *pager;	    /* (T) */
+	_Atomic uint64_t
+		flying;	     /* (A) bytes of compressed pages in those; by the background thread */
+	struct pager *pager; /* (T) */
 	_Atomic uint64_t
 		retry_ns; /* (A) after a failed write: not before; written by the background thread */
 	unsigned retry_step_ns; /* (T) */

@@ -273,10 +273,11 @@ static int write_failed(struct reclaim *r, int err)
 	store_relaxed(&r->retry_ns, now_ns() + r->retry_step_ns);
 	copies_give_up(r);
 	if (store_there(r->vm->store))
-		log_once("writing cold pages to the file failed (%s): they stay compressed in memory, over "
-		 "the limit. "
-		 "Make room on the disk, or point TMPDIR to another one",
-		 errno_name(err));
+		log_once("writing cold pages to the file failed (%s): they stay compressed in "
+			 "memory, over "
+			 "the limit. "
+			 "Make room on the disk, or point TMPDIR to another one",
+			 errno_name(err));
 	return err;
 }
 

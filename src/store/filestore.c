@@ -199,7 +199,7 @@ static void store_write_batch(void *data, struct weir_store_batch *batch)
 	int64_t at;
 
 	if (!store->told)
-		log_line("compressed pages no longer fit the limit: the coldest go to %s%s",
+		log_once("compressed pages no longer fit the limit: the coldest go to %s%s",
 			 store->file.where, store->file.direct ? "" : " (without O_DIRECT)");
 	store->told = true;
 	for (unsigned i = 0; i < batch->count; i++)

@@ -41,8 +41,8 @@ struct filestore {
 	struct flight {
 		struct weir_store_batch *batch; /* NULL: free */
 		uint32_t unit, count;
-	} flight[FILE_FLIGHTS];		      /* (W) */
-	_Atomic uint32_t rings_taken;	      /* (A) a bit each; who has it uses the ring, */
+	} flight[FILE_FLIGHTS];		       /* (W) */
+	_Atomic uint32_t rings_taken;	       /* (A) a bit each; who has it uses the ring, */
 	bool read_ring_tried[FILE_READ_RINGS]; /* and opens it the first time */
 	struct ring read_ring[FILE_READ_RINGS];
 };

@@ -16,7 +16,7 @@ typedef uint64_t page_no_t;
 enum object_codec { CODEC_RAW = 1, CODEC_LZ4 = 2 };
 
 struct object {
-	uint64_t page : 48; /* page_no_t */
+	uint64_t page : 48;  /* page_no_t */
 	uint64_t bytes : 13; /* of packed[] */
 	uint64_t codec : 3;
 	uint64_t check; /* XXH3-64 */

@@ -19,8 +19,8 @@
 typedef uint32_t store_key_t;
 
 enum {
-	STORE_BATCH = WEIR_STORE_BATCH_MAX,			  /* pages in one write, or read */
-	STORE_BATCH_BYTES = STORE_BATCH * 2 * (1 << PAGE_SHIFT),  /* room for them */
+	STORE_BATCH = WEIR_STORE_BATCH_MAX,			 /* pages in one write, or read */
+	STORE_BATCH_BYTES = STORE_BATCH * 2 * (1 << PAGE_SHIFT), /* room for them */
 	STORE_READ_BYTES = STORE_BATCH * (1 << PAGE_SHIFT),
 	STORE_PLACE_MAX = 4096,
 };
@@ -45,7 +45,7 @@ struct store_batch {
 	uint64_t tag[STORE_BATCH]; /* the caller's */
 	unsigned count;
 	size_t fill;
-	char *buffer; /* STORE_BATCH_BYTES, page aligned, the caller's */
+	char *buffer;	       /* STORE_BATCH_BYTES, page aligned, the caller's */
 	_Atomic uint32_t done; /* (A) the store has said what became of it */
 };
 

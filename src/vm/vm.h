@@ -122,7 +122,7 @@ struct vm {
 
 /* What a thread needs to load pages; one a thread, allocated before it starts. */
 struct pager {
-	_Alignas(4096) char run[RUN_MAX][4096];	   /* contents on their way in */
+	_Alignas(4096) char run[RUN_MAX][4096];	      /* contents on their way in */
 	_Alignas(4096) char stored[STORE_READ_BYTES]; /* objects as they come from the store */
 	struct store_reader reader;
 	struct packer packer;

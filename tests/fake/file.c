@@ -101,7 +101,8 @@ int __wrap_file_store_open(struct file *file, const char *dir)
 		if (data == MAP_FAILED)
 			fake_misuse("no address space for the file");
 		open_ = true;
-		*file = (struct file){.fd = FAKE_FD, .unit = unit, .direct = true, .where = "a fake"};
+		*file = (struct file){
+			.fd = FAKE_FD, .unit = unit, .direct = true, .where = "a fake"};
 	}
 	fake_guard_leave();
 	return err;

@@ -266,8 +266,8 @@ static int open_store(const struct weir_store_config *config, struct weir_store_
 	store.stop = false;
 	store.unit = test_store_plan.unit ? test_store_plan.unit : 512;
 	info->unit = store.unit;
-	store.threaded = test_store_plan.threads &&
-			 !pthread_create(&store.thread, NULL, thread_main, NULL);
+	store.threaded =
+		test_store_plan.threads && !pthread_create(&store.thread, NULL, thread_main, NULL);
 	*out = &store;
 	return 0;
 }

@@ -14,28 +14,29 @@
 
 enum test_store_read {
 	READ_RIGHT,
-	READ_FAILS,  /* -EIO */
-	READ_SHORT,  /* half of the bytes, and says so: -EIO */
-	READ_HALF,   /* half of the bytes, and says that it has all */
+	READ_FAILS,   /* -EIO */
+	READ_SHORT,   /* half of the bytes, and says so: -EIO */
+	READ_HALF,    /* half of the bytes, and says that it has all */
 	READ_NOTHING, /* none, and says that it has all */
-	READ_ROTTEN, /* a bit is another */
-	READ_OTHERS, /* those of another page, where there is one */
+	READ_ROTTEN,  /* a bit is another */
+	READ_OTHERS,  /* those of another page, where there is one */
 	READ_KINDS,
 };
 
 /* Everything at once; plain data, changed by the test at any time. */
 struct test_store_plan {
-	unsigned unit;	       /* 0: 512 */
-	uint64_t room;	       /* bytes; 0: no bound */
-	unsigned fail_page;    /* of the next batches: this page of it (from 1) fails; 0: none; UINT32_MAX: all */
-	int fail_err;	       /* with this */
+	unsigned unit; /* 0: 512 */
+	uint64_t room; /* bytes; 0: no bound */
+	unsigned
+		fail_page; /* of the next batches: this page of it (from 1) fails; 0: none; UINT32_MAX: all */
+	int fail_err;		   /* with this */
 	enum test_store_read read; /* what reads do */
-	unsigned read_every;   /* of so many pages one; 0: each */
-	bool dead;	       /* everything fails with -ENODEV */
-	unsigned dies_after;   /* pages written, then it is dead; 0: never */
-	bool late;	       /* writes are completed by poll, or test_store_complete */
-	bool reversed;	       /* the last one first */
-	bool threads;	       /* they are completed by a thread of its own, which has no order and no hurry */
+	unsigned read_every;	   /* of so many pages one; 0: each */
+	bool dead;		   /* everything fails with -ENODEV */
+	unsigned dies_after;	   /* pages written, then it is dead; 0: never */
+	bool late;		   /* writes are completed by poll, or test_store_complete */
+	bool reversed;		   /* the last one first */
+	bool threads; /* they are completed by a thread of its own, which has no order and no hurry */
 	int open_err;
 };
 extern struct test_store_plan test_store_plan;

@@ -95,7 +95,8 @@ void world_open(struct world *w, const struct world_options *options)
 		frames_leave(w->pool, options->free_frames);
 	w->not_ours = frames_used(w->pool);
 	assert_int_equal(compressed_init(&w->memory, w->pool), 0);
-	assert_int_equal(store_init(&w->store, options->store, options->store ? NULL : "/a/disk"), 0);
+	assert_int_equal(store_init(&w->store, options->store, options->store ? NULL : "/a/disk"),
+			 0);
 	assert_int_equal(vm_init(&w->vm, w->container, &w->memory, &w->store), 0);
 	w->vm.uffd = uffd_open(0);
 	w->vm.can_poison = true;

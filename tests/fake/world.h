@@ -28,7 +28,7 @@ struct world_options {
 	size_t pool;		       /* bytes, whole blocks; 0: 16 MiB */
 	size_t free_frames;	       /* of the pool, at the start; 0: all */
 	bool check_each;	       /* world_check after every touch and every job */
-	const char *store; /* URI; NULL: the file of the fake */
+	const char *store;	       /* URI; NULL: the file of the fake */
 	bool streams; /* faults in a row bring more pages; else each fault is the first of its kind */
 };
 

@@ -93,7 +93,8 @@ static void test_one_page_of_a_batch_fails(void **state)
 		assert_int_equal(load_relaxed(&w.vm.count.written), 39);
 		assert_int_equal(load_relaxed(&w.vm.count.write_failed), 1);
 		assert_int_equal(load_relaxed(&w.memory.objects), 1);
-		assert_true(world_said("failed (") && world_said("they stay compressed in memory"));
+		/* Once a process. */
+		assert_true(i || world_said("they stay compressed in memory"));
 		/* It is tried again when it is time, not before. */
 		test_store_plan.fail_page = 0;
 		assert_true(store_failing(&w.reclaim));
@@ -165,7 +166,6 @@ static void test_batches_in_flight(void **state)
 		world_poke(&w, 0, 1, 7, 7);
 		assert_int_equal(world_discard(&w, 0, 2, 3, false), 0);
 		relocate_object(&w.reclaim, page_number(w.only, 5), word_location(word_of(&w, 5)));
-		w.check_each = true;
 		/* Those of the others that are asked for while their batches land, one by one. */
 		for (unsigned left = WRITES; left; left--) {
 			assert_int_equal(test_store_complete(1), left - 1);
@@ -173,6 +173,7 @@ static void test_batches_in_flight(void **state)
 			read_page(&w, left * 40);
 		}
 		assert_false(writeback_flying(&w.reclaim));
+		w.check_each = true;
 		world_check(&w);
 		/* 0 and those with a batch just read are dirty: their copies were large; 1 was written, 2 to 4 are gone, 5 has moved. */
 		assert_true(kind_of(0) == COPY_NONE && kind_of(1) == COPY_NONE);
@@ -308,7 +309,8 @@ static void test_what_was_read_before_is_not_read_again(void **state)
 /* mem: nothing leaves memory. Copies of resident pages go when there are too many, and it is not called a failure. */
 static void test_no_store(void **state)
 {
-	const struct world_options nowhere = {.pages = {PAGES}, .check_each = true, .store = "mem:"};
+	const struct world_options nowhere = {
+		.pages = {PAGES}, .check_each = true, .store = "mem:"};
 
 	(void)state;
 	test_store_reset();

@@ -122,8 +122,7 @@ static bool entry_reads_back(const struct entry *e, page_no_t page)
 {
 	memset(back, 0xee, PAGE_SIZE);
 	page_make(page_buffer, e->kind, e->seed);
-	return read_one(e->slot, page, back) == 0 &&
-	       !memcmp(back, page_buffer, PAGE_SIZE);
+	return read_one(e->slot, page, back) == 0 && !memcmp(back, page_buffer, PAGE_SIZE);
 }
 
 /* --- an oracle --- */
@@ -350,13 +349,10 @@ static void test_neighbours_are_read_in_one_go(void **state)
 		assert_int_equal(got, expected);
 		for (unsigned i = 0; i < expected; i++) {
 			page_make(page_buffer, e[i].kind, e[i].seed);
-			assert_int_equal(
-				store_unpack(&reader, i, i, back), 0);
+			assert_int_equal(store_unpack(&reader, i, i, back), 0);
 			assert_memory_equal(back, page_buffer, PAGE_SIZE);
 			/* Another's number gets nothing. */
-			assert_int_equal(
-				store_unpack(&reader, i, i + 1, back),
-				-EBADMSG);
+			assert_int_equal(store_unpack(&reader, i, i + 1, back), -EBADMSG);
 		}
 		/* Asked for fewer, it takes no more. */
 		assert_int_equal(read_keys(slots, 1), 1);
@@ -516,7 +512,8 @@ static void free_wrongly(void *arg)
 	child_check(batch_put(&e, 1));
 	child_check(write_batch() == 0);
 	for (unsigned i = 0; i < m->times; i++)
-		store_discard(&store, batch.page[0].key + (store_key_t)(m->shift << FILE_UNITS_SHIFT));
+		store_discard(&store,
+			      batch.page[0].key + (store_key_t)(m->shift << FILE_UNITS_SHIFT));
 }
 
 static void test_double_free_panics(void **state)
@@ -564,8 +561,8 @@ static void test_rotten_bytes_are_refused(void **state)
 	for (unsigned round = 0; round < 300; round++) {
 		unsigned i = round % 3;
 		size_t size = object_size((struct object *)batch.page[i].data);
-		off_t at = (off_t)slot_start(i) * fs->file.unit +
-			   random_below(&seed, (unsigned)size);
+		off_t at =
+			(off_t)slot_start(i) * fs->file.unit + random_below(&seed, (unsigned)size);
 		unsigned char by = (unsigned char)(1 + random_below(&seed, 255));
 
 		rot(at, by);
@@ -823,7 +820,8 @@ static void fly_into_a_limit(void *arg)
 		for (unsigned i = 0; i < STORE_BATCH; i++) {
 			page_make(page_buffer, KIND_RANDOM, b * STORE_BATCH + i);
 			(void)object_pack(packer, b * STORE_BATCH + i, page_buffer);
-			child_check(store_batch_add(&store, &many[b], (struct object *)packer->out, 0));
+			child_check(
+				store_batch_add(&store, &many[b], (struct object *)packer->out, 0));
 		}
 		store_write(&store, &many[b]);
 	}

@@ -177,7 +177,8 @@ static void leak_check(void)
 	      low->free, low->cached, low->offline, low->total);
 	CHECK(!compressed_validate(&soak.weir->memory),
 	      "the compressed store is not as it should be");
-	CHECK(!(store_is_open(&soak.weir->store) && filestore_validate(soak.weir->store.handle)), "the file store is not as it should be");
+	CHECK(!(store_is_open(&soak.weir->store) && filestore_validate(soak.weir->store.handle)),
+	      "the file store is not as it should be");
 	CHECK(!weir_pool_validate(soak.weir->pool), "the pool is not as it should be");
 }
 
