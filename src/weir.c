@@ -222,6 +222,9 @@ int weir_open(const struct weir_options *options, struct weir **out)
 		err = modes_open_signal(weir);
 	if (err)
 		goto fail;
+	/* Here, where there may be one thread only: with several the kernel waits for all CPUs, 10 ms and more. stock_open does it
+	 * again at no cost, and says where it is not to be had. */
+	(void)thread_barrier_register();
 	err = thread_start(&weir->background, "weir-reclaim", background_main, weir);
 	if (err)
 		goto fail;
