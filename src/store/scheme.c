@@ -97,7 +97,10 @@ static int parameters_parse(const char *text, struct weir_store_config *config)
 		if (err)
 			return err;
 		text += length;
-		if (*text == '&' && !*++text)
+		if (*text != '&')
+			break;
+		text++;
+		if (!*text)
 			return -EINVAL;
 	}
 	return config->bytes_max ? 0 : -EINVAL;

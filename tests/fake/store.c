@@ -104,8 +104,8 @@ static struct weir_store_batch *take(bool last)
 	struct weir_store_batch *batch = store.held[last ? store.holds - 1 : 0];
 
 	store.holds--;
-	if (!last)
-		memmove(store.held, store.held + 1, store.holds * sizeof(store.held[0]));
+	for (unsigned i = 0; !last && i < store.holds; i++)
+		store.held[i] = store.held[i + 1];
 	return batch;
 }
 

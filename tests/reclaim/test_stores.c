@@ -379,7 +379,8 @@ static void test_uris(void **state)
 		assert_int_equal(store_there(&s), strcmp(cases[i].uri, "mem:") != 0);
 	}
 	memset(long_uri, 'x', sizeof(long_uri) - 1);
-	memcpy(long_uri, "file:/", 6);
+	snprintf(long_uri, 7, "file:/");
+	long_uri[6] = 'x';
 	assert_int_equal(store_init(&s, long_uri, NULL), -ENAMETOOLONG);
 }
 
