@@ -20,6 +20,10 @@ int mem_commit(void *addr, size_t bytes);
 /* What an access to each page would do, without one: where that would be a signal, an error. -EINVAL: Linux before 5.14, or
  * memory without that access; -EHWPOISON or -EFAULT: an access would be SIGBUS. */
 int mem_populate(void *addr, size_t bytes, bool write);
+/* No access any more, until it is committed again; the contents stay. */
+int mem_hide(void *addr, size_t bytes);
+/* Takes back what mlock(2) did, if anything. */
+void mem_unlock(void *addr, size_t bytes);
 /* Contents gone, memory back to the system; the range stays committed. */
 int mem_discard(void *addr, size_t bytes);
 /* Back to a reservation; memory returned. */

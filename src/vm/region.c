@@ -162,7 +162,7 @@ int region_create(struct vm *vm, struct weir_container *container, void *addr, s
 	region->base = addr ? addr : mem_region_map(room, align);
 	if (!region->base)
 		goto fail;
-	if (room > bytes && mem_window_hide(region->base + bytes, room - bytes))
+	if (room > bytes && mem_hide(region->base + bytes, room - bytes))
 		goto fail_map;
 	region_publish(vm, slot, region);
 	*out = region;
@@ -191,8 +191,8 @@ static int adopt(struct region *region)
 	enum { STEP = 32768 };
 	uint8_t resident[STEP / 8];
 
-	for (uint32_t page = 0; page < region->pages; page += STEP) {
-		uint32_t n = MIN((uint32_t)STEP, region->pages - page);
+	for (uint32_t page = 0; page < region->room; page += STEP) {
+		uint32_t n = MIN((uint32_t)STEP, region->room - page);
 		bool any = false;
 		int err =
 			mem_resident(page_address(region, page), (size_t)n << PAGE_SHIFT, resident);
@@ -218,9 +218,10 @@ static int adopt(struct region *region)
 	return 0;
 }
 
+/* With the room to grow: what nobody may access does not fault, and grows without another registration. */
 static size_t region_bytes(const struct region *region)
 {
-	return (size_t)load_relaxed(&region->pages) << PAGE_SHIFT;
+	return (size_t)region->room << PAGE_SHIFT;
 }
 
 int region_register(struct region *region)
@@ -237,7 +238,7 @@ void region_unregister(struct region *region)
 
 	/* What is ours goes at once: unregistered and still mapped it would read as zeroes. */
 	if (region->mapped_here)
-		mem_release(region->base, (size_t)region->room << PAGE_SHIFT);
+		mem_release(region->base, bytes);
 	else
 		(void)uffd_unregister(region->uffd, region->base, bytes);
 	region->mapped_here = false;
@@ -273,7 +274,7 @@ void region_destroy(struct vm *vm, struct region *region)
 	}
 	dues_settle(&dues);
 	if (region->mapped_here)
-		mem_release(region->base, (size_t)region->room << PAGE_SHIFT);
+		mem_release(region->base, region_bytes(region));
 	mem_release(region, tables_bytes(region->room));
 }
 
@@ -397,4 +398,52 @@ int region_discard(struct vm *vm, struct pager *self, struct region *region, uin
 		page += n;
 	}
 	return err;
+}
+
+/* --- growing and shrinking --- */
+
+int region_grow(struct region *region, uint32_t pages)
+{
+	const uint32_t old = load_relaxed(&region->pages);
+	int err;
+
+	if (region->file || !region->mapped_here || pages < old)
+		return -EINVAL;
+	if (pages == old)
+		return 0;
+	if (pages > region->room)
+		return -ENOMEM;
+	/* Before anybody can touch the new pages: who serves their faults sees it. */
+	store_relaxed(&region->pages, pages);
+	err = mem_commit(page_address(region, old), (size_t)(pages - old) << PAGE_SHIFT);
+	if (err)
+		store_relaxed(&region->pages, old);
+	return err;
+}
+
+/* Pages from there on are nobody's, but for threads of the program that go on touching them: faults there are not served, and
+ * end with a signal once the pages are hidden. */
+int region_cut_off(struct vm *vm, struct pager *self, struct region *region, uint32_t old)
+{
+	const uint32_t first = load_relaxed(&region->pages), count = old - first;
+	uint32_t top = load_relaxed(&region->top);
+	int err;
+
+	for (uint32_t page = first; page < MIN(top, old); page++) {
+		/* None comes any more. */
+		if (word_pins(load_relaxed(&region->word[page])))
+			return -EBUSY;
+	}
+	mem_unlock(page_address(region, first), (size_t)count << PAGE_SHIFT);
+	err = region_discard(vm, self, region, first, count);
+	if (err)
+		return err;
+	/* Not before: a job may read the pages that it has chosen until they are forgotten. */
+	err = mem_hide(page_address(region, first), (size_t)count << PAGE_SHIFT);
+	if (err)
+		return err;
+	while (top > first && !cas_relaxed(&region->top, &top, first))
+		;
+	(void)uffd_wake(region->uffd, page_address(region, first), (size_t)count << PAGE_SHIFT);
+	return 0;
 }
