@@ -278,8 +278,11 @@ int weir_region_advise(struct weir *weir, void *addr, uint64_t bytes,
 	int err;
 	THREAD_SIGNALS_BLOCKED;
 
-	if ((unsigned)advice > WEIR_ADVICE_COLD)
+	if ((unsigned)advice > WEIR_ADVICE_COLD || bytes > INT64_MAX)
 		return -EINVAL;
+	/* What is lost is said exactly. */
+	if (advice != WEIR_ADVICE_DONTNEED)
+		bytes = ALIGN_UP(bytes, (uint64_t)PAGE_SIZE);
 	turn = instance_visit(weir);
 	region = vm_find(&weir->vm, (uintptr_t)addr);
 	err = range_pages(region, addr, bytes, &page, &count);

@@ -89,7 +89,8 @@ WEIR_API int weir_region_discard(struct weir *weir, void *addr, uint64_t bytes);
 /*
  * What the use of a range will be (see above). Returns at once; but for DONTNEED nothing depends on it, and nothing is
  * promised. Ranges that are WILLNEED or COLD are remembered until they are loaded, or gone; the 64 last ones of each.
- * addr and bytes: whole pages inside one region, else -EINVAL, as is another advice. DONTNEED: the errors of weir_region_discard.
+ * addr: of a page; bytes: rounded up to pages, all of them inside one region, else -EINVAL, as is another advice. DONTNEED: what is
+ * said at weir_region_discard.
  */
 WEIR_API int weir_region_advise(struct weir *weir, void *addr, uint64_t bytes,
 				enum weir_region_advice advice);
