@@ -135,6 +135,45 @@ static int protect(const struct victim *first, const struct victim *last)
 				 (size_t)(last->page - first->page + 1) << PAGE_SHIFT, true);
 }
 
+/* Gives pages back that the job had marked. */
+static void job_abandon(const struct victim *victims, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++) {
+		page_word_t *word = &victims[i].region->word[victims[i].page];
+		uint64_t w = load_relaxed(word);
+
+		while (!(w & WORD_BUSY) && word_state(w) == PAGE_CLEANING &&
+		       !cas_relaxed(word, &w, word_with_state(w, PAGE_DIRTY)))
+			;
+	}
+}
+
+/*
+ * A span that is not all ours: the program has mapped something else in between, or taken a part away by the bare system
+ * call; and before Linux 6.4 one call does not go over a border of protection. Page by page then; what is not there stays.
+ */
+static int protect_apart(const struct victim *first, const struct victim *last)
+{
+	for (const struct victim *v = first; v <= last; v++) {
+		int err = word_state(load_relaxed(&v->region->word[v->page])) == PAGE_CLEANING
+				  ? protect(v, v)
+				  : 0;
+
+		if (err && err != -ENOENT)
+			return err;
+		if (err)
+			job_abandon(v, 1);
+	}
+	return 0;
+}
+
+static int protect_span(const struct victim *first, const struct victim *last)
+{
+	int err = protect(first, last);
+
+	return err == -ENOENT ? protect_apart(first, last) : err;
+}
+
 /* Protects the spans of the dirty victims, in as few calls as the bystanders allow. */
 static int protect_victims(struct reclaim *r, unsigned count)
 {
@@ -152,25 +191,12 @@ static int protect_victims(struct reclaim *r, unsigned count)
 			last = v;
 			continue;
 		}
-		err = first ? protect(first, last) : 0;
+		err = first ? protect_span(first, last) : 0;
 		if (err)
 			return err;
 		first = last = v;
 	}
-	return first ? protect(first, last) : 0;
-}
-
-/* Gives every page back that the job had marked. */
-static void job_abandon(const struct victim *victims, unsigned count)
-{
-	for (unsigned i = 0; i < count; i++) {
-		page_word_t *word = &victims[i].region->word[victims[i].page];
-		uint64_t w = load_relaxed(word);
-
-		while (!(w & WORD_BUSY) && word_state(w) == PAGE_CLEANING &&
-		       !cas_relaxed(word, &w, word_with_state(w, PAGE_DIRTY)))
-			;
-	}
+	return first ? protect_span(first, last) : 0;
 }
 
 /* The last write failed, and it is not yet time for the next. */
@@ -284,6 +310,7 @@ void job_clean(struct reclaim *r, struct pager *self, struct region *region, uin
 {
 	page_word_t *word = &region->word[page];
 	uint64_t w = load_relaxed(word), copy;
+	const void *contents;
 
 	do {
 		/* Busy: a write is making it dirty again, or it is being discarded. */
@@ -291,8 +318,14 @@ void job_clean(struct reclaim *r, struct pager *self, struct region *region, uin
 			return;
 	} while (!page_lock(word, &w));
 	tsan_acquire(page_address(region, page));
-	copy = copy_make(r, self, page_owner(region, w), page_number(region, page),
-			 page_address(region, page));
+	/* In the buffer for loads: a thread compresses before it loads, or after. */
+	contents = page_source(r->vm, region, page, self->run[0]);
+	if (!contents)
+		log_once("pages that the program protects from reading cannot be compressed here, "
+			 "and stay");
+	copy = contents ? copy_make(r, self, page_owner(region, w), page_number(region, page),
+				    contents)
+			: 0;
 	if (copy)
 		w = word_history(w) | (uint64_t)word_pins(w) << PIN_SHIFT | PAGE_CLEAN | copy;
 	else
