@@ -376,7 +376,7 @@ AGENT_EXPORT int munmap(void *addr, size_t length)
 	char *from = addr, *to = from + bytes, *base, *end;
 	int err = 0;
 
-	if (!weir || !mapping_touches(addr, bytes) || bytes < length || to < from ||
+	if (!weir || !bytes || !mapping_touches(addr, bytes) || bytes < length || to < from ||
 	    ((uintptr_t)addr & PAGE_MASK))
 		return (int)syscall(SYS_munmap, addr, length);
 	base = address(0);
