@@ -656,17 +656,19 @@ static int advise_managed(struct weir *weir, struct range r, int advice)
 		if (!err)
 			err = ranges_set(&maps.ranges, r.first, r.pages, r.what | ADVISED);
 		return err;
+	case MADV_WILLNEED:
+		return weir_region_advise(weir, addr, bytes, WEIR_ADVICE_WILLNEED);
+	case ADVICE_COLD:
+	case ADVICE_PAGEOUT:
+		return weir_region_advise(weir, addr, bytes, WEIR_ADVICE_COLD);
 	case MADV_NORMAL:
 	case MADV_RANDOM:
 	case MADV_SEQUENTIAL:
-	case MADV_WILLNEED:
 	case MADV_HUGEPAGE:
 	case MADV_NOHUGEPAGE:
 	case MADV_MERGEABLE:
 	case MADV_UNMERGEABLE:
-	case ADVICE_COLD:
-	case ADVICE_PAGEOUT:
-		/* Huge pages, sharing and the kernel's own reclaim are not for a region. */
+		/* Huge pages and sharing are not for a region; how it is read shows by itself. */
 		return 0;
 	default:
 		/* MADV_REMOVE, which is for shared memory; guards of the kernel's, of which the page states know nothing; what nobody
