@@ -50,16 +50,6 @@ int mem_commit(void *addr, size_t bytes)
 	return 0;
 }
 
-int mem_hide(void *addr, size_t bytes)
-{
-	return syscall(SYS_mprotect, addr, bytes, PROT_NONE) ? -errno : 0;
-}
-
-void mem_unlock(void *addr, size_t bytes)
-{
-	(void)syscall(SYS_munlock, addr, bytes);
-}
-
 /* As documented in madvise(2); older headers do not have them. */
 enum { POPULATE_READ = 22, POPULATE_WRITE = 23 };
 
@@ -80,7 +70,7 @@ int mem_decommit(void *addr, size_t bytes)
 	/* Not by a new mapping over it: where that fails, the old one may be gone, and the reservation has a hole. The
 	 * memory is back already; where the protection fails, the range is only not guarded. */
 	if (!err)
-		(void)mem_hide(addr, bytes);
+		(void)mem_protect_none(addr, bytes);
 	return err;
 }
 

@@ -20,10 +20,6 @@ int mem_commit(void *addr, size_t bytes);
 /* What an access to each page would do, without one: where that would be a signal, an error. -EINVAL: Linux before 5.14, or
  * memory without that access; -EHWPOISON or -EFAULT: an access would be SIGBUS. */
 int mem_populate(void *addr, size_t bytes, bool write);
-/* No access any more, until it is committed again; the contents stay. */
-int mem_hide(void *addr, size_t bytes);
-/* Takes back what mlock(2) did, if anything. */
-void mem_unlock(void *addr, size_t bytes);
 /* Contents gone, memory back to the system; the range stays committed. */
 int mem_discard(void *addr, size_t bytes);
 /* Back to a reservation; memory returned. */
@@ -49,7 +45,7 @@ int mem_window_hide(void *addr, size_t bytes);
 
 /* A region's address space as mem_region_map gave it, over whatever is there by now, without access. */
 int mem_region_renew(void *addr, size_t bytes);
-/* Without access, and with; contents stay. */
+/* Without access, until it is committed again; contents stay. */
 int mem_protect_none(void *addr, size_t bytes);
 /* What was locked (mlock) may go again. */
 int mem_unlock(void *addr, size_t bytes);

@@ -175,7 +175,7 @@ int region_create(struct vm *vm, struct weir_container *container, void *addr, s
 	region->base = addr ? addr : mem_region_map(room, align);
 	if (!region->base)
 		goto fail;
-	if (room > bytes && mem_hide(region->base + bytes, room - bytes))
+	if (room > bytes && mem_protect_none(region->base + bytes, room - bytes))
 		goto fail_map;
 	region_publish(vm, slot, region);
 	*out = region;

@@ -36,12 +36,12 @@ int region_cut_off(struct vm *vm, struct pager *self, struct region *region, uin
 		if (word_pins(load_relaxed(&region->word[page])))
 			return -EBUSY;
 	}
-	mem_unlock(page_address(region, first), (size_t)count << PAGE_SHIFT);
+	(void)mem_unlock(page_address(region, first), (size_t)count << PAGE_SHIFT);
 	err = region_discard(vm, self, region, first, count);
 	if (err)
 		return err;
 	/* Not before: a job may read the pages that it has chosen until they are forgotten. */
-	err = mem_hide(page_address(region, first), (size_t)count << PAGE_SHIFT);
+	err = mem_protect_none(page_address(region, first), (size_t)count << PAGE_SHIFT);
 	if (err)
 		return err;
 	while (top > first && !cas_relaxed(&region->top, &top, first))

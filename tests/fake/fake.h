@@ -45,7 +45,7 @@ enum fake_call {
 	FAKE_DISCARD,	 /* mem_discard of a region (pages) */
 	FAKE_DROP,	 /* mem_drop (runs) */
 	FAKE_RESIDENT,	 /* mem_resident of a region (pages) */
-	FAKE_HIDE,	 /* mem_hide of a region (pages) */
+	FAKE_HIDE,	 /* mem_protect_none of a region (pages) */
 	FAKE_COMMIT,	 /* mem_commit of a region (pages) */
 	FAKE_FILE_OPEN,	 /* file_temp_open */
 	FAKE_FILE_WRITE, /* file_write (bytes) */

@@ -58,10 +58,10 @@ int __real_mem_resident(void *addr, size_t bytes, uint8_t *resident);
 int __wrap_mem_resident(void *addr, size_t bytes, uint8_t *resident);
 void __real_mem_release(void *addr, size_t bytes);
 void __wrap_mem_release(void *addr, size_t bytes);
-int __wrap_mem_hide(void *addr, size_t bytes);
+int __wrap_mem_protect_none(void *addr, size_t bytes);
 int __real_mem_commit(void *addr, size_t bytes);
 int __wrap_mem_commit(void *addr, size_t bytes);
-void __wrap_mem_unlock(void *addr, size_t bytes);
+int __wrap_mem_unlock(void *addr, size_t bytes);
 void *__real_mem_alloc(size_t bytes);
 void *__wrap_mem_alloc(size_t bytes);
 void *__real_mem_region_map(size_t bytes, size_t align);
@@ -619,7 +619,7 @@ static int protection_change(enum fake_call call, void *addr, size_t bytes, bool
 }
 
 /* Of a range that is not registered yet: all of it will be written the pattern. */
-int __wrap_mem_hide(void *addr, size_t bytes)
+int __wrap_mem_protect_none(void *addr, size_t bytes)
 {
 	int err = protection_change(FAKE_HIDE, addr, bytes, true);
 
@@ -633,7 +633,7 @@ int __wrap_mem_commit(void *addr, size_t bytes)
 	return err == -EINVAL ? __real_mem_commit(addr, bytes) : err;
 }
 
-void __wrap_mem_unlock(void *addr, size_t bytes)
+int __wrap_mem_unlock(void *addr, size_t bytes)
 {
 	uint8_t *bits;
 
@@ -642,6 +642,7 @@ void __wrap_mem_unlock(void *addr, size_t bytes)
 	for (size_t i = 0; bits && i < bytes >> PAGE_SHIFT; i++)
 		bits[i] &= (uint8_t)~LOCKED;
 	fake_guard_leave();
+	return 0;
 }
 
 static bool alloc_fails(void)
