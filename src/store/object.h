@@ -41,6 +41,9 @@ size_t object_pack(struct packer *packer, page_no_t page, const void *src);
  * or not as it was stored. */
 int object_unpack(const struct object *obj, size_t room, page_no_t page, void *dst) MUST_CHECK;
 
+/* The same contents as another page's, from now on. Checked first: 0, or -EBADMSG, and nothing changed. */
+int object_rename(struct object *obj, size_t room, page_no_t from, page_no_t to) MUST_CHECK;
+
 /* Which page it says it is, while its holder may be at it: somebody looks again under the page's busy bit. */
 static inline page_no_t object_page_racing(const struct object *obj)
 {
