@@ -75,8 +75,7 @@ static struct {
 
 bool paging_chosen(unsigned row)
 {
-	return !paging.options.only ||
-	       !fnmatch(paging.options.only, paging_row_name(row), 0);
+	return !paging.options.only || !fnmatch(paging.options.only, paging_row_name(row), 0);
 }
 
 /* The first chosen one of [first, end), or end. */

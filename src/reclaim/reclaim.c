@@ -55,39 +55,45 @@ unsigned job_size(const struct weir_container *container)
 	return (unsigned)MAX(spare ? MIN(pages, (uint64_t)spare) : pages, 8u);
 }
 
-/* Looks at one page as the clock's hand passes. True: it is a victim (and CLEANING if it was dirty). */
-static bool clock_visit(page_word_t *word, uint32_t owners)
+enum visit {
+	VISIT_NO,
+	VISIT_VICTIM,
+	VISIT_GUARDED, /* a victim that is write-protected already */
+	VISIT_CLEANING /* of this job, or left over from an earlier one that met it busy */
+};
+
+/* Looks at one page as the clock's hand passes. A victim is CLEANING then if it was dirty. */
+static enum visit clock_visit(page_word_t *word, uint32_t owners)
 {
 	uint64_t w = load_relaxed(word);
 
 	for (;;) {
 		if ((w & WORD_BUSY) || !word_resident(w) || word_pins(w) ||
 		    !(owners >> word_owner(w) & 1) || word == vm_untouched)
-			return false;
-		/* Of this job, or left over from an earlier one that met it busy. */
+			return VISIT_NO;
 		if (word_state(w) == PAGE_CLEANING)
-			return true;
+			return VISIT_CLEANING;
 		if (word_credit(w)) {
 			if (cas_relaxed(word, &w, w - (1ull << CREDIT_SHIFT)))
-				return false;
+				return VISIT_NO;
 			continue;
 		}
 		if (word_state(w) == PAGE_CLEAN)
-			return true;
+			return VISIT_VICTIM;
 		/* Pairs with nothing: the write-protect call that follows orders it before the copy. */
 		if (cas_relaxed(word, &w, word_with_state(w, PAGE_CLEANING)))
-			return true;
+			return word_state(w) == PAGE_GUARDED ? VISIT_GUARDED : VISIT_VICTIM;
 	}
 }
 
-static bool chosen(const struct reclaim *r, unsigned found, const struct region *region,
-		   uint32_t page)
+static struct victim *chosen(struct reclaim *r, unsigned found, const struct region *region,
+			     uint32_t page)
 {
 	for (unsigned i = 0; i < found; i++) {
 		if (r->victim[i].page == page && r->victim[i].region == region)
-			return true;
+			return &r->victim[i];
 	}
-	return false;
+	return NULL;
 }
 
 static unsigned clock_scan(struct reclaim *r, struct weir_container *container, unsigned want)
@@ -102,12 +108,21 @@ static unsigned clock_scan(struct reclaim *r, struct weir_container *container, 
 	       clock_step(r->vm, &whose, hand, &at, &laps)) {
 		for (uint32_t page = at.first; page < at.first + at.count && found < want; page++) {
 			page_word_t *word = &at.region->word[page];
+			struct victim *before;
+			enum visit visit;
 
 			spared += word_credit(load_relaxed(word)) > 0;
 			scanned++;
-			if (clock_visit(word, at.owners) &&
-			    !(laps && chosen(r, found, at.region, page)))
-				r->victim[found++] = (struct victim){at.region, page};
+			visit = clock_visit(word, at.owners);
+			if (visit == VISIT_NO)
+				continue;
+			before = laps ? chosen(r, found, at.region, page) : NULL;
+			if (!before)
+				r->victim[found++] =
+					(struct victim){at.region, page, visit == VISIT_GUARDED};
+			/* It was written since it was chosen, and is chosen once more. */
+			else if (visit != VISIT_CLEANING)
+				before->guarded = false;
 		}
 		/* The batch is full inside the window: go on from there next time. */
 		if (found == want)
@@ -144,7 +159,8 @@ static int protect_victims(struct reclaim *r, unsigned count)
 		const struct victim *v = &r->victim[i];
 		int err;
 
-		if (word_state(load_relaxed(&v->region->word[v->page])) != PAGE_CLEANING)
+		if (v->guarded ||
+		    word_state(load_relaxed(&v->region->word[v->page])) != PAGE_CLEANING)
 			continue;
 		if (first && v->region == first->region && v->page > last->page &&
 		    v->page - last->page < WRITE_GAP &&
@@ -463,8 +479,9 @@ static void sleep_until_needed(struct reclaim *r, bool idle)
 	waitq_prepare(&r->vm->attention, &me, WAIT_SHARED);
 	if (!work_to_do(r))
 		(void)waitq_sleep(&me, TICK_NS);
-	else if (idle)
-		(void)waitq_sleep(&me, 1000000);
+	else if (idle && load_relaxed(&r->state) != OPEN && !waitq_sleep(&me, 1000000))
+		/* In all that time nobody has faulted. */
+		store_relaxed(&r->faults_fill, false);
 	(void)waitq_finish(&r->vm->attention, &me);
 }
 
@@ -480,7 +497,9 @@ static bool background_turn(struct reclaim *r)
 	if (load_relaxed(&r->vm->hold))
 		return false;
 	follow_grow(r);
-	container = load_relaxed(&r->state) == IDLE ? reclaim_wanted(r) : NULL;
+	container = load_relaxed(&r->state) == IDLE && !load_relaxed(&r->faults_fill)
+			    ? reclaim_wanted(r)
+			    : NULL;
 	took = container && reclaim_take(r, container);
 	worked = job_work(r, r->pager, JOB_MAX, &dropped);
 	slack_reduce(r);

@@ -40,6 +40,7 @@ enum {
 struct victim {
 	struct region *region;
 	uint32_t page;
+	bool guarded; /* it was GUARDED: write-protected already */
 };
 
 /* Whose pages the clock steps over: a container's own, or also those of all below it. */
@@ -95,6 +96,9 @@ struct reclaim {
 	_Atomic uint32_t turn;	/* (A) which of the containers that want something is first */
 	/* Nothing can be written and a job has not got below the limit: no other job before this. (A) */
 	_Atomic uint64_t futile_until_ns;
+	/* A thread that had faulted began the last job, so the background thread leaves the next one to them as well: it is
+	 * chosen and protected while the background thread sleeps, which costs no shootdown. (A) */
+	_Atomic bool faults_fill;
 	struct follow follow;
 	_Atomic bool stop;	       /* (A) */
 	struct lock errand_lock;       /* one errand at a time; held by the caller while it waits */

@@ -71,9 +71,9 @@ static void test_fields_do_not_overlap(void **state)
 static void test_states_with_memory(void **state)
 {
 	(void)state;
-	for (unsigned s = PAGE_NONE; s <= PAGE_POISONED; s++)
-		assert_int_equal(word_resident(s),
-				 s == PAGE_DIRTY || s == PAGE_CLEANING || s == PAGE_CLEAN);
+	for (unsigned s = PAGE_NONE; s <= PAGE_GUARDED; s++)
+		assert_int_equal(word_resident(s), s == PAGE_DIRTY || s == PAGE_CLEANING ||
+							   s == PAGE_CLEAN || s == PAGE_GUARDED);
 }
 
 /* The busy bit is taken by one; who fails learns the word that stands there. */
@@ -334,7 +334,7 @@ static void test_absent_to_dirty_by_load_that_believes(void **state)
 	evict(&w, 1);
 	read_page(&w, 0);
 	assert_int_equal(state_of(0), PAGE_DIRTY);
-	assert_int_equal(word_rewritten(word_of(&w, 0)), REWRITTEN_MAX - 1);
+	assert_int_equal(word_rewritten(word_of(&w, 0)), REWRITTEN_MAX);
 	assert_false(fake_protected(at(&w, 0)));
 	world_close(&w);
 }
@@ -355,7 +355,7 @@ static void test_clean_to_dirty_by_make_writable(void **state)
 }
 
 /* In writeback.c, when nothing can be written: the page stays protected, and a write to it faults once. */
-static void test_clean_to_dirty_by_copy_give_up(void **state)
+static void test_clean_to_guarded_by_copy_give_up(void **state)
 {
 	(void)state;
 	world_open(&w, &small);
@@ -364,11 +364,67 @@ static void test_clean_to_dirty_by_copy_give_up(void **state)
 	read_page(&w, 0);
 	fake_disk(0);
 	assert_int_equal(write_until_failure(&w), -ENOSPC);
-	assert_int_equal(state_of(0), PAGE_DIRTY);
+	assert_int_equal(state_of(0), PAGE_GUARDED);
 	assert_int_equal(state_of(1), PAGE_ABSENT);
 	assert_true(fake_protected(at(&w, 0)));
 	assert_int_equal(touch(&w, 0, true), 1);
+	assert_int_equal(state_of(0), PAGE_DIRTY);
 	assert_int_equal(touch(&w, 0, true), 0);
+	world_close(&w);
+}
+
+/* A copy that is not kept leaves a page that is protected: it can go without another call for that. */
+static void test_absent_to_guarded_by_load(void **state)
+{
+	unsigned calls;
+
+	(void)state;
+	world_open(&w, &small);
+	write_pages(&w, 0, 2, NOISE);
+	evict(&w, 2);
+	calls = fake_count(FAKE_PROTECT);
+	read_page(&w, 0);
+	assert_int_equal(state_of(0), PAGE_GUARDED);
+	assert_int_equal(word_kind(word_of(&w, 0)), COPY_NONE);
+	assert_true(fake_protected(at(&w, 0)));
+	evict(&w, 1);
+	assert_int_equal(state_of(0), PAGE_ABSENT);
+	assert_int_equal(fake_count(FAKE_PROTECT), calls);
+	read_page(&w, 0);
+	world_close(&w);
+}
+
+/* Written after it was chosen, and met again by the hand before the job's protecting: it is not protected any more, and
+ * must be. */
+static bool written_meanwhile;
+
+static void write_guarded(void *data)
+{
+	(void)data;
+	if (!written_meanwhile)
+		world_poke(&w, 0, 0, 5, 55);
+	written_meanwhile = true;
+}
+
+static void test_guarded_page_written_before_the_copy(void **state)
+{
+	(void)state;
+	world_open(&w, &small);
+	write_pages(&w, 0, 2, NOISE);
+	evict(&w, 2);
+	read_page(&w, 0);
+	assert_int_equal(state_of(0), PAGE_GUARDED);
+	write_pages(&w, 1, 1, NOISE);
+	/* Page 0 is CLEANING when the job protects page 1. */
+	written_meanwhile = false;
+	w.check_each = false;
+	fake_meanwhile(FAKE_PROTECT, write_guarded, NULL);
+	evict(&w, 1);
+	assert_true(written_meanwhile);
+	assert_int_equal(state_of(0), PAGE_DIRTY);
+	w.check_each = true;
+	assert_int_equal(evict_all(&w), 1);
+	read_page(&w, 0);
 	world_close(&w);
 }
 
@@ -447,7 +503,9 @@ int main(void)
 		cmocka_unit_test(test_absent_to_dirty_by_load_for_a_write),
 		cmocka_unit_test(test_absent_to_dirty_by_load_that_believes),
 		cmocka_unit_test(test_clean_to_dirty_by_make_writable),
-		cmocka_unit_test(test_clean_to_dirty_by_copy_give_up),
+		cmocka_unit_test(test_clean_to_guarded_by_copy_give_up),
+		cmocka_unit_test(test_absent_to_guarded_by_load),
+		cmocka_unit_test(test_guarded_page_written_before_the_copy),
 		cmocka_unit_test(test_absent_to_poisoned_by_load),
 		cmocka_unit_test(test_every_state_to_none_by_discard),
 	};
