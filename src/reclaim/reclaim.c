@@ -6,7 +6,7 @@
 
 #include "base/log.h"
 
-enum { WINDOW = 64, WRITE_GAP = 4096, TICK_NS = 50000000, FUTILE_NS = 20000000 };
+enum { WINDOW = 64, TICK_NS = 50000000, FUTILE_NS = 20000000 };
 
 /* --- the clock --- */
 
@@ -18,11 +18,11 @@ bool clock_step(struct vm *vm, const struct tenancy *whose, struct clock_hand *h
 	while (skipped <= regions) {
 		struct region *region =
 			hand->region < regions ? load_acquire(&vm->region[hand->region]) : NULL;
+		uint32_t top = region ? load_relaxed(&region->top) : 0;
 		uint32_t mask =
-			region ? owners_mask(&region->owners, whose->container, whose->below) : 0;
-		uint32_t top = mask ? load_relaxed(&region->top) : 0;
+			top ? owners_mask(&region->owners, whose->container, whose->below) : 0;
 
-		if (hand->page >= top) {
+		if (!mask || hand->page >= top) {
 			hand->page = 0;
 			hand->region++;
 			skipped++;
@@ -55,45 +55,66 @@ unsigned job_size(const struct weir_container *container)
 	return (unsigned)MAX(spare ? MIN(pages, (uint64_t)spare) : pages, 8u);
 }
 
-enum visit {
-	VISIT_NO,
-	VISIT_VICTIM,
-	VISIT_GUARDED, /* a victim that is write-protected already */
-	VISIT_CLEANING /* of this job, or left over from an earlier one that met it busy */
-};
-
-/* Looks at one page as the clock's hand passes. A victim is CLEANING then if it was dirty. */
-static enum visit clock_visit(page_word_t *word, uint32_t owners)
+/* Looks at one page as the clock's hand passes. True: it is a victim (and CLEANING if it was dirty). */
+static bool clock_visit(page_word_t *word, uint32_t owners)
 {
 	uint64_t w = load_relaxed(word);
 
 	for (;;) {
 		if ((w & WORD_BUSY) || !word_resident(w) || word_pins(w) ||
 		    !(owners >> word_owner(w) & 1) || word == vm_untouched)
-			return VISIT_NO;
+			return false;
+		/* Of this job, or left over from an earlier one that met it busy. */
 		if (word_state(w) == PAGE_CLEANING)
-			return VISIT_CLEANING;
+			return true;
 		if (word_credit(w)) {
 			if (cas_relaxed(word, &w, w - (1ull << CREDIT_SHIFT)))
-				return VISIT_NO;
+				return false;
 			continue;
 		}
 		if (word_state(w) == PAGE_CLEAN)
-			return VISIT_VICTIM;
+			return true;
 		/* Pairs with nothing: the write-protect call that follows orders it before the copy. */
 		if (cas_relaxed(word, &w, word_with_state(w, PAGE_CLEANING)))
-			return word_state(w) == PAGE_GUARDED ? VISIT_GUARDED : VISIT_VICTIM;
+			return true;
 	}
 }
 
-static struct victim *chosen(struct reclaim *r, unsigned found, const struct region *region,
-			     uint32_t page)
+static bool chosen(const struct reclaim *r, unsigned found, const struct region *region,
+		   uint32_t page)
 {
 	for (unsigned i = 0; i < found; i++) {
 		if (r->victim[i].page == page && r->victim[i].region == region)
-			return &r->victim[i];
+			return true;
 	}
-	return NULL;
+	return false;
+}
+
+/* What was said to leave first, of one range: whatever credit it has. */
+static unsigned cold_scan(struct reclaim *r, struct weir_container *container, unsigned want)
+{
+	enum { LOOK = 4 * JOB_MAX };
+	struct advised at;
+	unsigned found = 0;
+
+	while (!found && advised_cut(r->vm, &r->vm->cold, container, LOOK, &at)) {
+		const uint32_t owners = owners_mask(&at.region->owners, container, false);
+		const uint32_t end = MIN(at.end, load_relaxed(&at.region->top));
+
+		for (uint32_t page = at.first; page < end && found < want; page++) {
+			page_word_t *word = &at.region->word[page];
+			uint64_t w = load_relaxed(word);
+
+			while (word_credit(w) && !(w & WORD_BUSY) && !word_pins(w) &&
+			       !cas_relaxed(word, &w, w & ~((uint64_t)CREDIT_MAX << CREDIT_SHIFT)))
+				;
+			if (clock_visit(word, owners))
+				r->victim[found++] = (struct victim){at.region, page};
+		}
+		if (found == want)
+			advised_again(r->vm, &r->vm->cold, &at, r->victim[found - 1].page + 1);
+	}
+	return found;
 }
 
 static unsigned clock_scan(struct reclaim *r, struct weir_container *container, unsigned want)
@@ -108,21 +129,12 @@ static unsigned clock_scan(struct reclaim *r, struct weir_container *container, 
 	       clock_step(r->vm, &whose, hand, &at, &laps)) {
 		for (uint32_t page = at.first; page < at.first + at.count && found < want; page++) {
 			page_word_t *word = &at.region->word[page];
-			struct victim *before;
-			enum visit visit;
 
 			spared += word_credit(load_relaxed(word)) > 0;
 			scanned++;
-			visit = clock_visit(word, at.owners);
-			if (visit == VISIT_NO)
-				continue;
-			before = laps ? chosen(r, found, at.region, page) : NULL;
-			if (!before)
-				r->victim[found++] =
-					(struct victim){at.region, page, visit == VISIT_GUARDED};
-			/* It was written since it was chosen, and is chosen once more. */
-			else if (visit != VISIT_CLEANING)
-				before->guarded = false;
+			if (clock_visit(word, at.owners) &&
+			    !(laps && chosen(r, found, at.region, page)))
+				r->victim[found++] = (struct victim){at.region, page};
 		}
 		/* The batch is full inside the window: go on from there next time. */
 		if (found == want)
@@ -132,61 +144,11 @@ static unsigned clock_scan(struct reclaim *r, struct weir_container *container, 
 	return found;
 }
 
-/* --- write protection --- */
-
-/* Is a page between two victims dirty and staying? Protecting it would cost its owner a fault. */
-static bool bystander_between(const struct region *region, uint32_t from, uint32_t to)
+static unsigned victims_choose(struct reclaim *r, struct weir_container *container, unsigned want)
 {
-	for (uint32_t page = from + 1; page < to; page++) {
-		if (word_state(load_relaxed(&region->word[page])) == PAGE_DIRTY)
-			return true;
-	}
-	return false;
-}
+	const unsigned cold = cold_scan(r, container, want);
 
-static int protect(const struct victim *first, const struct victim *last)
-{
-	return uffd_writeprotect(first->region->uffd, page_address(first->region, first->page),
-				 (size_t)(last->page - first->page + 1) << PAGE_SHIFT, true);
-}
-
-/* Protects the spans of the dirty victims, in as few calls as the bystanders allow. */
-static int protect_victims(struct reclaim *r, unsigned count)
-{
-	const struct victim *first = NULL, *last = NULL;
-
-	for (unsigned i = 0; i < count; i++) {
-		const struct victim *v = &r->victim[i];
-		int err;
-
-		if (v->guarded ||
-		    word_state(load_relaxed(&v->region->word[v->page])) != PAGE_CLEANING)
-			continue;
-		if (first && v->region == first->region && v->page > last->page &&
-		    v->page - last->page < WRITE_GAP &&
-		    !bystander_between(v->region, last->page, v->page)) {
-			last = v;
-			continue;
-		}
-		err = first ? protect(first, last) : 0;
-		if (err)
-			return err;
-		first = last = v;
-	}
-	return first ? protect(first, last) : 0;
-}
-
-/* Gives every page back that the job had marked. */
-static void job_abandon(const struct victim *victims, unsigned count)
-{
-	for (unsigned i = 0; i < count; i++) {
-		page_word_t *word = &victims[i].region->word[victims[i].page];
-		uint64_t w = load_relaxed(word);
-
-		while (!(w & WORD_BUSY) && word_state(w) == PAGE_CLEANING &&
-		       !cas_relaxed(word, &w, word_with_state(w, PAGE_DIRTY)))
-			;
-	}
+	return cold ? cold : clock_scan(r, container, want);
 }
 
 /* The last write failed, and it is not yet time for the next. */
@@ -222,7 +184,7 @@ bool job_fill(struct reclaim *r, struct weir_container *container)
 		return false;
 	/* A fork that holds now waits for IDLE (reclaim_hold_for_fork): look again behind its fence. */
 	fence_seq_cst();
-	count = load_relaxed(&r->vm->hold) ? 0 : clock_scan(r, container, job_size(container));
+	count = load_relaxed(&r->vm->hold) ? 0 : victims_choose(r, container, job_size(container));
 	store_relaxed(&tenant_of(container)->spare, 0);
 	if (count) {
 		int err = protect_victims(r, count);
@@ -300,6 +262,7 @@ void job_clean(struct reclaim *r, struct pager *self, struct region *region, uin
 {
 	page_word_t *word = &region->word[page];
 	uint64_t w = load_relaxed(word), copy;
+	const void *contents;
 
 	do {
 		/* Busy: a write is making it dirty again, or it is being discarded. */
@@ -307,8 +270,14 @@ void job_clean(struct reclaim *r, struct pager *self, struct region *region, uin
 			return;
 	} while (!page_lock(word, &w));
 	tsan_acquire(page_address(region, page));
-	copy = copy_make(r, self, page_owner(region, w), page_number(region, page),
-			 page_address(region, page));
+	/* In the buffer for loads: a thread compresses before it loads, or after. */
+	contents = page_source(r->vm, region, page, self->run[0]);
+	if (!contents)
+		log_once("pages that the program protects from reading cannot be compressed here, "
+			 "and stay");
+	copy = contents ? copy_make(r, self, page_owner(region, w), page_number(region, page),
+				    contents)
+			: 0;
 	if (copy)
 		w = word_history(w) | (uint64_t)word_pins(w) << PIN_SHIFT | PAGE_CLEAN | copy;
 	else
@@ -457,7 +426,7 @@ static void wake_parked(struct vm *vm)
 
 		if (region)
 			(void)uffd_wake(region->uffd, region->base,
-					(size_t)region->pages << PAGE_SHIFT);
+					(size_t)region->room << PAGE_SHIFT);
 	}
 }
 
@@ -467,8 +436,8 @@ static bool work_to_do(struct reclaim *r)
 		return true;
 	if (load_relaxed(&r->vm->hold))
 		return false;
-	return load_relaxed(&r->state) == OPEN || reclaim_wanted(r) || follow_short(r) ||
-	       (!store_failing(r) && reclaim_over_share(r));
+	return load_relaxed(&r->state) == OPEN || load_relaxed(&r->vm->wanted.count) ||
+	       reclaim_wanted(r) || follow_short(r) || (!store_failing(r) && reclaim_over_share(r));
 }
 
 /* idle: the last turn achieved nothing although there was work (everything busy, a full disk): wait a little then. */
@@ -483,6 +452,20 @@ static void sleep_until_needed(struct reclaim *r, bool idle)
 		/* In all that time nobody has faulted. */
 		store_relaxed(&r->faults_fill, false);
 	(void)waitq_finish(&r->vm->attention, &me);
+}
+
+/* Loads a piece of what a program says that it will need. Where the limit has no room, a job may have made some next time. */
+static bool load_wanted(struct reclaim *r, bool progress)
+{
+	struct advised piece;
+	uint32_t looked;
+
+	if (!advised_cut(r->vm, &r->vm->wanted, NULL, RUN_MAX, &piece))
+		return false;
+	looked = pagein_ahead(r->vm, r->pager, piece.region, piece.first, piece.end - piece.first);
+	if (progress)
+		advised_again(r->vm, &r->vm->wanted, &piece, piece.first + looked);
+	return looked > 0;
 }
 
 /* One turn of what there is to do. False: nothing was achieved. */
@@ -505,7 +488,7 @@ static bool background_turn(struct reclaim *r)
 	slack_reduce(r);
 	if (!store_failing(r) && reclaim_over_share(r))
 		worked += writeback_once(r) > 0;
-	return took || worked;
+	return load_wanted(r, took || worked) || took || worked;
 }
 
 void reclaim_run(struct reclaim *r)

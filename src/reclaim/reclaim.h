@@ -40,7 +40,6 @@ enum {
 struct victim {
 	struct region *region;
 	uint32_t page;
-	bool guarded; /* it was GUARDED: write-protected already */
 };
 
 /* Whose pages the clock steps over: a container's own, or also those of all below it. */
@@ -63,6 +62,7 @@ struct follow {
 	_Atomic bool grown_out;	       /* (A) no block is left to come online */
 	uint64_t churn_ns, churned_ns; /* churn_ns (C): how often a block goes for the sake of it */
 	uint32_t churned;	       /* (T) where its turn is */
+	uint32_t by_hand;	       /* (T) so many blocks stay online, if they are */
 };
 
 /* Work that needs weir's descriptor table, done by the background thread for another. */
@@ -151,6 +151,10 @@ void follow_grow(struct reclaim *reclaim);
 /* By the background thread, now and then: a block may go. */
 void follow_tick(struct reclaim *reclaim);
 
+/* By hand, on the background thread: bytes that came or went, in whole blocks; or, where none did, -ENOMEM, -EBUSY, -ENOENT. */
+int64_t follow_online(struct reclaim *reclaim, uint64_t bytes);
+int64_t follow_offline(struct reclaim *reclaim, uint64_t bytes);
+
 /* One batch of compressed pages to the file. Returns pages written, 0: nothing old enough, or -errno. */
 int writeback_once(struct reclaim *reclaim);
 /* Moves the object of a page to another slot; for compaction. data is the struct reclaim. */
@@ -175,6 +179,10 @@ bool errand_run(struct reclaim *reclaim);
 /* --- what the mover's commands do --- */
 
 /* A page that is CLEANING is compressed; its copy is in the store then, and it is clean. */
+/* protect.c: the first so many victims, where they are dirty, become write-protected. 0 or -errno: some are not. */
+int protect_victims(struct reclaim *reclaim, unsigned count);
+/* Gives pages back that the job had marked. */
+void job_abandon(const struct victim *victims, unsigned count);
 void job_clean(struct reclaim *reclaim, struct pager *self, struct region *region, uint32_t page);
 /* Drops those of the job's first count victims that are clean. Returns how many. */
 unsigned job_drop(struct reclaim *reclaim, unsigned count);

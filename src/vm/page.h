@@ -43,7 +43,7 @@
  *
  *   NONE      never touched, or discarded: reads as zeroes. No page, no copy.
  *   DIRTY     present, no copy. The kernel may still write-protect it (harmless: one more fault).
- *   GUARDED   present, no copy, and write-protected for certain: the job that chooses it need not do that.
+ *   GUARDED   present, no copy, and write-protected for certain: a job may protect it again at no cost to anybody.
  *   CLEANING  present; the current job write-protects it, then copies it. No copy yet.
  *   CLEAN     present, write-protected, and location holds a copy of it.
  *   ABSENT    not present; location holds the only copy. "compressed" with COPY_MEMORY or COPY_FILLED, "stored" with

@@ -92,9 +92,11 @@ static bool rewrite_expected(struct weir_container *container, bool before)
  * take room from others: at most a 128th of the limit. */
 static unsigned run_limit(const struct run *run, uint64_t w)
 {
-	uint64_t pages = load_relaxed(&run->container->limit) >> (PAGE_SHIFT + 7);
-	unsigned most =
-		word_state(w) == PAGE_ABSENT && word_kind(w) == COPY_FILE ? RUN_MAX : RUN_MEMORY;
+	const bool twice = region_access(run->region, run->target) == WEIR_ADVICE_SEQUENTIAL;
+	uint64_t pages = load_relaxed(&run->container->limit) >> (PAGE_SHIFT + 7 - twice);
+	unsigned most = word_state(w) == PAGE_ABSENT && word_kind(w) == COPY_FILE
+				? RUN_MAX
+				: (unsigned)RUN_MEMORY << twice;
 
 	return (unsigned)MAX(MIN((uint64_t)most, pages), 2u);
 }
@@ -110,13 +112,13 @@ void run_extend(struct vm *vm, struct run *run, unsigned want, int step)
 		int64_t page = (int64_t)run->target + (int64_t)step * (int64_t)(got + 1);
 		page_word_t *word;
 
-		if (page < 0 || page >= run->region->pages)
+		if (page < 0 || page >= load_relaxed(&run->region->pages))
 			break;
 		word = &run->region->word[page];
 		words[got] = load_relaxed(word);
-		/* A stream of first touches ends where there are contents, and the other way round. */
-		if ((words[got] & WORD_BUSY) || !page_loadable(words[got]) ||
-		    word_state(words[got]) != word_state(first) ||
+		/* A stream of first touches ends where there are contents, and the other way round; and where nobody may go. */
+		if ((words[got] & WORD_BUSY) || !page_readable(run->region, (uint32_t)page) ||
+		    !page_loadable(words[got]) || word_state(words[got]) != word_state(first) ||
 		    !container_try(run->container, CHARGE_RESIDENT, PAGE_SIZE))
 			break;
 		run->charged++;
@@ -156,19 +158,17 @@ static int fill_from_file(struct vm *vm, struct pager *self, struct run *run, ui
 					   self->run[i + (uint32_t)k]);
 		if (err)
 			return k ? k : err;
-		if (run->first + i + (uint32_t)k == run->target)
+		if (run_waited_for(run, i + (uint32_t)k))
 			add_relaxed(&vm->count.stored, 1);
 	}
 	return got;
 }
 
-/* Contents of page i into the buffer. Returns for how many pages from i on that was done, or -errno; -EAGAIN: the copy is
- * there, but not to be reached just now. */
-static int run_fill(struct vm *vm, struct pager *self, struct run *run, uint32_t i)
+int run_fill(struct vm *vm, struct pager *self, struct run *run, uint32_t i)
 {
 	const struct object *object;
 	const uint64_t w = run->before[i];
-	const bool target = run->first + i == run->target;
+	const bool target = run_waited_for(run, i);
 	int err;
 
 	if (word_state(w) == PAGE_NONE) {
@@ -263,7 +263,7 @@ static void run_decide(struct vm *vm, struct run *run, uint32_t i)
 		run->after[i] = kept | PAGE_DIRTY;
 	else if (word_owner(w) != run->owner ||
 		 !copy_worth_keeping(vm, w, (unsigned)(kept >> CREDIT_SHIFT) & CREDIT_MAX) ||
-		 (run->first + i == run->target && belongs_in_memory(vm, run->container, w)))
+		 (run_waited_for(run, i) && belongs_in_memory(vm, run->container, w)))
 		run->after[i] = kept | PAGE_GUARDED;
 	else
 		run->after[i] = kept | PAGE_CLEAN | word_copy_of(w) | (w & WORD_WRITEBACK);
@@ -405,7 +405,7 @@ enum pagein_result run_load(struct vm *vm, struct pager *self, struct run *run)
 		for (uint32_t i = filled; i < total; i++) {
 			if (self->borrowed || err == -EAGAIN)
 				run_give_back(vm, run, i);
-			else if (i == target && i == filled)
+			else if (i == target && i == filled && !run->ahead)
 				page_poison(vm, run, i, err);
 			else
 				page_unlock(vm, run->region, run->first + i, run->before[i], true);

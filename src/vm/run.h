@@ -21,6 +21,7 @@ struct run {
 	uint32_t charged; /* pages charged; what is not installed is uncharged at the end */
 	enum fault_access access;
 	uint32_t target; /* the page that faulted */
+	bool ahead;	 /* none did, and nobody waits: the target is only the first of them */
 };
 
 static inline bool page_loadable(uint64_t w)
@@ -28,8 +29,16 @@ static inline bool page_loadable(uint64_t w)
 	return word_state(w) == PAGE_NONE || word_state(w) == PAGE_ABSENT;
 }
 
+static inline bool run_waited_for(const struct run *run, uint32_t i)
+{
+	return run->first + i == run->target && !run->ahead;
+}
+
 /* Locks neighbours of the target in the direction of the stream, as far as they can be loaded and charged. */
 void run_extend(struct vm *vm, struct run *run, unsigned want, int step);
+/* Contents of page i into the thread's own buffer, self->run[i]. Returns for how many pages from i on that was done, or -errno;
+ * -EAGAIN: the copy is there, but not to be reached just now. */
+int run_fill(struct vm *vm, struct pager *self, struct run *run, uint32_t i);
 /*
  * Reads the copies into the thread's own buffer, installs them with UFFDIO_COPY (which wakes), lets copies go that are no
  * longer one, unlocks. The target is locked and charged (run->charged >= 1); what is not installed is uncharged.
