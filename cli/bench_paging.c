@@ -28,6 +28,7 @@
 #include "os/file.h"
 #include "os/mem.h"
 #include "os/uffd.h"
+#include "paging_growth.h"
 
 #define BOTH(table, contents, pattern, write)                                                      \
 	{table, contents, pattern, write, 1}, {table, contents, pattern, write, 2}
@@ -73,9 +74,14 @@ static struct {
 
 /* --- rows --- */
 
+bool paging_named(const char *name)
+{
+	return !paging.options.only || !fnmatch(paging.options.only, name, 0);
+}
+
 bool paging_chosen(unsigned row)
 {
-	return !paging.options.only || !fnmatch(paging.options.only, paging_row_name(row), 0);
+	return paging_named(paging_row_name(row));
 }
 
 /* The first chosen one of [first, end), or end. */
@@ -455,6 +461,8 @@ static int measure(void)
 		if (!paging.options.json)
 			fprintf(stderr, "run %u of %u\n", run + 1, paging.runs);
 		err = run_all(run);
+		if (!err && growth_chosen())
+			err = growth_run(run, paging.options.quick);
 	}
 	peers_close();
 	for (enum peer_group whose = 0; whose < GROUPS; whose++) {
@@ -462,6 +470,25 @@ static int measure(void)
 			close(files[whose].fd);
 	}
 	return err;
+}
+
+/* Two: how the cost grows goes to FILE-growth.svg where FILE.svg has the patterns. */
+static int pictures(void)
+{
+	const char *const path = paging.options.svg;
+	const size_t length = strlen(path);
+	const size_t end = length > 4 && !strcmp(path + length - 4, ".svg") ? length - 4 : length;
+	const bool rows = chosen_next(0, ROWS) < ROWS;
+	char other[4096];
+	int err = rows ? paging_print_svg() : 0;
+
+	if (err || !growth_chosen())
+		return err;
+	if (!rows)
+		return growth_print_svg(path);
+	if (snprintf(other, sizeof(other), "%.*s-growth.svg", (int)end, path) >= (int)sizeof(other))
+		return -ENAMETOOLONG;
+	return growth_print_svg(other);
 }
 
 int bench_paging(int argc, char **argv)
@@ -474,8 +501,9 @@ int bench_paging(int argc, char **argv)
 	status = permission_check();
 	if (status)
 		return status;
-	if (chosen_next(0, ROWS) == ROWS) {
-		log_line("bench paging: no row is called '%s'; they are called like %s",
+	if (chosen_next(0, ROWS) == ROWS && !growth_chosen()) {
+		log_line("bench paging: no row is called '%s'; they are called like %s, and "
+			 "growth_size, growth_limit and growth_regions",
 			 paging.options.only, paging_row_name(0));
 		return EXIT_WEIR;
 	}
@@ -493,7 +521,7 @@ int bench_paging(int argc, char **argv)
 		paging_print_json();
 	else
 		paging_print_text();
-	err = paging.options.svg ? paging_print_svg() : 0;
+	err = paging.options.svg ? pictures() : 0;
 	if (err) {
 		log_line("bench paging: %s: %s", paging.options.svg, errno_name(err));
 		return 1;

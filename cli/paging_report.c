@@ -5,6 +5,7 @@
 
 #include "base/base.h"
 #include "bench_paging.h"
+#include "paging_growth.h"
 #include "svg.h"
 
 static const char *const table_name[TABLES] = {"zram", "file", "mmap"};
@@ -255,7 +256,6 @@ static void print_missed_row(unsigned row)
 
 static void print_missed(void)
 {
-	putchar('\n');
 	for (unsigned row = 0; row < ROWS; row++)
 		print_missed_row(row);
 	for (unsigned i = 0; i < ARRAY_SIZE(wait_aims); i++) {
@@ -325,6 +325,8 @@ void paging_print_text(void)
 		print_hist((unsigned)one, SIGNAL, "random reads of text, 1 thread, signal mode");
 	if (two >= 0 && paging_chosen((unsigned)two))
 		print_hist((unsigned)two, SIGNAL, "random read-write, 2 threads, signal mode");
+	if (growth_chosen())
+		growth_print_text();
 	print_missed();
 	if (paging.killed)
 		printf("the kernel killed the peer %u times for lack of memory; those turns do not "
@@ -403,11 +405,13 @@ static void json_ratios(void)
 	const int one = row_find(false, 1);
 	const bool there = one >= 0 && !paging_why((unsigned)one, SIGNAL);
 
+	printf("\"ratios\": {");
+	growth_json_ratios();
 	if (there)
-		printf("\"ratios\": {\"fault_p50_us\": %.3f, \"fault_p99_us\": %.3f",
+		printf("\"fault_p50_us\": %.3f, \"fault_p99_us\": %.3f",
 		       wait_us((unsigned)one, SIGNAL, 500), wait_us((unsigned)one, SIGNAL, 990));
 	else
-		printf("\"ratios\": {\"fault_p50_us\": null, \"fault_p99_us\": null");
+		printf("\"fault_p50_us\": null, \"fault_p99_us\": null");
 	for (unsigned row = 0; row < ROWS; row++) {
 		const char *key = ratio_key(row);
 		char longer[80];
@@ -448,6 +452,7 @@ static void json_skipped(void)
 	printf("\"skipped\": {");
 	if (why)
 		printf("\"fault_p50_us\": \"%s\", \"fault_p99_us\": \"%s\"", why, why);
+	growth_json_skipped(&first);
 	for (unsigned row = 0; row < ROWS; row++) {
 		if (!ratio_key(row))
 			continue;
@@ -471,6 +476,7 @@ void paging_print_json(void)
 	       m->cpus, m->kernel, m->mem_mib, m->load, paging.runs,
 	       paging.options.quick ? "true" : "false", (unsigned long long)paging.bytes,
 	       (unsigned long long)paging.resident, paging.killed);
+	growth_json_results();
 	for (unsigned row = 0; row < ROWS; row++) {
 		for (enum design design = 0; design < DESIGNS; design++) {
 			if ((design == LIMIT && paging_rows[row].table != TABLE_ZRAM) ||
