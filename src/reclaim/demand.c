@@ -200,13 +200,13 @@ void reclaim_after_fault(struct reclaim *r, struct pager *self)
 		(void)job_work(r, self, 2, &dropped);
 }
 
-/* What helps is up to the background thread: waits a little for it. False: nobody will do it while the caller waits, since this is
- * that thread, with nothing to write, or it waits for faults to end. */
-static bool background_awaited(struct reclaim *r, const struct pager *self)
+/* Lets the background thread write. False: it cannot, since it waits until nobody serves a fault; or this is it, and there is
+ * nothing to write. */
+static bool background_helps(struct reclaim *r, const struct pager *self)
 {
 	if (self == r->pager)
 		return writeback_once(r) > 0;
-	if (load_relaxed(&r->waits_for_faults))
+	if (load_relaxed(&r->quiescing))
 		return false;
 	vm_attention(r->vm);
 	sched_yield();
@@ -226,7 +226,7 @@ void reclaim_throttle(struct reclaim *r, struct pager *self, struct weir_contain
 		if (n || job_start(r, level, CHOOSE_ANY))
 			continue;
 		/* Others are at it, or it is copies that must go to the file: the tenant waits a little, and goes on. */
-		if (!background_awaited(r, self))
+		if (!background_helps(r, self))
 			break;
 		waited++;
 	}
@@ -271,8 +271,8 @@ enum room reclaim_make_room(struct reclaim *r, struct pager *self, struct weir_c
 		if (trim(r))
 			continue;
 		if (writing_helps(r, level)) {
-			if (!background_awaited(r, self))
-				return ROOM_LATER;
+			if (!background_helps(r, self))
+				break;
 			continue;
 		}
 		if (job_work(r, self, 4, &dropped))
@@ -282,8 +282,8 @@ enum room reclaim_make_room(struct reclaim *r, struct pager *self, struct weir_c
 			continue;
 		}
 		if (writing_spares_the_safe(r, level)) {
-			if (!background_awaited(r, self))
-				return ROOM_LATER;
+			if (!background_helps(r, self))
+				break;
 			continue;
 		}
 		if (job_start(r, level, CHOOSE_ANY)) {

@@ -426,7 +426,7 @@ static void wake_parked(struct vm *vm)
 
 		if (region)
 			(void)uffd_wake(region->uffd, region->base,
-					(size_t)region->pages << PAGE_SHIFT);
+					(size_t)region->room << PAGE_SHIFT);
 	}
 }
 

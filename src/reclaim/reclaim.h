@@ -97,10 +97,8 @@ struct reclaim {
 	/* Nothing can be written and a job has not got below the limit: no other job before this. (A) */
 	_Atomic uint64_t futile_until_ns;
 	struct follow follow;
-	_Atomic bool stop; /* (A) */
-	/* (A) written by the background thread, which does nothing else until faults that are being served have ended: they must
-	 * not wait for it. */
-	_Atomic bool waits_for_faults;
+	_Atomic bool stop;	/* (A) */
+	_Atomic bool quiescing; /* (A) the background thread waits until no fault is being served */
 	struct lock errand_lock;       /* one errand at a time; held by the caller while it waits */
 	struct errand *_Atomic errand; /* (A) set by the caller, NULL again when done */
 	struct waitq errand_done;

@@ -175,7 +175,7 @@ int region_create(struct vm *vm, struct weir_container *container, void *addr, s
 	region->base = addr ? addr : mem_region_map(room, align);
 	if (!region->base)
 		goto fail;
-	if (room > bytes && mem_window_hide(region->base + bytes, room - bytes))
+	if (room > bytes && mem_protect_none(region->base + bytes, room - bytes))
 		goto fail_map;
 	region_publish(vm, slot, region);
 	*out = region;
@@ -204,8 +204,8 @@ static int adopt(struct region *region)
 	enum { STEP = 32768 };
 	uint8_t resident[STEP / 8];
 
-	for (uint32_t page = 0; page < region->pages; page += STEP) {
-		uint32_t n = MIN((uint32_t)STEP, region->pages - page);
+	for (uint32_t page = 0; page < region->room; page += STEP) {
+		uint32_t n = MIN((uint32_t)STEP, region->room - page);
 		bool any = false;
 		int err =
 			mem_resident(page_address(region, page), (size_t)n << PAGE_SHIFT, resident);
@@ -231,9 +231,10 @@ static int adopt(struct region *region)
 	return 0;
 }
 
+/* With the room to grow: what nobody may access does not fault, and grows without another registration. */
 static size_t region_bytes(const struct region *region)
 {
-	return (size_t)load_relaxed(&region->pages) << PAGE_SHIFT;
+	return (size_t)region->room << PAGE_SHIFT;
 }
 
 int region_register(struct region *region)
@@ -250,7 +251,7 @@ void region_unregister(struct region *region)
 
 	/* What is ours goes at once: unregistered and still mapped it would read as zeroes. */
 	if (region->mapped_here)
-		mem_release(region->base, (size_t)region->room << PAGE_SHIFT);
+		mem_release(region->base, bytes);
 	else
 		(void)uffd_unregister(region->uffd, region->base, bytes);
 	region->mapped_here = false;

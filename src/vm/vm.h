@@ -226,6 +226,17 @@ void region_hide(struct vm *vm, struct region *region);
 /* Ends faults on it, and wakes who waits for one: a created region is gone from then on, an adopted one plain memory. */
 void region_unregister(struct region *region);
 void region_destroy(struct vm *vm, struct region *region);
+/*
+ * The region has so many pages from now on, more than it had; under the instance's lock, any thread. -EINVAL: fewer, or a
+ * region that cannot; -ENOMEM: there is no room, or the system has none.
+ */
+int region_grow(struct region *region, uint32_t pages);
+/*
+ * Shrinking: pages is set to fewer, whoever may still work on those beyond is waited for, then this forgets and hides them: their
+ * memory, copies and charges are free. old: how many it had. From a thread with the userfaultfd. -EBUSY: one of them is
+ * pinned, and they are all as before; -ENOMEM: they are forgotten, and cannot be hidden. Then they must be the region's again.
+ */
+int region_cut_off(struct vm *vm, struct pager *self, struct region *region, uint32_t old);
 /* Counts pages as populated, before they are. */
 void region_populate(struct region *region, uint32_t page, uint32_t count);
 /* Contents gone: reads as zeroes, memory and copies are free at once. Any thread of the process, also while others

@@ -732,11 +732,11 @@ static void test_a_fault_does_not_wait_for_who_waits_for_it(void **state)
 	(void)state;
 	only_copies();
 	fake_on_yield(count_yield, NULL);
-	store_relaxed(&w.reclaim.waits_for_faults, true);
+	store_relaxed(&w.reclaim.quiescing, true);
 	assert_int_equal(room_for(w.pager), ROOM_LATER);
 	reclaim_throttle(&w.reclaim, w.pager, w.container);
 	assert_int_equal(yields, 0);
-	store_relaxed(&w.reclaim.waits_for_faults, false);
+	store_relaxed(&w.reclaim.quiescing, false);
 	read_all(200);
 	world_close(&w);
 }
