@@ -40,10 +40,11 @@ static const struct argp_option options[] = {
 	 "memory that each process may use for its heap, compressed pages included: 64M, 1.5G, or "
 	 "50% of the machine's",
 	 1},
-	{"store", KEY_STORE, "file:DIR", 0,
-	 "folder of the unlinked file for pages that do not fit when compressed (default: TMPDIR, "
-	 "then /var/tmp; "
-	 "never one in memory)",
+	{"store", KEY_STORE, "URI", 0,
+	 "where pages go that do not fit when compressed: file:DIR, an unlinked file there "
+	 "(default: TMPDIR, "
+	 "then /var/tmp; never one in memory), file:NAME?size=8G, a file of that name, or mem:, "
+	 "nowhere",
 	 2},
 	{"compressed", KEY_COMPRESSED, "SIZE", 0,
 	 "compressed pages beyond this go to the file: a size, or a percentage of the limit "
