@@ -6,16 +6,17 @@ import hashlib
 import mmap
 import sys
 
-entries = int(sys.argv[1]) if len(sys.argv) > 1 else 120000
+entries = int(sys.argv[1]) if len(sys.argv) > 1 else 32000
 digest = hashlib.sha256()
 
 
-def order(count):
-    """Every number below count, once, far from each other."""
-    step = 7919
-    while count % step == 0:
+def order(count, block=500):
+    """Every number below count, once: blocks of neighbours, far from each other."""
+    blocks = (count + block - 1) // block
+    step = 7
+    while blocks % step == 0:
         step += 2
-    return ((i * step) % count for i in range(count))
+    return (n for i in range(blocks) for n in range(i * step % blocks * block, min((i * step % blocks + 1) * block, count)))
 
 
 table = {}
