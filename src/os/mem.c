@@ -70,7 +70,7 @@ int mem_decommit(void *addr, size_t bytes)
 	/* Not by a new mapping over it: where that fails, the old one may be gone, and the reservation has a hole. The
 	 * memory is back already; where the protection fails, the range is only not guarded. */
 	if (!err)
-		(void)syscall(SYS_mprotect, addr, bytes, PROT_NONE);
+		(void)mem_protect_none(addr, bytes);
 	return err;
 }
 

@@ -45,7 +45,7 @@ int mem_window_hide(void *addr, size_t bytes);
 
 /* A region's address space as mem_region_map gave it, over whatever is there by now, without access. */
 int mem_region_renew(void *addr, size_t bytes);
-/* Without access, and with; contents stay. */
+/* Without access, until it is committed again; contents stay. */
 int mem_protect_none(void *addr, size_t bytes);
 /* What was locked (mlock) may go again. */
 int mem_unlock(void *addr, size_t bytes);

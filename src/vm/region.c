@@ -8,7 +8,7 @@
 #define SLOTS_BYTES (REGIONS_MAX * sizeof(void *))
 
 int vm_init(struct vm *vm, struct weir_container *root, struct compressed *memory,
-	    struct filestore *file)
+	    struct store *store)
 {
 	int err;
 
@@ -19,7 +19,7 @@ int vm_init(struct vm *vm, struct weir_container *root, struct compressed *memor
 	vm->self_mem = -1;
 	vm->root = root;
 	vm->memory = memory;
-	vm->file = file;
+	vm->store = store;
 	store_relaxed(&vm->memory_share, UINT64_MAX);
 	waitq_init(&vm->attention);
 	lock_init(&vm->advised_lock, RANK_ADVISED, "advised");
@@ -175,7 +175,7 @@ int region_create(struct vm *vm, struct weir_container *container, void *addr, s
 	region->base = addr ? addr : mem_region_map(room, align);
 	if (!region->base)
 		goto fail;
-	if (room > bytes && mem_window_hide(region->base + bytes, room - bytes))
+	if (room > bytes && mem_protect_none(region->base + bytes, room - bytes))
 		goto fail_map;
 	region_publish(vm, slot, region);
 	*out = region;
@@ -204,8 +204,8 @@ static int adopt(struct region *region)
 	enum { STEP = 32768 };
 	uint8_t resident[STEP / 8];
 
-	for (uint32_t page = 0; page < region->pages; page += STEP) {
-		uint32_t n = MIN((uint32_t)STEP, region->pages - page);
+	for (uint32_t page = 0; page < region->room; page += STEP) {
+		uint32_t n = MIN((uint32_t)STEP, region->room - page);
 		bool any = false;
 		int err =
 			mem_resident(page_address(region, page), (size_t)n << PAGE_SHIFT, resident);
@@ -231,9 +231,10 @@ static int adopt(struct region *region)
 	return 0;
 }
 
+/* With the room to grow: what nobody may access does not fault, and grows without another registration. */
 static size_t region_bytes(const struct region *region)
 {
-	return (size_t)load_relaxed(&region->pages) << PAGE_SHIFT;
+	return (size_t)region->room << PAGE_SHIFT;
 }
 
 int region_register(struct region *region)
@@ -250,7 +251,7 @@ void region_unregister(struct region *region)
 
 	/* What is ours goes at once: unregistered and still mapped it would read as zeroes. */
 	if (region->mapped_here)
-		mem_release(region->base, (size_t)region->room << PAGE_SHIFT);
+		mem_release(region->base, bytes);
 	else
 		(void)uffd_unregister(region->uffd, region->base, bytes);
 	region->mapped_here = false;
@@ -343,8 +344,8 @@ void page_copy_free(struct vm *vm, const struct region *region, uint64_t w)
 		container_uncharge(page_owner(region, w), CHARGE_COMPRESSED, bytes);
 	} else if (word_kind(w) == COPY_FILE) {
 		container_swap_uncharge(page_owner(region, w),
-					filestore_slot_bytes(vm->file, word_location(w)));
-		filestore_free(vm->file, word_location(w));
+					store_key_bytes(vm->store, word_location(w)));
+		store_discard(vm->store, word_location(w));
 	}
 }
 

@@ -16,7 +16,7 @@
 #include "os/mem.h"
 #include "os/uffd.h"
 #include "store/compressed.h"
-#include "store/filestore.h"
+#include "store/store.h"
 #include "control/owners.h"
 #include "vm/page.h"
 #include "weir/region.h"
@@ -128,7 +128,7 @@ struct vm {
 	unsigned kmap_slots;		  /* (C) windows on a file; 0: it is mapped */
 	struct weir_container *root;	  /* (C) */
 	struct compressed *memory;	  /* (C) */
-	struct filestore *file;		  /* (C) */
+	struct store *store;		  /* (C) */
 	_Atomic(struct region *) *region; /* [REGIONS_MAX] (I) to write, (A) to read */
 	_Atomic uint32_t regions;	  /* (A) slots in use, holes included */
 	struct region_index *index;	  /* (C) the same by address */
@@ -147,8 +147,9 @@ struct vm {
 
 /* What a thread needs to load pages; one a thread, allocated before it starts. */
 struct pager {
-	_Alignas(4096) char run[RUN_MAX][4096];	   /* contents on their way in */
-	_Alignas(4096) char file[FILE_READ_BYTES]; /* objects as they come from the file */
+	_Alignas(4096) char run[RUN_MAX][4096];	      /* contents on their way in */
+	_Alignas(4096) char stored[STORE_READ_BYTES]; /* objects as they come from the store */
+	struct store_reader reader;
 	struct packer packer;
 	/* Called before a load that may block: another handler takes over reading. May be NULL. */
 	void (*before_block)(void *data);
@@ -173,7 +174,7 @@ enum pagein_result {
 };
 
 int vm_init(struct vm *vm, struct weir_container *root, struct compressed *memory,
-	    struct filestore *file);
+	    struct store *store);
 void vm_destroy(struct vm *vm);
 /* The region at an address, or NULL. Never waits. For a thread that the one who destroys a region waits for: it is there
  * until that thread says that it is through. */
@@ -226,6 +227,17 @@ void region_hide(struct vm *vm, struct region *region);
 /* Ends faults on it, and wakes who waits for one: a created region is gone from then on, an adopted one plain memory. */
 void region_unregister(struct region *region);
 void region_destroy(struct vm *vm, struct region *region);
+/*
+ * The region has so many pages from now on, more than it had; under the instance's lock, any thread. -EINVAL: fewer, or a
+ * region that cannot; -ENOMEM: there is no room, or the system has none.
+ */
+int region_grow(struct region *region, uint32_t pages);
+/*
+ * Shrinking: pages is set to fewer, whoever may still work on those beyond is waited for, then this forgets and hides them: their
+ * memory, copies and charges are free. old: how many it had. From a thread with the userfaultfd. -EBUSY: one of them is
+ * pinned, and they are all as before; -ENOMEM: they are forgotten, and cannot be hidden. Then they must be the region's again.
+ */
+int region_cut_off(struct vm *vm, struct pager *self, struct region *region, uint32_t old);
 /* Counts pages as populated, before they are. */
 void region_populate(struct region *region, uint32_t page, uint32_t count);
 /* Contents gone: reads as zeroes, memory and copies are free at once. Any thread of the process, also while others
