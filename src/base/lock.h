@@ -19,6 +19,7 @@ enum lock_rank {
 	RANK_MAPS = 3,	     /* agent/: what is mapped where */
 	RANK_BUS = 5,	     /* os/: the SIGBUS handler is put in or taken out */
 	RANK_INSTANCE = 10,  /* weir.c: start, stop, the list of regions */
+	RANK_STORE = 12,     /* stores.c: one store is replaced at a time */
 	RANK_ERRAND = 15,    /* reclaim/: one errand at a time */
 	RANK_PLACEMENT = 20, /* fault/: which thread is bound where */
 	RANK_ENGINE = 30,    /* cmdq/: one engine, also while it runs */
