@@ -20,7 +20,7 @@ struct weir_container;
 WEIR_API int weir_region_create_in(struct weir_container *container, uint64_t bytes, void **addr);
 
 /*
- * A region over a file, read-only: its pages come from the file when they are touched, and are charged to the container whose
+ * A region over a file, read-only (to write: weir_file_map in <weir/file.h>): its pages come from the file when they are touched, and are charged to the container whose
  * region touches them first, once, however many regions of the instance are over the file. A touch of a page that
  * cannot be read is SIGBUS, and the log says why. bytes: the file's size at this moment; what lies behind it in the
  * last page reads as zeroes. The file must not change meanwhile. A child of fork does not have the region. The errors of
@@ -29,6 +29,13 @@ WEIR_API int weir_region_create_in(struct weir_container *container, uint64_t by
  */
 WEIR_API int weir_region_open(struct weir_container *container, const char *path, void **addr,
 			      uint64_t *bytes);
+
+/*
+ * What was written to these bytes of a region over a file, and all that was before, is in the file and on the disk when it returns
+ * 0. Else an error of writing back that this region was not told of yet: <weir/file.h> says what that means. -EINVAL: no such
+ * region, or no bytes. The region is not to be destroyed meanwhile.
+ */
+WEIR_API int weir_region_sync(struct weir *weir, void *addr, uint64_t bytes);
 
 enum weir_move {
 	WEIR_MOVE_LATER, /* pages stay where they are charged until they come into memory anew */

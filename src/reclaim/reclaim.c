@@ -481,7 +481,7 @@ static bool background_turn(struct reclaim *r)
 		return false;
 	follow_grow(r);
 	container = load_relaxed(&r->state) == IDLE ? reclaim_wanted(r) : NULL;
-	took = container && reclaim_take(r, container);
+	took = container && reclaim_take(r, r->pager, container);
 	worked = job_work(r, r->pager, JOB_MAX, &dropped);
 	slack_reduce(r);
 	if (!store_failing(r) && reclaim_over_share(r))

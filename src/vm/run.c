@@ -34,8 +34,7 @@ static void credit_note(struct credit_control *c, bool quick, bool graded)
 	}
 }
 
-/* Grade and credit of a page that comes back: 1, 2, 4, 8, 15 for quick returns in a row, quartered otherwise. */
-static uint64_t credit_of(struct vm *vm, struct weir_container *container, uint64_t w, bool *quick)
+uint64_t credit_of(struct vm *vm, struct weir_container *container, uint64_t w, bool *quick)
 {
 	struct credit_control *control = &tenant_of(container)->credit;
 	unsigned away = (vm_clock(container) - word_stamp(w)) & STAMP_MASK;

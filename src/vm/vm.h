@@ -97,11 +97,13 @@ struct stream {
 	_Atomic int32_t step;  /* (A) +window, -window, or 0: direction not known yet */
 };
 
+struct pager;
 struct vm {
 	int uffd;	 /* (C) in weir's own descriptor table; -1: no region in thread mode */
 	int signal_uffd; /* (C) the same number in the program's table, too; -1: none in signal mode */
 	bool can_poison;			      /* (C) */
 	bool can_minor;				      /* (C) minor faults of shared memory */
+	bool can_track;				      /* (C) and writes to it are noticed */
 	struct mem_dropper dropper;		      /* (C) */
 	unsigned kmap_slots;			      /* (C) windows on a file; 0: it is mapped */
 	struct weir_container *root;		      /* (C) */
@@ -110,6 +112,10 @@ struct vm {
 	_Atomic(struct region *) region[REGIONS_MAX]; /* (I) to write, (A) to read */
 	_Atomic uint32_t regions;		      /* (A) slots in use, holes included */
 	_Atomic(struct file_object *) file_object[FILES_MAX]; /* (I) to write, (A) to read */
+	struct crew *crew; /* (C) once there is an object; vm/file_crew.c */
+	void (*crew_begin)(struct pager *self); /* (C) each of its threads calls it first */
+	void (*quiesce)(void *data); /* (C) nobody has a file object that is hidden any more */
+	void *quiesce_data;
 	_Atomic uint64_t memory_share; /* (A) bytes that compressed objects of the root may take */
 	_Atomic uint32_t hold;	       /* (A) forks and pins under way: nothing is dropped */
 	_Atomic bool wake_all;	       /* (A) a thread without the descriptor freed a parked page */
@@ -179,6 +185,7 @@ int region_register(struct region *region);
 void region_hide(struct vm *vm, struct region *region);
 /* Ends faults on it, and wakes who waits for one: a created region is gone from then on, an adopted one plain memory. */
 void region_unregister(struct region *region);
+/* One over a file: file_region_close. */
 void region_destroy(struct vm *vm, struct region *region);
 /* Counts pages as populated, before they are. */
 void region_populate(struct region *region, uint32_t page, uint32_t count);
