@@ -23,6 +23,7 @@ enum lock_rank {
 	RANK_FILE_WRITE = 25, /* vm/: one at a time writes pages of a file back */
 	RANK_CREW = 28,	      /* vm/: jobs that wait for the crew */
 	RANK_ENGINE = 30,    /* cmdq/: one engine, also while it runs */
+	RANK_ADVISED = 40,   /* vm/: ranges that somebody said something of */
 	RANK_HOTPLUG = 45,   /* pool/: one block comes or goes at a time */
 	RANK_CLASS = 50,     /* store/: one size class of the compressed store */
 	RANK_FILE = 55,	     /* store/: slots of the file store */

@@ -231,7 +231,7 @@ static int hold_flush(struct vm *vm, struct pager *self, struct file_hold *hold)
 {
 	struct file_object *f = hold->file;
 
-	if (!load_relaxed(&f->writable))
+	if (!load_relaxed(&f->writable) || (!hold->write && f->files > 1))
 		return 0;
 	if (load_relaxed(&f->dirty))
 		writeback_all(vm, self, f, 0, f->pages);
@@ -261,6 +261,7 @@ static void region_free(struct file_region *file)
 	if (region->mapped_here)
 		mem_release(region->base, (size_t)region->pages << PAGE_SHIFT);
 	mem_release((void *)region->word, word_bytes(region->pages));
+	mem_release((void *)region->access, chunks_bytes(region->pages));
 	mem_release(file, REGION_BYTES);
 }
 
@@ -276,12 +277,13 @@ static int region_over(struct vm *vm, const struct file_hold *hold, struct file_
 	file->hold = *hold;
 	region = &file->region;
 	region->file = f;
-	region->pages = f->pages;
+	region->pages = region->room = f->pages;
 	region->uffd = vm->uffd;
 	region->base = mem_shared_region_map(f->cache, (size_t)f->pages << PAGE_SHIFT, hold->write);
 	region->mapped_here = region->base != NULL;
 	region->word = mem_alloc(word_bytes(region->pages));
-	if (region->base && region->word)
+	region->access = mem_alloc(chunks_bytes(region->pages));
+	if (region->base && region->word && region->access)
 		err = uffd_register(vm->uffd, region->base, (size_t)f->pages << PAGE_SHIFT,
 				    UFFD_MISSING | UFFD_MINOR | (hold->write ? UFFD_WP : 0));
 	if (err) {

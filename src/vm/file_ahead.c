@@ -109,3 +109,15 @@ void flow_advance(struct vm *vm, struct file_object *f, struct flow *flow, uint3
 	}
 	flow_set(flow, next + 1, window, (down ? next - have : next + have) + 1);
 }
+
+void flow_pass(struct vm *vm, struct file_object *f, uint32_t page, uint32_t count, unsigned slot)
+{
+	/* The window before the one before: what the reader has in its hands is in neither. */
+	const uint32_t back = MIN(count, page), behind = MIN(2 * count, page);
+
+	if (behind > back && container_pressed(owners_get(&f->owners, slot)))
+		(void)file_crew_ask(vm, &(struct file_job){.kind = JOB_DROP,
+							   .file = f,
+							   .page = page - behind,
+							   .count = behind - back});
+}

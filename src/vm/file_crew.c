@@ -81,6 +81,7 @@ static void ahead(struct vm *vm, struct pager *self, struct file_object *f, uint
 		got = cache_load(vm, self, f, &run, slot, UINT32_MAX, FILE_AHEAD, &err);
 		add_relaxed(&vm->count.ahead, got);
 		run_put(vm, f, &run);
+		file_crew_breathe();
 		if (!got)
 			break;
 	}

@@ -234,7 +234,8 @@ enum pagein_result file_pagein(struct vm *vm, struct pager *self, struct region 
 	struct file_object *f = region->file;
 	const unsigned slot = load_relaxed(&region->owners.current);
 	struct file_run run = {.first = page, .count = 1};
-	const bool random = load_relaxed(&file->advice) == ADVICE_RANDOM;
+	const enum weir_region_advice use = region_access(region, page);
+	const bool random = use == WEIR_ADVICE_RANDOM;
 	struct flow *flow = NULL;
 	int32_t window = 0;
 	uint32_t count;
@@ -247,6 +248,8 @@ enum pagein_result file_pagein(struct vm *vm, struct pager *self, struct region 
 	}
 	if (!random)
 		flow = flow_match(f, page, flow_most(f, slot), &window);
+	if (use == WEIR_ADVICE_SEQUENTIAL)
+		window = (int32_t)MIN(flow_most(f, slot), (uint32_t)FILE_RUN);
 	if (page_cached(run.state[0])) {
 		add_relaxed(&vm->count.soft, 1);
 		container_count(self->container, COUNT_SOFT, 1);
@@ -266,6 +269,8 @@ enum pagein_result file_pagein(struct vm *vm, struct pager *self, struct region 
 	}
 	if (!err && window)
 		flow_advance(vm, f, flow, page, count, window, slot);
+	if (!err && use == WEIR_ADVICE_SEQUENTIAL)
+		flow_pass(vm, f, page, count, slot);
 	run_put(vm, f, &run);
 	return err ? PAGEIN_RETRY : PAGEIN_DONE;
 }

@@ -5,13 +5,10 @@
 
 #include "vm/file.h"
 
-enum { ADVICE_NORMAL, ADVICE_SEQUENTIAL, ADVICE_RANDOM };
-
 /* A region over a file. */
 struct file_region {
 	struct region region;
 	struct file_hold hold;
-	_Atomic uint32_t advice; /* (A) enum weir_region_advice */
 };
 
 static inline struct file_region *file_region_of(struct region *region)
@@ -118,6 +115,8 @@ struct flow *flow_match(struct file_object *f, uint32_t page, uint32_t most, int
 /* It has come by count pages from page on; the crew is asked to read what comes next. */
 void flow_advance(struct vm *vm, struct file_object *f, struct flow *flow, uint32_t page,
 		  uint32_t count, int32_t window, unsigned slot);
+/* What an upward reader that was said to go on so has left behind leaves first, where room is needed. */
+void flow_pass(struct vm *vm, struct file_object *f, uint32_t page, uint32_t count, unsigned slot);
 /* How many pages a reader may have read ahead, of whoever pays. */
 uint32_t flow_most(const struct file_object *f, unsigned slot);
 

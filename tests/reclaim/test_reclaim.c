@@ -66,7 +66,7 @@ static void test_clock_of_an_empty_world(void **state)
 	assert_false(clock_step(&w.vm, &whose, &hand, &at, &laps));
 	region_hide(&w.vm, w.only);
 	assert_false(clock_step(&w.vm, &whose, &hand, &at, &laps));
-	store_release(&w.vm.region[0], w.only);
+	region_publish(&w.vm, 0, w.only);
 	world_close(&w);
 }
 
@@ -103,7 +103,7 @@ static void test_clock_steps_over_populated_windows(void **state)
 	hand = (struct clock_hand){0};
 	assert_true(clock_step(&w.vm, &whose, &hand, &at, &laps));
 	assert_ptr_equal(at.region, w.region[2]);
-	store_release(&w.vm.region[0], w.region[0]);
+	region_publish(&w.vm, 0, w.region[0]);
 	world_close(&w);
 }
 
