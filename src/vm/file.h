@@ -132,11 +132,6 @@ int file_region_close(struct vm *vm, struct pager *self, struct region *region);
  * there is no handler any more. What is dirty and cannot be written is lost, and the log says so. */
 void files_destroy(struct vm *vm, struct pager *self);
 
-/* What weir_region_advise says of a range of pages, on the background thread: descriptors and a pager are at hand, and
- * whatever takes long is not for here. 0 or -errno. */
-int file_region_advise(struct vm *vm, struct pager *self, struct region *region, uint32_t page,
-		       uint32_t count, enum weir_region_advice advice);
-
 /* What weir_region_advise says of a range of pages, on the background thread. Nothing of it takes long there: the crew does
  * that. 0 or -EINVAL. */
 int file_region_advise(struct vm *vm, struct region *region, uint32_t page, uint32_t count,

@@ -19,7 +19,8 @@ static void will_need(struct vm *vm, const struct region *region, uint32_t page,
 	enum { PIECES = 2 * FILE_CREW };
 	struct file_object *f = region->file;
 	const unsigned slot = load_relaxed(&region->owners.current);
-	const uint64_t half = load_relaxed(&owners_get(&f->owners, slot)->limit) >> (PAGE_SHIFT + 1);
+	const uint64_t half =
+		load_relaxed(&owners_get(&f->owners, slot)->limit) >> (PAGE_SHIFT + 1);
 	const uint32_t end = page + (uint32_t)MIN((uint64_t)count, half);
 	const uint32_t piece = MAX((end - page) / PIECES, (uint32_t)FILE_RUN);
 
@@ -80,10 +81,9 @@ int file_region_advise(struct vm *vm, struct region *region, uint32_t page, uint
 		return 0;
 	case WEIR_ADVICE_DONTNEED:
 		heal(vm, region, page, page + count);
-		(void)file_crew_ask(vm, &(struct file_job){.kind = JOB_DROP,
-							   .file = f,
-							   .page = page,
-							   .count = count});
+		(void)file_crew_ask(
+			vm, &(struct file_job){
+				    .kind = JOB_DROP, .file = f, .page = page, .count = count});
 		return 0;
 	case WEIR_ADVICE_COLD:
 		cold(f, page, page + count);

@@ -39,7 +39,7 @@ struct region {
 	uint32_t slot;		     /* (C) its place in the list */
 	page_word_t *word;	     /* (A) */
 	_Atomic uint32_t *populated; /* (A) per chunk: pages that are not NONE */
-	_Atomic uint8_t *access; /* (A) per chunk: enum weir_region_advice; of a file region NULL */
+	_Atomic uint8_t *access; /* (A) per chunk: enum weir_region_advice */
 	_Atomic uint32_t top;	 /* (A) no page from here on was ever populated */
 	struct owners owners;	 /* of a file region only current: a slot of the file's table */
 	struct file_object *file; /* (C) vm/file.h; NULL: anonymous */
