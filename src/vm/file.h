@@ -33,11 +33,14 @@
  *
  * The words of the regions' pages (PAGE_NONE: not mapped, PAGE_CLEAN: mapped and holding the account, in a region that may
  * write write-protected; PAGE_DIRTY: mapped and writable, PAGE_POISONED) change under BUSY. Where a word says PAGE_DIRTY the page
- * is DIRTY; writeback takes that back in all regions before it copies, so that no write is missed.
+ * is DIRTY (and its state says so before it is mapped); writeback takes that back in all regions before it copies, so that no write is missed.
  *
  * Who does what: handlers read what a fault needs; the crew (file_crew.c), threads of their own, reads ahead, writes back
  * and does the reading and writing for threads of the program, which have no descriptor; who needs room punches out, and
  * writes what is dirty if there is nothing else.
+ *
+ * Waiting: write_lock is taken by threads that hold absent pages, which need room; who has it waits for pages that are DIRTY or
+ * WRITING only, and those are held for no longer than it takes to map or to copy them.
  *
  * Letters: as in vm/vm.h; (W) under write_lock.
  */

@@ -190,8 +190,15 @@ static void run_charge_file(struct vm *vm, struct file_object *f, struct file_ru
 		}
 	}
 	for (uint32_t i = 0; i < run->count; i++) {
-		if (run->first + i != must)
-			account_begin(&f->account[run->first + i], slot);
+		account_t *account = &f->account[run->first + i];
+
+		if (run->first + i == must)
+			continue;
+		/* A region that is being closed has not let go yet of what went while it was hidden: it is charged for it. */
+		if (account_join(account))
+			container_uncharge(container, CHARGE_FILE, PAGE_SIZE);
+		else
+			account_begin(account, slot);
 	}
 }
 

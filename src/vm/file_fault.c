@@ -197,8 +197,11 @@ static uint32_t run_make_dirty(struct file_object *f, struct file_run *run, uint
 
 	if (window > 0)
 		count = MIN(run->count - first, MIN((uint32_t)window, (uint32_t)WRITE_AHEAD));
-	for (uint32_t i = first; i < first + count; i++)
+	for (uint32_t i = first; i < first + count; i++) {
 		run->state[i] = page_dirty(f, run->state[i]);
+		/* Known before the page is mapped: who has written to it may sync it before its lock is free. */
+		or_relaxed(&f->state[run->first + i], FILE_DIRTY);
+	}
 	return count;
 }
 

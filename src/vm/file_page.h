@@ -99,8 +99,8 @@ bool writeback_run(struct vm *vm, struct pager *self, struct file_object *f, uin
 bool writeback_sensible(struct file_object *f);
 /* Has the crew begin behind a page, if it is sensible and nobody has yet. */
 void writeback_ask(struct vm *vm, struct file_object *f, uint32_t page);
-/* What the crew then does, so many pages from there on. */
-void writeback(struct vm *vm, struct pager *self, struct file_object *f, uint32_t page,
+/* What the crew then does, so many pages from there on. 0, or what stopped it. */
+int writeback(struct vm *vm, struct pager *self, struct file_object *f, uint32_t page,
 	       uint32_t count);
 /* Everything dirty of the pages, and what was written before is on the disk. */
 void writeback_all(struct vm *vm, struct pager *self, struct file_object *f, uint32_t page,

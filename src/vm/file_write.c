@@ -160,8 +160,8 @@ bool writeback_run(struct vm *vm, struct pager *self, struct file_object *f, uin
 
 /* --- who begins it --- */
 
-void writeback(struct vm *vm, struct pager *self, struct file_object *f, uint32_t page,
-	       uint32_t count)
+int writeback(struct vm *vm, struct pager *self, struct file_object *f, uint32_t page,
+	      uint32_t count)
 {
 	const uint32_t end = count < f->pages - page ? page + count : f->pages;
 	bool more = true;
@@ -173,20 +173,21 @@ void writeback(struct vm *vm, struct pager *self, struct file_object *f, uint32_
 		lock_release(&f->write_lock);
 		file_crew_breathe();
 	}
+	return err;
 }
 
 void writeback_all(struct vm *vm, struct pager *self, struct file_object *f, uint32_t page,
 		   uint32_t count)
 {
-	int err;
+	int err = writeback(vm, self, f, page, count);
+	int unsynced = file_source_sync(&f->out);
 
-	writeback(vm, self, f, page, count);
-	err = file_source_sync(&f->out);
-	if (err) {
-		lock_acquire(&f->write_lock);
-		error_note(vm, f, 0, err);
-		lock_release(&f->write_lock);
-	}
+	lock_acquire(&f->write_lock);
+	if (unsynced)
+		error_note(vm, f, 0, unsynced);
+	else if (!err)
+		error_over(f);
+	lock_release(&f->write_lock);
 }
 
 void writeback_ask(struct vm *vm, struct file_object *f, uint32_t page)
