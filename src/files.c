@@ -231,6 +231,6 @@ void files_flush(struct weir *weir, void *addr)
 	turn = instance_visit(weir);
 	region = vm_find(&weir->vm, (uintptr_t)addr);
 	if (region && region->file)
-		file_flush(&weir->vm, file_region_hold(region));
+		file_write_out(&weir->vm, file_region_hold(region));
 	instance_leave(weir, turn);
 }

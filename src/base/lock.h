@@ -16,6 +16,7 @@
 
 /* Outermost first. A rank that is free to use: take the one below the first lock taken inside. */
 enum lock_rank {
+	RANK_MAPS = 3,	     /* agent/: what is mapped where */
 	RANK_BUS = 5,	     /* os/: the SIGBUS handler is put in or taken out */
 	RANK_INSTANCE = 10,  /* weir.c: start, stop, the list of regions */
 	RANK_ERRAND = 15,    /* reclaim/: one errand at a time */
@@ -33,6 +34,7 @@ enum lock_rank {
 	RANK_BUCKET = 65,    /* kmap/: a bucket of the hash table */
 	RANK_STOCKS = 70,    /* control/: the list of stocks, and draining them */
 	RANK_CONTAINER = 75, /* control/: the tree and its counters */
+	RANK_SCHEMES = 78,   /* store/: the list of kinds of store */
 	RANK_PRESSURE = 80,  /* control/: one container's stall times */
 	RANK_WAITQ = 90,     /* base/: the list inside a wait queue */
 };

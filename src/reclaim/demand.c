@@ -156,9 +156,18 @@ static struct weir_container *over_share(struct reclaim *r, struct weir_containe
 		       : NULL;
 }
 
+/* The same, without what is on its way to the store. */
+static struct weir_container *over_share_now(struct reclaim *r, struct weir_container *c)
+{
+	const uint64_t usage = container_usage(c, CHARGE_COMPRESSED);
+	const uint64_t flying = load_relaxed(&r->flying);
+
+	return usage > flying && usage - flying > share_of(r, c) ? over_share(r, c) : NULL;
+}
+
 struct weir_container *reclaim_over_share(struct reclaim *r)
 {
-	return turn(r, over_share);
+	return turn(r, over_share_now);
 }
 
 /* --- the fault path --- */
@@ -201,6 +210,19 @@ void reclaim_after_fault(struct reclaim *r, struct pager *self)
 		(void)job_work(r, self, 2, &dropped);
 }
 
+/* Lets the background thread write. False: it cannot, since it waits until nobody serves a fault; or this is it, and there is
+ * nothing to write. */
+static bool background_helps(struct reclaim *r, const struct pager *self)
+{
+	if (self == r->pager)
+		return writeback_once(r) > 0;
+	if (load_relaxed(&r->quiescing))
+		return false;
+	vm_attention(r->vm);
+	sched_yield();
+	return true;
+}
+
 void reclaim_throttle(struct reclaim *r, struct pager *self, struct weir_container *level)
 {
 	enum { PATIENCE = 256 };
@@ -214,8 +236,8 @@ void reclaim_throttle(struct reclaim *r, struct pager *self, struct weir_contain
 		if (n || job_start(r, self, level, CHOOSE_ANY))
 			continue;
 		/* Others are at it, or it is copies that must go to the file: the tenant waits a little, and goes on. */
-		vm_attention(r->vm);
-		sched_yield();
+		if (!background_helps(r, self))
+			break;
 		waited++;
 	}
 }
@@ -259,8 +281,8 @@ enum room reclaim_make_room(struct reclaim *r, struct pager *self, struct weir_c
 		if (trim(r))
 			continue;
 		if (writing_helps(r, level)) {
-			vm_attention(r->vm);
-			sched_yield();
+			if (!background_helps(r, self))
+				break;
 			continue;
 		}
 		if (job_work(r, self, 4, &dropped))
@@ -270,8 +292,8 @@ enum room reclaim_make_room(struct reclaim *r, struct pager *self, struct weir_c
 			continue;
 		}
 		if (writing_spares_the_safe(r, level)) {
-			vm_attention(r->vm);
-			sched_yield();
+			if (!background_helps(r, self))
+				break;
 			continue;
 		}
 		if (job_start(r, self, level, CHOOSE_ANY)) {
@@ -328,6 +350,7 @@ uint64_t reclaim_give(struct reclaim *r, struct weir_container *container, uint6
 		slack_reduce(r);
 		if (!store_failing(r) && over_share(r, container))
 			(void)writeback_once(r);
+		writeback_flush(r);
 		fruitless = container_held(container) < held ? 0 : fruitless + 1;
 	}
 	return before > container_held(container) ? before - container_held(container) : 0;

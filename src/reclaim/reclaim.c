@@ -6,7 +6,7 @@
 
 #include "base/log.h"
 
-enum { WINDOW = 64, WRITE_GAP = 4096, TICK_NS = 50000000, FUTILE_NS = 20000000 };
+enum { WINDOW = 64, TICK_NS = 50000000, FUTILE_NS = 20000000 };
 
 /* --- the clock --- */
 
@@ -151,68 +151,16 @@ static unsigned victims_choose(struct reclaim *r, struct weir_container *contain
 	return cold ? cold : clock_scan(r, container, want);
 }
 
-/* --- write protection --- */
-
-/* Is a page between two victims dirty and staying? Protecting it would cost its owner a fault. */
-static bool bystander_between(const struct region *region, uint32_t from, uint32_t to)
-{
-	for (uint32_t page = from + 1; page < to; page++) {
-		if (word_state(load_relaxed(&region->word[page])) == PAGE_DIRTY)
-			return true;
-	}
-	return false;
-}
-
-static int protect(const struct victim *first, const struct victim *last)
-{
-	return uffd_writeprotect(first->region->uffd, page_address(first->region, first->page),
-				 (size_t)(last->page - first->page + 1) << PAGE_SHIFT, true);
-}
-
-/* Protects the spans of the dirty victims, in as few calls as the bystanders allow. */
-static int protect_victims(struct reclaim *r, unsigned count)
-{
-	const struct victim *first = NULL, *last = NULL;
-
-	for (unsigned i = 0; i < count; i++) {
-		const struct victim *v = &r->victim[i];
-		int err;
-
-		if (word_state(load_relaxed(&v->region->word[v->page])) != PAGE_CLEANING)
-			continue;
-		if (first && v->region == first->region && v->page > last->page &&
-		    v->page - last->page < WRITE_GAP &&
-		    !bystander_between(v->region, last->page, v->page)) {
-			last = v;
-			continue;
-		}
-		err = first ? protect(first, last) : 0;
-		if (err)
-			return err;
-		first = last = v;
-	}
-	return first ? protect(first, last) : 0;
-}
-
-/* Gives every page back that the job had marked. */
-static void job_abandon(const struct victim *victims, unsigned count)
-{
-	for (unsigned i = 0; i < count; i++) {
-		page_word_t *word = &victims[i].region->word[victims[i].page];
-		uint64_t w = load_relaxed(word);
-
-		while (!(w & WORD_BUSY) && word_state(w) == PAGE_CLEANING &&
-		       !cas_relaxed(word, &w, word_with_state(w, PAGE_DIRTY)))
-			;
-	}
-}
-
-/* The last write failed, and it is not yet time for the next. */
-bool store_failing(struct reclaim *r)
+static bool write_paused(struct reclaim *r)
 {
 	uint64_t retry = load_relaxed(&r->retry_ns);
 
 	return retry && now_ns() < retry;
+}
+
+bool store_failing(struct reclaim *r)
+{
+	return !store_there(r->vm->store) || write_paused(r);
 }
 
 bool reclaim_futile(struct reclaim *r)
@@ -318,6 +266,7 @@ void job_clean(struct reclaim *r, struct pager *self, struct region *region, uin
 {
 	page_word_t *word = &region->word[page];
 	uint64_t w = load_relaxed(word), copy;
+	const void *contents;
 
 	do {
 		/* Busy: a write is making it dirty again, or it is being discarded. */
@@ -325,8 +274,14 @@ void job_clean(struct reclaim *r, struct pager *self, struct region *region, uin
 			return;
 	} while (!page_lock(word, &w));
 	tsan_acquire(page_address(region, page));
-	copy = copy_make(r, self, page_owner(region, w), page_number(region, page),
-			 page_address(region, page));
+	/* In the buffer for loads: a thread compresses before it loads, or after. */
+	contents = page_source(r->vm, region, page, self->run[0]);
+	if (!contents)
+		log_once("pages that the program protects from reading cannot be compressed here, "
+			 "and stay");
+	copy = contents ? copy_make(r, self, page_owner(region, w), page_number(region, page),
+				    contents)
+			: 0;
 	if (copy)
 		w = word_history(w) | (uint64_t)word_pins(w) << PIN_SHIFT | PAGE_CLEAN | copy;
 	else
@@ -475,7 +430,7 @@ static void wake_parked(struct vm *vm)
 
 		if (region)
 			(void)uffd_wake(region->uffd, region->base,
-					(size_t)region->pages << PAGE_SHIFT);
+					(size_t)region->room << PAGE_SHIFT);
 	}
 }
 
@@ -486,7 +441,7 @@ static bool work_to_do(struct reclaim *r)
 	if (load_relaxed(&r->vm->hold))
 		return false;
 	return load_relaxed(&r->state) == OPEN || load_relaxed(&r->vm->wanted.count) ||
-	       reclaim_wanted(r) || follow_short(r) || (!store_failing(r) && reclaim_over_share(r));
+	       reclaim_wanted(r) || follow_short(r) || (!write_paused(r) && reclaim_over_share(r));
 }
 
 /* idle: the last turn achieved nothing although there was work (everything busy, a full disk): wait a little then. */
@@ -494,6 +449,11 @@ static void sleep_until_needed(struct reclaim *r, bool idle)
 {
 	struct waiter me;
 
+	/* A disk takes no longer than a turn with a write in it would. */
+	if (writeback_flying(r) && (idle || !work_to_do(r))) {
+		(void)writeback_land(r, true);
+		return;
+	}
 	waitq_prepare(&r->vm->attention, &me, WAIT_SHARED);
 	if (!work_to_do(r))
 		(void)waitq_sleep(&me, TICK_NS);
@@ -532,7 +492,8 @@ static bool background_turn(struct reclaim *r)
 	took = container && reclaim_take(r, r->pager, container);
 	worked = job_work(r, r->pager, JOB_MAX, &dropped);
 	slack_reduce(r);
-	if (!store_failing(r) && reclaim_over_share(r))
+	(void)writeback_land(r, false);
+	if (!write_paused(r) && reclaim_over_share(r))
 		worked += writeback_once(r) > 0;
 	return load_wanted(r, took || worked) || took || worked;
 }
@@ -555,6 +516,7 @@ void reclaim_run(struct reclaim *r)
 		}
 		sleep_until_needed(r, !achieved);
 	}
+	writeback_flush(r);
 }
 
 void reclaim_stop(struct reclaim *r)
@@ -571,13 +533,20 @@ int reclaim_init(struct reclaim *r, struct vm *vm, struct pager *pager)
 	lock_init(&r->errand_lock, RANK_ERRAND, "errand");
 	waitq_init(&r->errand_done);
 	compressed_relocate_set(vm->memory, relocate_object, r);
-	r->batch.buffer = mem_alloc(FILE_BATCH_BYTES);
-	return r->batch.buffer ? movers_init(&r->movers, r, vm->root) : -ENOMEM;
+	for (unsigned i = 0; i < WRITES; i++) {
+		r->write[i].batch.buffer = mem_alloc(STORE_BATCH_BYTES);
+		if (!r->write[i].batch.buffer)
+			return -ENOMEM;
+	}
+	return movers_init(&r->movers, r, vm->root);
 }
 
 void reclaim_destroy(struct reclaim *r)
 {
 	movers_destroy(&r->movers);
-	mem_release(r->batch.buffer, FILE_BATCH_BYTES);
-	r->batch.buffer = NULL;
+	for (unsigned i = 0; i < WRITES; i++) {
+		if (r->write[i].batch.buffer)
+			mem_release(r->write[i].batch.buffer, STORE_BATCH_BYTES);
+		r->write[i].batch.buffer = NULL;
+	}
 }

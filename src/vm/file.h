@@ -164,7 +164,7 @@ void file_crew_quiesce(struct vm *vm);
 /* Everything dirty of the pages is in the file. 0, or the first error that this holder has not heard of. */
 int file_sync(struct vm *vm, struct file_hold *hold, uint32_t page, uint32_t count);
 /* The same for all of it, and nobody is told of errors yet. */
-void file_flush(struct vm *vm, struct file_hold *hold);
+void file_write_out(struct vm *vm, struct file_hold *hold);
 /* Bytes copied, fewer only behind the file's end, or -errno. */
 int64_t file_pread(struct vm *vm, struct file_hold *hold, void *to, uint64_t bytes,
 		   uint64_t offset);

@@ -151,7 +151,7 @@ int file_sync(struct vm *vm, struct file_hold *hold, uint32_t page, uint32_t cou
 	return load_relaxed(&hold->file->writable) ? file_crew_do(vm, &job) : 0;
 }
 
-void file_flush(struct vm *vm, struct file_hold *hold)
+void file_write_out(struct vm *vm, struct file_hold *hold)
 {
 	struct file_job job = {
 		.kind = JOB_WRITEBACK, .file = hold->file, .count = hold->file->pages};

@@ -84,9 +84,9 @@ void run_extend(struct vm *vm, struct run *run, unsigned want, int step)
 			break;
 		word = &run->region->word[page];
 		words[got] = load_relaxed(word);
-		/* A stream of first touches ends where there are contents, and the other way round. */
-		if ((words[got] & WORD_BUSY) || !page_loadable(words[got]) ||
-		    word_state(words[got]) != word_state(first) ||
+		/* A stream of first touches ends where there are contents, and the other way round; and where nobody may go. */
+		if ((words[got] & WORD_BUSY) || !page_readable(run->region, (uint32_t)page) ||
+		    !page_loadable(words[got]) || word_state(words[got]) != word_state(first) ||
 		    !container_try(run->container, CHARGE_RESIDENT, PAGE_SIZE))
 			break;
 		run->charged++;
@@ -105,25 +105,25 @@ void run_extend(struct vm *vm, struct run *run, unsigned want, int step)
 	add_relaxed(&vm->count.ahead, got);
 }
 
-/* Reads the copies of pages from index i on that lie in the file one behind the other. Returns how many. */
-static int fill_from_file(struct vm *vm, struct pager *self, struct run *run, uint32_t i)
+/* Reads the copies of pages from index i on that are in the store, as many as fit the buffer. Returns how many. */
+static int fill_from_store(struct vm *vm, struct pager *self, struct run *run, uint32_t i)
 {
-	file_slot_t slot[RUN_MAX];
+	store_key_t key[RUN_MAX];
 	uint32_t n = 0;
 	int got;
 
 	while (i + n < run->count && word_kind(run->before[i + n]) == COPY_FILE &&
 	       word_state(run->before[i + n]) == PAGE_ABSENT) {
-		slot[n] = word_location(run->before[i + n]);
+		key[n] = word_location(run->before[i + n]);
 		n++;
 	}
 	if (self->before_block)
 		self->before_block(self->data);
-	got = filestore_read_run(vm->file, slot, n, self->file);
+	got = store_read(vm->store, &self->reader, key, n, self->stored, self->borrowed);
 	for (int k = 0; k < got; k++) {
-		int err = filestore_unpack(vm->file, slot, (unsigned)k, self->file,
-					   page_number(run->region, run->first + i + (uint32_t)k),
-					   self->run[i + (uint32_t)k]);
+		int err = store_unpack(&self->reader, (unsigned)k,
+				       page_number(run->region, run->first + i + (uint32_t)k),
+				       self->run[i + (uint32_t)k]);
 		if (err)
 			return k ? k : err;
 		if (run_waited_for(run, i + (uint32_t)k))
@@ -132,9 +132,7 @@ static int fill_from_file(struct vm *vm, struct pager *self, struct run *run, ui
 	return got;
 }
 
-/* Contents of page i into the buffer. Returns for how many pages from i on that was done, or -errno; -EAGAIN: the copy is
- * there, but not to be reached just now. */
-static int run_fill(struct vm *vm, struct pager *self, struct run *run, uint32_t i)
+int run_fill(struct vm *vm, struct pager *self, struct run *run, uint32_t i)
 {
 	const struct object *object;
 	const uint64_t w = run->before[i];
@@ -149,7 +147,7 @@ static int run_fill(struct vm *vm, struct pager *self, struct run *run, uint32_t
 	}
 	switch (word_kind(w)) {
 	case COPY_FILE:
-		return fill_from_file(vm, self, run, i);
+		return fill_from_store(vm, self, run, i);
 	case COPY_MEMORY:
 		object = compressed_object(vm->memory, word_location(w));
 		if (!object)

@@ -16,7 +16,7 @@
 #include "os/mem.h"
 #include "os/uffd.h"
 #include "store/compressed.h"
-#include "store/filestore.h"
+#include "store/store.h"
 #include "control/owners.h"
 #include "vm/page.h"
 #include "weir/region.h"
@@ -41,7 +41,9 @@ struct region {
 	_Atomic uint32_t *populated; /* (A) per chunk: pages that are not NONE */
 	_Atomic uint8_t *access; /* (A) per chunk: enum weir_region_advice */
 	_Atomic uint32_t top;	 /* (A) no page from here on was ever populated */
-	struct owners owners;	 /* of a file region only current: a slot of the file's table */
+	_Atomic uint64_t *turned; /* (A) a bit a page: page_readable; NULL: all pages can be read */
+	bool readable;		  /* (C) what a page is whose bit is 0 */
+	struct owners owners;	  /* of a file region only current: a slot of the file's table */
 	struct file_object *file; /* (C) vm/file.h; NULL: anonymous */
 	int uffd;		  /* (C) whose faults it has */
 	uint8_t cluster;  /* (C) pages that a fault out of any stream brings; 0: what is usual */
@@ -120,14 +122,15 @@ struct pager;
 struct vm {
 	int uffd;	 /* (C) in weir's own descriptor table; -1: no region in thread mode */
 	int signal_uffd; /* (C) the same number in the program's table, too; -1: none in signal mode */
-	bool can_poison;		  /* (C) */
-	bool can_minor;			  /* (C) minor faults of shared memory */
-	bool can_track;			  /* (C) and writes to it are noticed */
-	struct mem_dropper dropper;	  /* (C) */
+	bool can_poison;	    /* (C) */
+	bool can_minor;		    /* (C) minor faults of shared memory */
+	bool can_track;		    /* (C) and writes to it are noticed */
+	struct mem_dropper dropper; /* (C) */
+	int self_mem; /* (C) /proc/self/mem in weir's own table; -1: pages that cannot be read stay */
 	unsigned kmap_slots;		  /* (C) windows on a file; 0: it is mapped */
 	struct weir_container *root;	  /* (C) */
 	struct compressed *memory;	  /* (C) */
-	struct filestore *file;		  /* (C) */
+	struct store *store;		  /* (C) */
 	_Atomic(struct region *) *region; /* [REGIONS_MAX] (I) to write, (A) to read */
 	_Atomic uint32_t regions;	  /* (A) slots in use, holes included */
 	struct region_index *index;	  /* (C) the same by address */
@@ -150,8 +153,9 @@ struct vm {
 
 /* What a thread needs to load pages; one a thread, allocated before it starts. */
 struct pager {
-	_Alignas(4096) char run[RUN_MAX][4096];	   /* contents on their way in */
-	_Alignas(4096) char file[FILE_READ_BYTES]; /* objects as they come from the file */
+	_Alignas(4096) char run[RUN_MAX][4096];	      /* contents on their way in */
+	_Alignas(4096) char stored[STORE_READ_BYTES]; /* objects as they come from the store */
+	struct store_reader reader;
 	struct packer packer;
 	/* Called before a load that may block: another handler takes over reading. May be NULL. */
 	void (*before_block)(void *data);
@@ -176,7 +180,7 @@ enum pagein_result {
 };
 
 int vm_init(struct vm *vm, struct weir_container *root, struct compressed *memory,
-	    struct filestore *file);
+	    struct store *store);
 void vm_destroy(struct vm *vm);
 /* The region at an address, or NULL. Never waits. For a thread that the one who destroys a region waits for: it is there
  * until that thread says that it is through. */
@@ -230,6 +234,17 @@ void region_hide(struct vm *vm, struct region *region);
 void region_unregister(struct region *region);
 /* One over a file: file_region_close. */
 void region_destroy(struct vm *vm, struct region *region);
+/*
+ * The region has so many pages from now on, more than it had; under the instance's lock, any thread. -EINVAL: fewer, or a
+ * region that cannot; -ENOMEM: there is no room, or the system has none.
+ */
+int region_grow(struct region *region, uint32_t pages);
+/*
+ * Shrinking: pages is set to fewer, whoever may still work on those beyond is waited for, then this forgets and hides them: their
+ * memory, copies and charges are free. old: how many it had. From a thread with the userfaultfd. -EBUSY: one of them is
+ * pinned, and they are all as before; -ENOMEM: they are forgotten, and cannot be hidden. Then they must be the region's again.
+ */
+int region_cut_off(struct vm *vm, struct pager *self, struct region *region, uint32_t old);
 /* Counts pages as populated, before they are. */
 void region_populate(struct region *region, uint32_t page, uint32_t count);
 /* Contents gone: reads as zeroes, memory and copies are free at once. Any thread of the process, also while others
@@ -255,6 +270,28 @@ void advised_again(struct vm *vm, struct advised_list *list, const struct advise
 		   uint32_t from);
 /* The region is going away: its ranges are forgotten, and none is added any more. */
 void advised_forget(struct vm *vm, struct region *region);
+
+/*
+ * Pages that the program lets nobody read, weir's threads among them (PROT_NONE). Each page has a bit for it from region_track on, which
+ * comes before anybody touches the region; `readable` is what all of them are then.
+ *
+ * region_protect: how a range is from now on. To take access away it comes before mprotect: nobody reads the pages where they
+ * stand any more when it returns. To give access it comes after.
+ */
+int region_track(struct region *region, bool readable);
+void region_protect(struct vm *vm, struct region *region, uint32_t page, uint32_t count,
+		    bool readable);
+/* Where a page that is in memory can be read, under its busy bit: in its place, or in the buffer. NULL: it cannot be. */
+const void *page_source(struct vm *vm, const struct region *region, uint32_t page, void *buffer);
+/* Contents gone without a look at the memory: something else has been mapped there. */
+void region_forget(struct vm *vm, struct region *region, uint32_t page, uint32_t count);
+/*
+ * Contents of pages to others of the same region, which lose theirs, and which nobody uses yet; the two do not overlap. At most
+ * RUN_MAX pages. By a thread with the userfaultfd. 0, or -errno: the target is not mapped any more, and what could not be
+ * moved is gone.
+ */
+int region_move(struct vm *vm, struct pager *self, struct region *region, uint32_t from,
+		uint32_t to, uint32_t count);
 
 /* A slot of the region's table for a container: its own, or one that no page is charged to. -ENOSPC. */
 int region_owner_slot(const struct region *region, const struct weir_container *container);
@@ -315,6 +352,12 @@ static inline struct weir_container *page_owner(const struct region *region, uin
 static inline char *page_address(const struct region *region, uint32_t page)
 {
 	return region->base + ((size_t)page << PAGE_SHIFT);
+}
+static inline bool page_readable(const struct region *region, uint32_t page)
+{
+	if (likely(!region->turned))
+		return true;
+	return (load_relaxed(&region->turned[page / 64]) >> (page % 64) & 1) != region->readable;
 }
 static inline page_no_t page_number(const struct region *region, uint32_t page)
 {

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include "os/mem.h"
+#include "os/ring.h"
 #include "os/uffd.h"
 #include "soak.h"
 #include "store/compressed.h"
@@ -16,6 +17,7 @@ static const struct {
 	[FULL_WRITE] = {"short writes that met a full disk", 2},
 	[NO_SPACE] = {"writes to a full disk", 50},
 	[WRITE_ERROR] = {"writes with EIO", 40},
+	[RING_FAILED] = {"requests that a ring did not do", 2},
 	[SHORT_READ] = {"short reads", 60},
 	[READ_ERROR] = {"reads with EIO", 200},
 	[DAMAGED_READ] = {"reads with damage", 200},
@@ -159,6 +161,19 @@ ssize_t __wrap_pread64(int fd, void *data, size_t bytes, off_t offset)
 	return got;
 }
 
+bool __real_ring_reap(struct ring *ring, uint64_t *tag, int *result);
+bool __wrap_ring_reap(struct ring *ring, uint64_t *tag, int *result);
+
+/* Not done, or half of it: then it is done by pread or pwrite, which have errors of their own. */
+bool __wrap_ring_reap(struct ring *ring, uint64_t *tag, int *result)
+{
+	if (!__real_ring_reap(ring, tag, result))
+		return false;
+	if (due(RING_FAILED))
+		*result = *result > (int)PAGE_SIZE ? (int)PAGE_SIZE : -EAGAIN;
+	return true;
+}
+
 void *__real_mem_alloc(size_t bytes);
 void *__wrap_mem_alloc(size_t bytes);
 int __real_mem_commit(void *addr, size_t bytes);
@@ -215,7 +230,11 @@ int __wrap_compressed_put(struct compressed *store, const void *object, size_t s
 	if (!err && due(DAMAGED_OBJECT)) {
 		struct object *obj = compressed_object(store, *slot);
 
-		obj->packed[obj->bytes / 2] ^= 0x10;
+		/* No window just now: not this one. */
+		if (obj) {
+			obj->packed[obj->bytes / 2] ^= 0x10;
+			compressed_object_end(store, obj);
+		}
 	}
 	return err;
 }
