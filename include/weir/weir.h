@@ -43,6 +43,7 @@
 #include <weir/kmap.h>
 #include <weir/pool.h>
 #include <weir/region.h>
+#include <weir/store.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -82,6 +83,8 @@ struct weir_options {
 	 * windows of 64 KiB (weir/kmap.h): a power of two, 4 at least. For processes that are short of address space, and for
 	 * tests. Default 0: everything is mapped, which is faster. Thread mode only. */
 	unsigned kmap_slots;
+	/* Where pages go that no longer fit in memory, in place of store_dir: a URI, see weir/store.h. */
+	const char *store;
 };
 
 #define WEIR_LIMIT_MIN (1u << 20)
