@@ -278,7 +278,6 @@ int weir_set_limit(struct weir *weir, uint64_t limit)
 	thread_signals_block(&signals);
 	lock_acquire(&weir->lock);
 	container_set_max(weir->containers.root, limit);
-	weir->share = 0;
 	tenants_share(weir);
 	lock_release(&weir->lock);
 	(void)stocks_drain(&weir->containers, NULL, false);

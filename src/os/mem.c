@@ -309,7 +309,8 @@ uint64_t mem_machine(void)
 	return (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
-uint64_t mem_peak_rss(void)
+/* A line of /proc/self/status, in bytes; 0 when the kernel does not tell. */
+static uint64_t status_bytes(const char *name)
 {
 	char text[4096];
 	int fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
@@ -323,6 +324,16 @@ uint64_t mem_peak_rss(void)
 	if (got <= 0)
 		return 0;
 	text[got] = '\0';
-	line = strstr(text, "VmHWM:");
-	return line ? strtoull(line + 6, NULL, 10) << 10 : 0;
+	line = strstr(text, name);
+	return line ? strtoull(line + strlen(name), NULL, 10) << 10 : 0;
+}
+
+uint64_t mem_peak_rss(void)
+{
+	return status_bytes("VmHWM:");
+}
+
+uint64_t mem_locked(void)
+{
+	return status_bytes("VmLck:");
 }

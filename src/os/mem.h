@@ -79,5 +79,7 @@ uint64_t mem_address_space(void);
 uint64_t mem_machine(void);
 /* Peak resident set of this process in bytes, as the kernel counts it; 0 when it does not tell. */
 uint64_t mem_peak_rss(void);
+/* Bytes that are locked (mlock). */
+uint64_t mem_locked(void);
 
 #endif

@@ -203,15 +203,21 @@ void reclaim_after_fault(struct reclaim *r, struct pager *self)
 	if (likely(!c))
 		return;
 	/* While the background thread sleeps, protecting from here costs no shootdown. */
-	(void)job_start(r, c, CHOOSE_UNSAFE);
-	vm_attention(r->vm);
+	if (job_start(r, c, CHOOSE_UNSAFE))
+		store_relaxed(&r->faults_fill, true);
+	/* While somebody chooses, or drops, there is nothing for it to do. */
+	if (load_relaxed(&r->state) <= OPEN && load_relaxed(&r->state) != FILLING)
+		vm_attention(r->vm);
 	if (container_held(c) > (load_relaxed(&c->mark) + load_relaxed(&c->max)) / 2)
 		(void)job_work(r, self, 2, &dropped);
 }
 
-/* Lets the background thread write. False: it cannot, since it waits until nobody serves a fault. */
-static bool background_helps(struct reclaim *r)
+/* Lets the background thread write. False: it cannot, since it waits until nobody serves a fault; or this is it, and there is
+ * nothing to write. */
+static bool background_helps(struct reclaim *r, const struct pager *self)
 {
+	if (self == r->pager)
+		return writeback_once(r) > 0;
 	if (load_relaxed(&r->quiescing))
 		return false;
 	vm_attention(r->vm);
@@ -232,7 +238,7 @@ void reclaim_throttle(struct reclaim *r, struct pager *self, struct weir_contain
 		if (n || job_start(r, level, CHOOSE_ANY))
 			continue;
 		/* Others are at it, or it is copies that must go to the file: the tenant waits a little, and goes on. */
-		if (!background_helps(r))
+		if (!background_helps(r, self))
 			break;
 		waited++;
 	}
@@ -279,7 +285,7 @@ enum room reclaim_make_room(struct reclaim *r, struct pager *self, struct weir_c
 		if (trim(r))
 			continue;
 		if (writing_helps(r, level)) {
-			if (!background_helps(r))
+			if (!background_helps(r, self))
 				break;
 			continue;
 		}
@@ -290,7 +296,7 @@ enum room reclaim_make_room(struct reclaim *r, struct pager *self, struct weir_c
 			continue;
 		}
 		if (writing_spares_the_safe(r, level)) {
-			if (!background_helps(r))
+			if (!background_helps(r, self))
 				break;
 			continue;
 		}

@@ -112,6 +112,9 @@ struct reclaim {
 	_Atomic uint32_t turn;	/* (A) which of the containers that want something is first */
 	/* Nothing can be written and a job has not got below the limit: no other job before this. (A) */
 	_Atomic uint64_t futile_until_ns;
+	/* A thread that had faulted began the last job, so the background thread leaves the next one to them as well: it is
+	 * chosen and protected while the background thread sleeps, which costs no shootdown. (A) */
+	_Atomic bool faults_fill;
 	struct follow follow;
 	_Atomic bool stop;	/* (A) */
 	_Atomic bool quiescing; /* (A) the background thread waits until no fault is being served */

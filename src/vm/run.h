@@ -14,6 +14,8 @@ struct run {
 	uint64_t before[RUN_MAX]; /* words without BUSY */
 	uint64_t after[RUN_MAX];
 	bool writable[RUN_MAX];
+	/* Whether pages that were not rewritten before, and those that were, will be written; and they will. */
+	bool asked[2], expected[2];
 	struct weir_container *container; /* that pays, */
 	unsigned owner;			  /* in this slot of the region's table */
 	uint32_t charged; /* pages charged; what is not installed is uncharged at the end */

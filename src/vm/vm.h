@@ -80,6 +80,16 @@ struct credit_control {
 	_Atomic bool on;				     /* (A) */
 };
 
+/*
+ * Is a page that is loaded for a read going to be written? Then it is installed writable, which spares a fault, but has it
+ * compressed again in any case. Pages that were rewritten before are taken to be, others are not, until loads tell otherwise: of
+ * those that are taken to be written one in PROBE_EVERY is protected all the same. Counted as above, for both sorts of pages.
+ */
+struct rewrite_control {
+	_Atomic uint32_t loads, probes, written; /* (A) probes: loads that were protected */
+	_Atomic bool contrary;			 /* (A) to what is said above */
+};
+
 /* How many loads from the file continue a stream. Counted as above. */
 struct file_control {
 	_Atomic uint32_t loads, in_stream; /* (A) */
@@ -92,6 +102,8 @@ struct clock_hand {
 struct tenant {
 	_Atomic uint64_t evictions; /* (A) pages dropped: the clock of stamps */
 	struct credit_control credit;
+	struct rewrite_control
+		rewrite[2]; /* of pages that were not rewritten before, and of those that were */
 	struct clock_hand hand; /* of reclaim's clock; by the thread that fills a job */
 	_Atomic uint32_t spare; /* (A) pages that the next job may take; 0: as many as jobs do */
 	/* By the background thread: pages younger than 256 (half a limit's worth of evictions) and this stay in memory. */
