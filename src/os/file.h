@@ -17,12 +17,20 @@ struct file {
 	ino_t inode;
 	unsigned unit; /* offsets, lengths and addresses are multiples of this: 512 or 4096 */
 	bool direct; /* goes past the page cache; else file_write drops what it wrote from there */
+	off_t base;  /* offsets of what is stored begin here */
 	char where[4096 + 32]; /* for people */
+	char name[4096];       /* of one that has a name, else empty */
 };
 
 /* Opens a temporary file in dir. -EOPNOTSUPP: dir is in memory. */
 int file_temp_open(struct file *file, const char *dir);
-/* Opens what a store of that place needs: a temporary file in that folder, else in /var/tmp, else in /tmp. 0, or the errno of the last one. */
+/*
+ * Opens the file of that name, for us alone: made if it is not there, or emptied. It begins with a page that says that it is weir's, so that no other
+ * file is ever taken for one; an empty one is nobody's. The lock goes with the process, however that ends. file_close removes
+ * the name. -EBUSY: another process has it; -EEXIST: it is not weir's; else what open(2) says.
+ */
+int file_named_open(struct file *file, const char *name);
+/* Opens a temporary file in that folder, else in /var/tmp, else in /tmp. 0, or the errno of the last one. */
 int file_store_open(struct file *file, const char *place);
 bool file_is_folder(const char *path);
 /* Bytes that the disk has left for us. -errno: it does not tell. */

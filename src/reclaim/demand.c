@@ -275,11 +275,13 @@ static bool writing_spares_the_safe(struct reclaim *r, struct weir_container *le
 enum room reclaim_make_room(struct reclaim *r, struct pager *self, struct weir_container *level,
 			    uint64_t bytes)
 {
-	enum { PATIENCE = 4096 };
+	/* FEW: where the background thread waits for this fault, what it brings must not keep it. */
+	enum { PATIENCE = 4096, FEW = 16 };
 	unsigned dropped = 0, idle = 0;
 
 	for (unsigned i = 0; i < PATIENCE && !fits(level, bytes); i++) {
-		if (load_relaxed(&r->vm->hold) || reclaim_futile(r))
+		if (load_relaxed(&r->vm->hold) || reclaim_futile(r) ||
+		    (i >= FEW && load_relaxed(&r->quiescing)))
 			return ROOM_LATER;
 		if (trim(r))
 			continue;
