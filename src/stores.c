@@ -11,13 +11,26 @@ struct replace_errand {
 	struct store *next;
 };
 
+/* Children of fork still read what they share of it. */
+static bool shared_with_children(const struct weir *weir)
+{
+	bool shared = weir->fork.born.keeps;
+
+	for (unsigned i = 0; i < LEASES_MAX; i++)
+		shared = shared || weir->fork.lease[i].keeps;
+	return shared;
+}
+
 /* By the background thread, in whose table of descriptors stores are. */
 static int replace_errand(void *data)
 {
 	struct replace_errand *e = data;
 	struct weir *weir = e->weir;
 	struct store *old = weir->vm.store;
-	int err = store_there(e->next) && !e->next->late ? store_open(e->next) : 0;
+	int err = shared_with_children(weir) ? -EBUSY : 0;
+
+	if (!err)
+		err = store_there(e->next) && !e->next->late ? store_open(e->next) : 0;
 
 	if (err)
 		return err;

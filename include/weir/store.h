@@ -135,7 +135,7 @@ struct weir;
  * reclaim and other calls go on meanwhile, but for those that need weir's own thread (regions and containers that come or go, forks), which wait.
  * 0: done, and nothing is left there. -ENOMEM: the pages do not fit below the limits, even after reclaim: nothing has changed (where only the memory of the
  * system falls short in the middle, those that came stay in memory). -EIO: some cannot be read; all others have come, the store stays with these, and
- * their touch tells. What is wrong with the new store, and nothing has changed: see weir_open. -ENOTSUP: the instance has signal mode.
+ * their touch tells. What is wrong with the new store, and nothing has changed: see weir_open. -EBUSY: a child of fork still has pages there. -ENOTSUP: the instance has signal mode.
  */
 WEIR_API int weir_store_replace(struct weir *weir, const char *uri);
 
