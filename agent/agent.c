@@ -132,6 +132,7 @@ static void options_fill(struct weir_options *options)
 		.churn_ms = config.churn_ms,
 		.trace = config.trace[0] ? config.trace : NULL,
 		.kmap_slots = config.kmap_slots,
+		.publish = 1,
 	};
 }
 

@@ -5,6 +5,7 @@
 
 #include "fault/service.h"
 #include "fault/signal.h"
+#include "publish.h"
 #include "weir/weir.h"
 
 /* Descriptors that are in the program's table and in weir's own, by the same number: for signal mode (modes.c). */
@@ -30,6 +31,7 @@ struct weir {
 	enum weir_mode mode;		    /* (C) */
 	struct shared shared[SHARED_MAX];   /* (C) */
 	unsigned shares;		    /* (C) */
+	struct publish publish;
 	struct pager *pager;		    /* (C) of the background thread */
 	pthread_t background;		    /* (C) */
 	_Atomic uint32_t started;	    /* (A) enum start_state, slept on as a futex */
@@ -38,6 +40,7 @@ struct weir {
 	const char *
 		trace; /* (C) until weir_open returns: where packets are traced to; NULL: nowhere */
 	int trace_fd;  /* (C) once they are */
+	bool published; /* (C) others may see and steer it */
 	uint64_t share; /* (I) compressed_share as it was asked for; 0: the default */
 };
 

@@ -55,6 +55,9 @@ static void *background_main(void *data)
 	(void)stock_open();
 	if (!err && weir->vm.uffd >= 0)
 		err = service_start(&weir->service);
+	/* While malloc's memory is no region yet, where a new thread has things. */
+	if (!err && weir->published)
+		err = publish_start(weir);
 	/* Else nobody is left to be stopped. Looked at before the opener goes on. */
 	stay = !err || weir->service.started;
 	start_tell(weir, err);
@@ -151,6 +154,7 @@ static int parts_init(struct weir *weir, const struct weir_options *options)
 
 	weir->mode = options->mode;
 	weir->trace = options->trace;
+	weir->published = options->publish;
 	lock_init(&weir->lock, RANK_INSTANCE, "instance");
 	err = tree_init(&weir->containers, options->limit);
 	if (err)
@@ -245,6 +249,7 @@ void weir_close(struct weir *weir)
 {
 	if (!weir)
 		return;
+	publish_stop(weir);
 	placement_unbind(&weir->service.placement, 0);
 	service_stop(&weir->service);
 	(void)reclaim_errand(&weir->reclaim, modes_close_own, weir);

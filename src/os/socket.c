@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "os/socket.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+enum { WAITING = 64 };
+
+/* Abstract: the first byte is zero, and the length tells where it ends. 0: too long. */
+static socklen_t address(struct sockaddr_un *to, const char *name)
+{
+	size_t len = strlen(name);
+
+	*to = (struct sockaddr_un){.sun_family = AF_UNIX};
+	if (len >= sizeof(to->sun_path))
+		return 0;
+	memcpy(to->sun_path + 1, name, len);
+	return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + len);
+}
+
+static int fail(int fd)
+{
+	int err = -errno;
+
+	close(fd);
+	return err;
+}
+
+int socket_listen(const char *name)
+{
+	struct sockaddr_un at;
+	socklen_t len = address(&at, name);
+	int fd = len ? socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0) : -1;
+
+	if (fd < 0)
+		return len ? -errno : -ENAMETOOLONG;
+	if (bind(fd, (struct sockaddr *)&at, len) || listen(fd, WAITING))
+		return fail(fd);
+	return fd;
+}
+
+int socket_connect(const char *name)
+{
+	struct sockaddr_un to;
+	socklen_t len = address(&to, name);
+	int fd = len ? socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0) : -1;
+
+	if (fd < 0)
+		return len ? -errno : -ENAMETOOLONG;
+	if (connect(fd, (struct sockaddr *)&to, len))
+		return fail(fd);
+	return fd;
+}
+
+int socket_accept(int fd)
+{
+	int new = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+	return new < 0 ? -errno : new;
+}
+
+void socket_shutdown(int fd)
+{
+	(void)shutdown(fd, SHUT_RDWR);
+}
+
+void socket_close(int fd)
+{
+	close(fd);
+}
+
+int socket_peer(int fd, struct socket_peer *peer)
+{
+	struct ucred who;
+	socklen_t len = sizeof(who);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &len))
+		return -errno;
+	*peer = (struct socket_peer){.pid = who.pid, .uid = who.uid};
+	return 0;
+}
+
+uid_t socket_user(void)
+{
+	return geteuid();
+}
+
+ssize_t socket_send(int fd, const void *bytes, size_t size, int pass)
+{
+	struct iovec io = {(void *)(uintptr_t)bytes, size};
+	union {
+		struct cmsghdr header;
+		char room[CMSG_SPACE(sizeof(int))];
+	} control = {.room = {0}};
+	struct msghdr message = {.msg_iov = &io, .msg_iovlen = 1};
+	ssize_t n;
+
+	if (pass >= 0) {
+		control.header = (struct cmsghdr){.cmsg_len = CMSG_LEN(sizeof(int)),
+						  .cmsg_level = SOL_SOCKET,
+						  .cmsg_type = SCM_RIGHTS};
+		memcpy(CMSG_DATA(&control.header), &pass, sizeof(pass));
+		message.msg_control = &control;
+		message.msg_controllen = sizeof(control.room);
+	}
+	n = sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+	return n < 0 ? -errno : n;
+}
+
+/* The first of the descriptors; more than one are not asked for, and are closed. */
+static int take(struct msghdr *message)
+{
+	int first = -1;
+
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c; c = CMSG_NXTHDR(message, c)) {
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+			continue;
+		for (size_t at = 0; at + sizeof(int) <= c->cmsg_len - CMSG_LEN(0);
+		     at += sizeof(int)) {
+			int fd;
+
+			memcpy(&fd, CMSG_DATA(c) + at, sizeof(fd));
+			if (first < 0)
+				first = fd;
+			else
+				close(fd);
+		}
+	}
+	return first;
+}
+
+ssize_t socket_receive(int fd, void *bytes, size_t room, int *passed)
+{
+	struct iovec io = {bytes, room};
+	union {
+		struct cmsghdr header;
+		char room[CMSG_SPACE(sizeof(int))];
+	} control;
+	struct msghdr message = {.msg_iov = &io, .msg_iovlen = 1};
+	const int flags = MSG_DONTWAIT | MSG_CMSG_CLOEXEC;
+	ssize_t n;
+
+	if (passed) {
+		*passed = -1;
+		message.msg_control = &control;
+		message.msg_controllen = sizeof(control.room);
+	}
+	n = recvmsg(fd, &message, flags);
+	/* Said once, before what was sent: the other end has closed without reading all that it was told. */
+	if (n < 0 && errno == ECONNRESET)
+		n = recvmsg(fd, &message, flags);
+	if (n < 0)
+		return -errno;
+	if (passed)
+		*passed = take(&message);
+	return message.msg_flags & MSG_TRUNC ? -EMSGSIZE : n;
+}
+
+int socket_poll(struct pollfd *fds, unsigned count, int timeout_ms)
+{
+	int n = poll(fds, count, timeout_ms);
+
+	return n < 0 ? -errno : n;
+}
