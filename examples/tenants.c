@@ -109,16 +109,18 @@ static void *tenant_main(void *arg)
 	return NULL;
 }
 
-static void tenant_open(struct tenant *t, struct weir_container *parent, const char *name,
-			uint64_t bytes)
+static void tenant_open(struct tenant *t, struct weir *weir, struct weir_container *parent,
+			const char *name, uint64_t bytes)
 {
+	struct weir_region_options options = {.size = sizeof(options)};
 	void *memory;
 
 	memset(t, 0, sizeof(*t));
 	t->name = name;
 	t->pages = bytes / PAGE;
 	must(weir_container_create(parent, name, &t->container), "creating a container");
-	must(weir_region_create_in(t->container, bytes, &memory), "creating a region");
+	options.container = t->container;
+	must(weir_region_create_with(weir, bytes, &options, &memory), "creating a region");
 	t->memory = memory;
 }
 
@@ -183,7 +185,7 @@ static int story_low(struct weir *weir, uint64_t bytes, double seconds)
 	     "creating a container");
 	(void)weir_container_set(parent, WEIR_MAX, 2 * bytes);
 	for (unsigned i = 0; i < TENANTS; i++)
-		tenant_open(&tenant[i], parent, names[i], bytes);
+		tenant_open(&tenant[i], weir, parent, names[i], bytes);
 	must(weir_container_set(tenant[0].container, WEIR_LOW, bytes + bytes / 20), "setting low");
 	for (unsigned i = 0; i < TENANTS; i++)
 		tenant_start(&tenant[i]);
@@ -222,7 +224,7 @@ static int story_greedy(struct weir *weir, uint64_t bytes, double seconds)
 	     "creating a container");
 	(void)weir_container_set(parent, WEIR_MAX, 3 * bytes);
 	for (unsigned i = 0; i < TENANTS; i++)
-		tenant_open(&tenant[i], parent, names[i], i < 2 ? bytes : 2 * bytes);
+		tenant_open(&tenant[i], weir, parent, names[i], i < 2 ? bytes : 2 * bytes);
 	(void)weir_container_set(tenant[2].container, WEIR_MAX, bytes / 2);
 	for (unsigned i = 0; i < 2; i++)
 		tenant_start(&tenant[i]);

@@ -165,6 +165,13 @@ static struct reply container_command(struct weir *weir, const struct command *c
 	return reply;
 }
 
+/* Of bytes, or -errno. */
+static struct reply moved(int64_t bytes)
+{
+	return bytes < 0 ? (struct reply){.result = (int)bytes}
+			 : (struct reply){.number = (uint64_t)bytes};
+}
+
 static struct reply run(struct weir *weir, struct client *client, const struct command *command)
 {
 	switch (command->kind) {
@@ -175,8 +182,9 @@ static struct reply run(struct weir *weir, struct client *client, const struct c
 	case COMMAND_RECLAIM:
 		return container_command(weir, command);
 	case COMMAND_ONLINE:
+		return moved(weir_memory_online(weir, command->bytes));
 	case COMMAND_OFFLINE:
-		break;
+		return moved(weir_memory_offline(weir, command->bytes));
 	}
 	return (struct reply){.result = -ENOTSUP};
 }

@@ -75,6 +75,8 @@ static int options_check(const struct weir_options *in, struct weir_options *out
 		return -EINVAL;
 	memset(out, 0, sizeof(*out));
 	memcpy(out, in, MIN(in->size, sizeof(*out)));
+	if (out->mode == WEIR_MODE_DEFAULT)
+		out->mode = WEIR_MODE_THREAD;
 	if (out->limit < WEIR_LIMIT_MIN || out->limit > INT64_MAX || out->handlers > HANDLERS_MAX ||
 	    (unsigned)out->placement >= PLACEMENT_POLICIES ||
 	    (unsigned)out->mode > WEIR_MODE_BOTH || (out->trace && out->mode != WEIR_MODE_THREAD))
@@ -200,6 +202,7 @@ static void parts_destroy(struct weir *weir)
 		if (load_relaxed(&weir->vm.region[i]))
 			region_destroy(&weir->vm, load_relaxed(&weir->vm.region[i]));
 	}
+	vm_destroy(&weir->vm);
 	filestore_destroy(&weir->file);
 	compressed_destroy(&weir->memory);
 	(void)weir_kmap_destroy(weir->kmap);
@@ -223,6 +226,9 @@ int weir_open(const struct weir_options *options, struct weir **out)
 		err = modes_open_signal(weir);
 	if (err)
 		goto fail;
+	/* Here, where there may be one thread only: with several the kernel waits for all CPUs, 10 ms and more. stock_open does it
+	 * again at no cost, and says where it is not to be had. */
+	(void)thread_barrier_register();
 	err = thread_start(&weir->background, "weir-reclaim", background_main, weir);
 	if (err)
 		goto fail;
@@ -285,149 +291,52 @@ int weir_set_limit(struct weir *weir, uint64_t limit)
 	return 0;
 }
 
-/* --- regions --- */
+/* --- memory by hand --- */
 
-struct region_errand {
-	struct weir *weir;
-	struct region *region;
+struct memory_errand {
+	struct reclaim *reclaim;
+	uint64_t bytes;
+	int64_t result;
 };
 
-static int register_errand(void *data)
+static int online_errand(void *data)
 {
-	struct region_errand *e = data;
+	struct memory_errand *e = data;
 
-	return region_register(e->region);
-}
-
-static int destroy_errand(void *data)
-{
-	struct region_errand *e = data;
-	struct vm *vm = &e->weir->vm;
-
-	const bool signal = e->region->signal;
-
-	if (signal)
-		signal_going(&e->weir->signal, e->region->base,
-			     (size_t)e->region->pages << PAGE_SHIFT);
-	region_hide(vm, e->region);
-	instance_quiesce(e->weir);
-	region_unregister(e->region);
-	region_destroy(vm, e->region);
-	if (signal)
-		signal_going(&e->weir->signal, NULL, 0);
+	e->result = follow_online(e->reclaim, e->bytes);
 	return 0;
 }
 
-static int region_add(struct weir *weir, struct weir_container *container, void *addr,
-		      uint64_t bytes, enum weir_mode mode, void **out)
+static int offline_errand(void *data)
 {
-	struct region_errand e = {.weir = weir};
-	void *base = NULL;
-	sigset_t signals;
-	int err;
+	struct memory_errand *e = data;
 
-	thread_signals_block(&signals);
-	lock_acquire(&weir->lock);
-	err = region_create(&weir->vm, container, addr, bytes, mode == WEIR_MODE_SIGNAL, &e.region);
-	if (!err) {
-		base = e.region->base;
-		err = reclaim_errand(&weir->reclaim, register_errand, &e);
-		if (err)
-			(void)reclaim_errand(&weir->reclaim, destroy_errand, &e);
-	}
-	lock_release(&weir->lock);
-	thread_signals_restore(&signals);
-	/* May lie in a region: with nothing held. */
-	if (!err)
-		*out = base;
-	return err;
+	e->result = follow_offline(e->reclaim, e->bytes);
+	return 0;
 }
 
-static enum weir_mode mode_default(const struct weir *weir)
+static int64_t memory_errand(struct weir *weir, uint64_t bytes, int (*fn)(void *data))
 {
-	return weir->mode == WEIR_MODE_SIGNAL ? WEIR_MODE_SIGNAL : WEIR_MODE_THREAD;
-}
+	struct memory_errand e = {.reclaim = &weir->reclaim, .bytes = bytes};
+	THREAD_SIGNALS_BLOCKED;
 
-static int region_new(struct weir_container *container, uint64_t bytes, enum weir_mode mode,
-		      void **addr)
-{
-	if (!bytes || bytes > INT64_MAX)
+	if (!bytes)
 		return -EINVAL;
-	return region_add(instance_of(container), container, NULL,
-			  ALIGN_UP(bytes, (uint64_t)PAGE_SIZE), mode, addr);
+	(void)reclaim_errand(&weir->reclaim, fn, &e);
+	return e.result;
 }
 
-int weir_region_create_in(struct weir_container *container, uint64_t bytes, void **addr)
+int64_t weir_memory_online(struct weir *weir, uint64_t bytes)
 {
-	return region_new(container, bytes, mode_default(instance_of(container)), addr);
+	return memory_errand(weir, bytes, online_errand);
 }
 
-int weir_region_create_as(struct weir *weir, uint64_t bytes, enum weir_mode mode, void **addr)
+int64_t weir_memory_offline(struct weir *weir, uint64_t bytes)
 {
-	if ((unsigned)mode > WEIR_MODE_SIGNAL)
-		return -EINVAL;
-	if (weir->mode != WEIR_MODE_BOTH && mode != weir->mode)
-		return -ENOTSUP;
-	return region_new(weir->containers.root, bytes, mode, addr);
+	return memory_errand(weir, bytes, offline_errand);
 }
 
-int weir_region_create(struct weir *weir, uint64_t bytes, void **addr)
-{
-	return weir_region_create_in(weir->containers.root, bytes, addr);
-}
-
-int weir_region_adopt(struct weir *weir, void *addr, uint64_t bytes)
-{
-	void *same;
-
-	return addr ? region_add(weir, weir->containers.root, addr, bytes, mode_default(weir),
-				 &same)
-		    : -EINVAL;
-}
-
-int weir_region_destroy(struct weir *weir, void *addr)
-{
-	struct region_errand e = {.weir = weir};
-	sigset_t signals;
-	int err = -ENOENT;
-
-	thread_signals_block(&signals);
-	lock_acquire(&weir->lock);
-	e.region = vm_find(&weir->vm, (uintptr_t)addr);
-	if (e.region && e.region->base == addr)
-		err = reclaim_errand(&weir->reclaim, destroy_errand, &e);
-	lock_release(&weir->lock);
-	thread_signals_restore(&signals);
-	return err;
-}
-
-static int discard(struct vm *vm, struct region *region, void *addr, uint64_t bytes)
-{
-	uint64_t offset, end;
-
-	if (!region || region->file || ((uintptr_t)addr | bytes) & PAGE_MASK)
-		return -EINVAL;
-	offset = (uint64_t)((uintptr_t)addr - (uintptr_t)region->base);
-	end = (uint64_t)region->pages << PAGE_SHIFT;
-	if (bytes > end - offset)
-		return -EINVAL;
-	return region_discard(vm, NULL, region, (uint32_t)(offset >> PAGE_SHIFT),
-			      (uint32_t)(bytes >> PAGE_SHIFT));
-}
-
-int weir_region_discard(struct weir *weir, void *addr, uint64_t bytes)
-{
-	sigset_t signals;
-	unsigned turn;
-	int err;
-
-	thread_signals_block(&signals);
-	turn = instance_visit(weir);
-	err = discard(&weir->vm, vm_find(&weir->vm, (uintptr_t)addr), addr, bytes);
-	instance_leave(weir, turn);
-	thread_signals_restore(&signals);
-	return err;
-}
+/* --- --- */
 
 void weir_packet_buffers(struct weir *weir, struct cmdq_buffer_ops *ops)
 {
@@ -457,14 +366,18 @@ void weir_after_fork(struct weir *weir)
 void weir_thread_attach(struct weir *weir)
 {
 	sigset_t signals;
+	unsigned turn;
+	bool paged;
 
 	if (weir->mode != WEIR_MODE_THREAD)
 		signals_unblock_bus();
 	/* A stack that lies in a region: the word is a page that may leave, and handlers must not touch it. */
-	if (vm_find(&weir->vm, (uintptr_t)thread_cpu_word()))
-		return;
 	thread_signals_block(&signals);
-	placement_attach(&weir->service.placement);
+	turn = instance_visit(weir);
+	paged = vm_find(&weir->vm, (uintptr_t)thread_cpu_word()) != NULL;
+	instance_leave(weir, turn);
+	if (!paged)
+		placement_attach(&weir->service.placement);
 	thread_signals_restore(&signals);
 }
 
@@ -497,7 +410,7 @@ static uint64_t tables_bytes(struct weir *weir)
 		struct region *region = load_acquire(&weir->vm.region[i]);
 
 		if (region)
-			bytes += (uint64_t)load_relaxed(&region->top) * sizeof(page_word_t);
+			bytes += region_overhead(region);
 	}
 	instance_leave(weir, turn);
 	return bytes + (weir->service.handlers + 1) * sizeof(struct pager) +

@@ -58,12 +58,6 @@ enum weir_placement {
 	WEIR_PLACEMENT_FOLLOW, /* a handler binds itself to the CPU of the thread it serves, always; no thread of the program */
 };
 
-enum weir_mode {
-	WEIR_MODE_THREAD, /* weir's threads serve faults */
-	WEIR_MODE_SIGNAL, /* threads serve their own */
-	WEIR_MODE_BOTH, /* for an instance: regions of either; thread mode where nothing is said */
-};
-
 /* Zero means the default. New fields are added at the end; size tells which the caller knows. */
 struct weir_options {
 	size_t size; /* sizeof(struct weir_options) */
@@ -81,7 +75,7 @@ struct weir_options {
 	unsigned
 		churn_ms; /* for tests: every so many ms a block of memory that holds compressed pages goes offline, its
 			      contents moved, and comes back when it is needed; default never */
-	enum weir_mode mode; /* of its regions */
+	enum weir_mode mode; /* of its regions (weir/region.h); default thread mode */
 	const char *
 		trace; /* file that the packets by which pages leave are appended to, before they run: a command of 16 hex
 			  digits a line, for `weir cmdq dis --soc weir`. Thread mode only. Default none */
@@ -111,31 +105,16 @@ WEIR_API void weir_close(struct weir *weir);
 /* A new limit, at once for the next fault; the rest is reclaimed in the background. -EINVAL: below WEIR_LIMIT_MIN. */
 WEIR_API int weir_set_limit(struct weir *weir, uint64_t limit);
 
-/* bytes: rounded up to pages. The region reads as zeroes. -ENOMEM: no address space; -ENOSPC: 1024 regions. */
-WEIR_API int weir_region_create(struct weir *weir, uint64_t bytes, void **addr);
-/* The same in THREAD or SIGNAL mode. -ENOTSUP: the instance was not opened for that mode. */
-WEIR_API int weir_region_create_as(struct weir *weir, uint64_t bytes, enum weir_mode mode,
-				   void **addr);
-/* Pages memory that the caller has mapped: private, anonymous, readable and writable. What is in memory counts.
- * -EINVAL: not whole pages of such memory, or a part of another region. */
-WEIR_API int weir_region_adopt(struct weir *weir, void *addr, uint64_t bytes);
-/* addr: as it was given. Unmaps a created region; an adopted one becomes plain memory with the pages that are in
- * memory, the others lost. -ENOENT: no such region. Threads that touch it afterwards get SIGSEGV. */
-WEIR_API int weir_region_destroy(struct weir *weir, void *addr);
-/* Forgets pages, as madvise(MADV_DONTNEED) does: they read as zeroes, their memory is free at once. Call this
- * instead of madvise. addr and bytes: whole pages inside one region, else -EINVAL. -EBUSY: some are pinned; those, and
- * up to 511 pages beside them, stay. */
-WEIR_API int weir_region_discard(struct weir *weir, void *addr, uint64_t bytes);
-
 /*
- * Brings pages into memory and keeps them there until weir_region_unpin, for system calls in signal mode and for devices.
- * addr and bytes: bytes inside one region, whose pages are pinned. write: something will be written there (the memory must
- * be writable). Pins are counted. What is pinned counts against the limit, and is not reclaimed: where
- * there is no room for it, the limit is exceeded. -EINVAL: not in a region;
- * -EIO: a page is lost; -EBUSY: pinned 2047 times. Then nothing is pinned.
+ * The pool of frames that hold compressed pages follows the load by itself: blocks of memory come online when frames run
+ * short, and go offline when they are mostly free. By hand: so many bytes, rounded up to whole blocks (4 to 16 MiB), come online and
+ * stay, though they be free; or go offline, the emptiest block first, what it holds moved elsewhere, and come back
+ * when the load needs them. Return how many bytes came or went, which may be fewer than were asked for, or why none did:
+ * -EINVAL: no bytes; -ENOMEM: no block is left to come online, or the system has no memory for its tables; -EBUSY: what is
+ * online is needed, or a frame cannot move just now; -ENOENT: no block is online.
  */
-WEIR_API int weir_region_pin(struct weir *weir, void *addr, uint64_t bytes, int write);
-WEIR_API int weir_region_unpin(struct weir *weir, void *addr, uint64_t bytes);
+WEIR_API int64_t weir_memory_online(struct weir *weir, uint64_t bytes);
+WEIR_API int64_t weir_memory_offline(struct weir *weir, uint64_t bytes);
 
 /*
  * Around fork(2). Before: loads every page that is not in memory, over the limit if need be, and drops none until

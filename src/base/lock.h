@@ -21,6 +21,7 @@ enum lock_rank {
 	RANK_ERRAND = 15,    /* reclaim/: one errand at a time */
 	RANK_PLACEMENT = 20, /* fault/: which thread is bound where */
 	RANK_ENGINE = 30,    /* cmdq/: one engine, also while it runs */
+	RANK_ADVISED = 40,   /* vm/: ranges that somebody said something of */
 	RANK_HOTPLUG = 45,   /* pool/: one block comes or goes at a time */
 	RANK_CLASS = 50,     /* store/: one size class of the compressed store */
 	RANK_FILE = 55,	     /* store/: slots of the file store */

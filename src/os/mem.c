@@ -266,7 +266,7 @@ int mem_shared_punch(int fd, size_t offset, size_t bytes)
 
 int mem_resident(void *addr, size_t bytes, uint8_t *resident)
 {
-	unsigned char vec[512];
+	unsigned char vec[8192];
 	size_t pages = bytes >> PAGE_SHIFT;
 
 	memset(resident, 0, DIV_UP(pages, 8));

@@ -11,8 +11,11 @@
  * objects that are left in it move closer together. A fault never waits for any of this: where there is no frame, the page stays
  * where it is, and a handler brings a block online itself, unless one is just coming or going (weir_pool_grow never
  * waits); an offline that is under way then gives up.
+ *
+ * By hand blocks come and go as well. Those that came so stay, however much is free: the pool keeps as many as were online then.
  */
 #include <errno.h>
+#include <sched.h>
 
 #include "base/log.h"
 #include "reclaim/reclaim.h"
@@ -27,6 +30,7 @@ enum {
 };
 /* A page is busy for microseconds, but its thread may have to wait for a CPU. */
 #define TRY_NS 2000000u
+#define BY_HAND_NS 200000000u
 
 /* Where compressed pages are. */
 static enum weir_zone zone_of(const struct reclaim *r)
@@ -59,9 +63,9 @@ void follow_grow(struct reclaim *r)
 	}
 }
 
-static int block_offline(struct reclaim *r, uint32_t block)
+static int block_offline(struct reclaim *r, uint32_t block, uint64_t timeout_ns)
 {
-	const struct weir_pool_evacuation how = {.size = sizeof(how), .timeout_ns = TRY_NS};
+	const struct weir_pool_evacuation how = {.size = sizeof(how), .timeout_ns = timeout_ns};
 	int err = weir_pool_offline(r->vm->memory->pool, block, &how, NULL);
 
 	if (!err)
@@ -75,6 +79,16 @@ static bool plenty(struct reclaim *r, uint64_t without)
 	return weir_pool_free_frames(r->vm->memory->pool, zone_of(r)) > without + FREE_HIGH;
 }
 
+static uint32_t blocks_online(const struct reclaim *r)
+{
+	struct weir_pool *pool = r->vm->memory->pool;
+	struct weir_pool_stats stats = {.size = sizeof(stats)};
+	const struct weir_zone_stats *zone = &stats.zone[zone_of(r)];
+
+	(void)weir_pool_stats_read(pool, &stats);
+	return (uint32_t)((zone->total - zone->offline) / weir_pool_block_frames(pool));
+}
+
 static void shrink(struct reclaim *r)
 {
 	struct weir_pool *pool = r->vm->memory->pool;
@@ -86,11 +100,62 @@ static void shrink(struct reclaim *r)
 		r->follow.plenty_ticks = 0;
 		return;
 	}
-	if (++r->follow.plenty_ticks < PATIENCE)
+	if (++r->follow.plenty_ticks < PATIENCE || blocks_online(r) <= r->follow.by_hand)
 		return;
 	/* One a tick; a failure means that somebody needs it, or that pages are busy: not again at once. */
-	if (block_offline(r, (uint32_t)block))
+	if (block_offline(r, (uint32_t)block, TRY_NS))
 		r->follow.plenty_ticks = 0;
+}
+
+/* --- by hand --- */
+
+static uint64_t block_bytes(const struct reclaim *r)
+{
+	return (uint64_t)weir_pool_block_frames(r->vm->memory->pool) << PAGE_SHIFT;
+}
+
+int64_t follow_online(struct reclaim *r, uint64_t bytes)
+{
+	struct weir_pool *pool = r->vm->memory->pool;
+	uint64_t done = 0;
+	int64_t block = 0;
+
+	while (done < bytes && block >= 0) {
+		block = weir_pool_grow(pool, zone_of(r));
+		if (block >= 0) {
+			done += block_bytes(r);
+		} else if (block == -EAGAIN) {
+			/* A handler brings one online just now. */
+			sched_yield();
+			block = 0;
+		}
+	}
+	r->follow.by_hand = blocks_online(r);
+	return done ? (int64_t)done : block;
+}
+
+int64_t follow_offline(struct reclaim *r, uint64_t bytes)
+{
+	struct weir_pool *pool = r->vm->memory->pool;
+	const uint32_t frames = weir_pool_block_frames(pool);
+	uint64_t done = 0;
+	int64_t err = 0;
+
+	while (done < bytes && !err) {
+		uint32_t free = 0;
+		const int64_t block = weir_pool_emptiest(pool, zone_of(r), &free);
+
+		if (block < 0)
+			err = block;
+		/* Else what is in it has no place to go, or a block would come back at once. */
+		else if (weir_pool_free_frames(pool, zone_of(r)) < (uint64_t)frames + FREE_LOW)
+			err = -EBUSY;
+		else
+			err = block_offline(r, (uint32_t)block, BY_HAND_NS);
+		done += err ? 0 : block_bytes(r);
+	}
+	r->follow.by_hand = MIN(r->follow.by_hand, blocks_online(r));
+	return done ? (int64_t)done : err;
 }
 
 /* The next block that holds objects, in turn, whatever it costs: so that a test sees what is rare else. */
@@ -111,7 +176,7 @@ static void churn(struct reclaim *r)
 			       frames + info.allocated + FREE_LOW &&
 		       weir_pool_grow(pool, zone_of(r)) >= 0)
 			;
-		(void)block_offline(r, block);
+		(void)block_offline(r, block, TRY_NS);
 		return;
 	}
 }

@@ -18,11 +18,11 @@ bool clock_step(struct vm *vm, const struct tenancy *whose, struct clock_hand *h
 	while (skipped <= regions) {
 		struct region *region =
 			hand->region < regions ? load_acquire(&vm->region[hand->region]) : NULL;
+		uint32_t top = region ? load_relaxed(&region->top) : 0;
 		uint32_t mask =
-			region ? owners_mask(&region->owners, whose->container, whose->below) : 0;
-		uint32_t top = mask ? load_relaxed(&region->top) : 0;
+			top ? owners_mask(&region->owners, whose->container, whose->below) : 0;
 
-		if (hand->page >= top) {
+		if (!mask || hand->page >= top) {
 			hand->page = 0;
 			hand->region++;
 			skipped++;
@@ -90,6 +90,33 @@ static bool chosen(const struct reclaim *r, unsigned found, const struct region 
 	return false;
 }
 
+/* What was said to leave first, of one range: whatever credit it has. */
+static unsigned cold_scan(struct reclaim *r, struct weir_container *container, unsigned want)
+{
+	enum { LOOK = 4 * JOB_MAX };
+	struct advised at;
+	unsigned found = 0;
+
+	while (!found && advised_cut(r->vm, &r->vm->cold, container, LOOK, &at)) {
+		const uint32_t owners = owners_mask(&at.region->owners, container, false);
+		const uint32_t end = MIN(at.end, load_relaxed(&at.region->top));
+
+		for (uint32_t page = at.first; page < end && found < want; page++) {
+			page_word_t *word = &at.region->word[page];
+			uint64_t w = load_relaxed(word);
+
+			while (word_credit(w) && !(w & WORD_BUSY) && !word_pins(w) &&
+			       !cas_relaxed(word, &w, w & ~((uint64_t)CREDIT_MAX << CREDIT_SHIFT)))
+				;
+			if (clock_visit(word, owners))
+				r->victim[found++] = (struct victim){at.region, page};
+		}
+		if (found == want)
+			advised_again(r->vm, &r->vm->cold, &at, r->victim[found - 1].page + 1);
+	}
+	return found;
+}
+
 static unsigned clock_scan(struct reclaim *r, struct weir_container *container, unsigned want)
 {
 	const struct tenancy whose = {container, false};
@@ -115,6 +142,13 @@ static unsigned clock_scan(struct reclaim *r, struct weir_container *container, 
 	}
 	container_count(container, COUNT_SCANNED, scanned);
 	return found;
+}
+
+static unsigned victims_choose(struct reclaim *r, struct weir_container *container, unsigned want)
+{
+	const unsigned cold = cold_scan(r, container, want);
+
+	return cold ? cold : clock_scan(r, container, want);
 }
 
 /* --- write protection --- */
@@ -206,7 +240,7 @@ bool job_fill(struct reclaim *r, struct weir_container *container)
 		return false;
 	/* A fork that holds now waits for IDLE (reclaim_hold_for_fork): look again behind its fence. */
 	fence_seq_cst();
-	count = load_relaxed(&r->vm->hold) ? 0 : clock_scan(r, container, job_size(container));
+	count = load_relaxed(&r->vm->hold) ? 0 : victims_choose(r, container, job_size(container));
 	store_relaxed(&tenant_of(container)->spare, 0);
 	if (count) {
 		int err = protect_victims(r, count);
@@ -451,8 +485,8 @@ static bool work_to_do(struct reclaim *r)
 		return true;
 	if (load_relaxed(&r->vm->hold))
 		return false;
-	return load_relaxed(&r->state) == OPEN || reclaim_wanted(r) || follow_short(r) ||
-	       (!store_failing(r) && reclaim_over_share(r));
+	return load_relaxed(&r->state) == OPEN || load_relaxed(&r->vm->wanted.count) ||
+	       reclaim_wanted(r) || follow_short(r) || (!store_failing(r) && reclaim_over_share(r));
 }
 
 /* idle: the last turn achieved nothing although there was work (everything busy, a full disk): wait a little then. */
@@ -466,6 +500,20 @@ static void sleep_until_needed(struct reclaim *r, bool idle)
 	else if (idle)
 		(void)waitq_sleep(&me, 1000000);
 	(void)waitq_finish(&r->vm->attention, &me);
+}
+
+/* Loads a piece of what a program says that it will need. Where the limit has no room, a job may have made some next time. */
+static bool load_wanted(struct reclaim *r, bool progress)
+{
+	struct advised piece;
+	uint32_t looked;
+
+	if (!advised_cut(r->vm, &r->vm->wanted, NULL, RUN_MAX, &piece))
+		return false;
+	looked = pagein_ahead(r->vm, r->pager, piece.region, piece.first, piece.end - piece.first);
+	if (progress)
+		advised_again(r->vm, &r->vm->wanted, &piece, piece.first + looked);
+	return looked > 0;
 }
 
 /* One turn of what there is to do. False: nothing was achieved. */
@@ -486,7 +534,7 @@ static bool background_turn(struct reclaim *r)
 	slack_reduce(r);
 	if (!store_failing(r) && reclaim_over_share(r))
 		worked += writeback_once(r) > 0;
-	return took || worked;
+	return load_wanted(r, took || worked) || took || worked;
 }
 
 void reclaim_run(struct reclaim *r)

@@ -62,6 +62,7 @@ struct follow {
 	_Atomic bool grown_out;	       /* (A) no block is left to come online */
 	uint64_t churn_ns, churned_ns; /* churn_ns (C): how often a block goes for the sake of it */
 	uint32_t churned;	       /* (T) where its turn is */
+	uint32_t by_hand;	       /* (T) so many blocks stay online, if they are */
 };
 
 /* Work that needs weir's descriptor table, done by the background thread for another. */
@@ -146,6 +147,10 @@ bool follow_short(struct reclaim *reclaim);
 void follow_grow(struct reclaim *reclaim);
 /* By the background thread, now and then: a block may go. */
 void follow_tick(struct reclaim *reclaim);
+
+/* By hand, on the background thread: bytes that came or went, in whole blocks; or, where none did, -ENOMEM, -EBUSY, -ENOENT. */
+int64_t follow_online(struct reclaim *reclaim, uint64_t bytes);
+int64_t follow_offline(struct reclaim *reclaim, uint64_t bytes);
 
 /* One batch of compressed pages to the file. Returns pages written, 0: nothing old enough, or -errno. */
 int writeback_once(struct reclaim *reclaim);

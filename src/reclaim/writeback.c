@@ -270,8 +270,6 @@ void relocate_object(void *data, page_no_t number, slot_t slot)
 {
 	struct vm *vm = ((struct reclaim *)data)->vm;
 	struct region *region = vm_find(vm, (uintptr_t)number << PAGE_SHIFT);
-	const struct object *obj;
-	size_t size = 0;
 	uint32_t page;
 	uint64_t w;
 	slot_t to;
@@ -282,14 +280,8 @@ void relocate_object(void *data, page_no_t number, slot_t slot)
 	w = load_relaxed(&region->word[page]);
 	if (!wanted(w) || word_location(w) != slot || !page_lock(&region->word[page], &w))
 		return;
-	obj = compressed_object(vm->memory, slot);
-	if (obj) {
-		if (header_right(vm, obj, number, w))
-			size = object_size(obj);
-		compressed_object_end(vm->memory, obj);
-	}
-	if (size && compressed_copy(vm->memory, slot, size, &to) == 0) {
-		/* Of the same class: it costs what it did. */
+	/* Of the same class, so it costs what it did. What rotted moves as it is: whoever loads the page will find out and say so. */
+	if (compressed_copy(vm->memory, slot, &to) == 0) {
 		compressed_free(vm->memory, slot);
 		w &= ~(WORD_WRITEBACK | word_copy(3, UINT32_MAX));
 		w |= word_copy(COPY_MEMORY, to);

@@ -259,9 +259,9 @@ static weir_pfn_t slot_pfn(slot_t slot)
 }
 
 /* Both at once: who held one and waited for the other could wait for ever. */
-int compressed_copy(struct compressed *store, slot_t from, size_t size, slot_t *to)
+int compressed_copy(struct compressed *store, slot_t from, slot_t *to)
 {
-	const size_t in_frame = PAGE_MASK >> SLOT_SHIFT;
+	const size_t in_frame = PAGE_MASK >> SLOT_SHIFT, size = compressed_room(store, from);
 	void *addr[2];
 	int err = slot_take(store, size, to);
 

@@ -87,8 +87,9 @@ void compressed_destroy(struct compressed *store);
 /* Copies the object in. 0, or -ENOMEM: no frames or no window to be had; then the page stays where it is. */
 int compressed_put(struct compressed *store, const void *object, size_t size,
 		   slot_t *slot) MUST_CHECK;
-/* The same for an object that is in the store, and stays there, too. */
-int compressed_copy(struct compressed *store, slot_t from, size_t size, slot_t *to) MUST_CHECK;
+/* The same for an object that is in the store, and stays there, too. All of its slot is copied, whatever the header has become:
+ * the copy is of the same class. */
+int compressed_copy(struct compressed *store, slot_t from, slot_t *to) MUST_CHECK;
 void compressed_free(struct compressed *store, slot_t slot);
 /* Valid while the caller holds the busy bit of the object's page, and until compressed_object_end. NULL: the system has no
  * window for it, now. Between the two the caller waits for nothing. */

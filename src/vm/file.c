@@ -219,7 +219,7 @@ static int region_over(struct vm *vm, struct file_object *f, struct region **out
 	if (!region)
 		return err;
 	region->file = f;
-	region->pages = f->pages;
+	region->pages = region->room = f->pages;
 	region->uffd = vm->uffd;
 	region->base = mem_shared_map(f->cache, (size_t)f->pages << PAGE_SHIFT, false);
 	region->mapped_here = region->base != NULL;
@@ -303,6 +303,18 @@ void file_region_close(struct vm *vm, struct region *region)
 		object_free(f);
 	}
 	region_free(region);
+}
+
+int file_region_advise(struct vm *vm, struct pager *self, struct region *region, uint32_t page,
+		       uint32_t count, enum weir_region_advice advice)
+{
+	(void)vm;
+	(void)self;
+	(void)region;
+	(void)page;
+	(void)count;
+	/* The rest are hints, of which nothing depends on any. */
+	return advice == WEIR_ADVICE_DONTNEED ? -EINVAL : 0;
 }
 
 /* --- faults --- */

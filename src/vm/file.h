@@ -52,6 +52,11 @@ void file_region_hide(struct vm *vm, struct region *region);
 /* Lets go what it holds; with the last region the object goes. */
 void file_region_close(struct vm *vm, struct region *region);
 
+/* What weir_region_advise says of a range of pages, on the background thread: descriptors and a pager are at hand, and
+ * whatever takes long is not for here. 0 or -errno. */
+int file_region_advise(struct vm *vm, struct pager *self, struct region *region, uint32_t page,
+		       uint32_t count, enum weir_region_advice advice);
+
 enum pagein_result file_pagein(struct vm *vm, struct pager *self, struct region *region,
 			       uint32_t page);
 /* Drops cached pages charged to the container, at most so many. Returns how many. Never waits for a busy page. */

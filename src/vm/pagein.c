@@ -27,6 +27,15 @@ static uint64_t written_word(struct vm *vm, const struct region *region, uint64_
 	return history | PAGE_DIRTY;
 }
 
+/* The stream that a page belongs to, but where nothing is to be loaded that is not touched. */
+static struct stream *stream_of(struct vm *vm, const struct region *region, uint32_t page,
+				page_no_t key, int32_t *window)
+{
+	*window = 0;
+	return region_access(region, page) == WEIR_ADVICE_RANDOM ? NULL
+								 : stream_match(vm, key, window);
+}
+
 /*
  * A write to a protected page: the page becomes dirty and its copy is let go. Where the writes go page by page, the
  * clean pages ahead follow at once: taking protection away costs a shootdown, for one page or for many.
@@ -39,14 +48,14 @@ static int make_writable(struct vm *vm, struct region *region, uint32_t page, ui
 	uint32_t first = page, count = 1;
 	int step, err;
 	int32_t window;
-	struct stream *stream = stream_match(vm, key, &window);
+	struct stream *stream = stream_of(vm, region, page, key, &window);
 	unsigned want = window ? MIN((unsigned)abs(window), (unsigned)RUN_MEMORY) : 1;
 
 	step = window < 0 ? -1 : 1;
 	for (; count < want; count++) {
 		int64_t next = (int64_t)page + (int64_t)step * (int64_t)count;
 
-		if (next < 0 || next >= region->pages)
+		if (next < 0 || next >= load_relaxed(&region->pages))
 			break;
 		words[count] = load_relaxed(&region->word[next]);
 		if ((words[count] & WORD_BUSY) || word_state(words[count]) != PAGE_CLEAN ||
@@ -148,6 +157,39 @@ static bool page_refuse(struct vm *vm, struct region *region, uint32_t page, uin
 	return true;
 }
 
+/* Neighbours that will be wanted too. */
+static void run_ahead(struct vm *vm, struct run *run)
+{
+	struct region *region = run->region;
+	const page_no_t number = page_number(region, run->target);
+	const uint64_t w = run->before[0];
+	const bool file = word_kind(w) == COPY_FILE;
+	struct stream *stream;
+	unsigned cluster = region->cluster;
+	int32_t window;
+
+	if (region_access(region, run->target) == WEIR_ADVICE_SEQUENTIAL) {
+		region_pass(vm, region, run->target);
+		run_extend(vm, run, RUN_MAX, 1);
+		return;
+	}
+	stream = stream_of(vm, region, run->target, number, &window);
+	if (!stream)
+		return;
+	if (file)
+		stream_note_file(vm, window != 0);
+	if (!cluster && file && !load_relaxed(&vm->file_control.random))
+		cluster = FILE_AROUND;
+	if (window) {
+		run_extend(vm, run, (unsigned)abs(window), window < 0 ? -1 : 1);
+		stream_advance(stream, number, run->count, window);
+	} else if (cluster > 1 && word_state(w) == PAGE_ABSENT) {
+		run_extend(vm, run, cluster, 1);
+		/* A reader that goes on faults behind them next. */
+		stream_begin(stream, number + run->count);
+	}
+}
+
 static enum pagein_result fault_serve(struct vm *vm, struct pager *self, struct region *region,
 				      uint32_t page, enum fault_access access)
 {
@@ -160,8 +202,6 @@ static enum pagein_result fault_serve(struct vm *vm, struct pager *self, struct 
 	};
 	page_word_t *word = &region->word[page];
 	uint64_t w = load_relaxed(word);
-	struct stream *stream;
-	int32_t window;
 	int err = 0;
 
 	run_pays(&run);
@@ -201,17 +241,7 @@ static enum pagein_result fault_serve(struct vm *vm, struct pager *self, struct 
 		if (!page_lock(word, &w))
 			continue;
 		run.before[0] = w;
-		stream = stream_match(vm, page_number(region, page), &window);
-		if (word_kind(w) == COPY_FILE)
-			stream_note_file(vm, window != 0);
-		if (window) {
-			run_extend(vm, &run, (unsigned)abs(window), window < 0 ? -1 : 1);
-			stream_advance(stream, page_number(region, page), run.count, window);
-		} else if (word_kind(w) == COPY_FILE && !load_relaxed(&vm->file_control.random)) {
-			run_extend(vm, &run, FILE_AROUND, 1);
-			/* A reader that goes on faults behind them next. */
-			stream_begin(stream, page_number(region, page) + run.count);
-		}
+		run_ahead(vm, &run);
 		return run_load(vm, self, &run);
 	}
 	if (run.charged)
@@ -266,6 +296,38 @@ static int bring_in_page(struct vm *vm, struct pager *self, struct region *regio
 			break;
 		}
 	}
+}
+
+uint32_t pagein_ahead(struct vm *vm, struct pager *self, struct region *region, uint32_t page,
+		      uint32_t count)
+{
+	const uint32_t first = page, end = page + count;
+
+	while (page < end) {
+		struct run run = {
+			.region = region, .first = page, .target = page, .count = 1, .ahead = true};
+		uint64_t w = load_relaxed(&region->word[page]);
+
+		if ((w & WORD_BUSY) || word_state(w) != PAGE_ABSENT) {
+			page++;
+			continue;
+		}
+		run_pays(&run);
+		if (!container_try(run.container, CHARGE_RESIDENT, PAGE_SIZE))
+			break;
+		run.charged = 1;
+		if (!page_lock(&region->word[page], &w)) {
+			container_uncharge(run.container, CHARGE_RESIDENT, PAGE_SIZE);
+			continue;
+		}
+		run.before[0] = w;
+		run_extend(vm, &run, end - page, 1);
+		add_relaxed(&vm->count.ahead, 1);
+		/* What cannot be read stays as it is, for a fault to find out; neighbours behind it have their turn. */
+		(void)run_load(vm, self, &run);
+		page++;
+	}
+	return page - first;
 }
 
 int vm_bring_in(struct vm *vm, struct pager *self)

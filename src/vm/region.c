@@ -5,9 +5,13 @@
 
 #include "vm/file.h"
 
+#define SLOTS_BYTES (REGIONS_MAX * sizeof(void *))
+
 int vm_init(struct vm *vm, struct weir_container *root, struct compressed *memory,
 	    struct filestore *file)
 {
+	int err;
+
 	memset(vm, 0, sizeof(*vm));
 	vm->uffd = -1;
 	vm->signal_uffd = -1;
@@ -17,22 +21,22 @@ int vm_init(struct vm *vm, struct weir_container *root, struct compressed *memor
 	vm->file = file;
 	store_relaxed(&vm->memory_share, UINT64_MAX);
 	waitq_init(&vm->attention);
-	return 0;
+	lock_init(&vm->advised_lock, RANK_ADVISED, "advised");
+	vm->region = mem_alloc(SLOTS_BYTES);
+	if (!vm->region)
+		return -ENOMEM;
+	err = index_init(vm);
+	if (err)
+		vm_destroy(vm);
+	return err;
 }
 
-struct region *vm_find(struct vm *vm, uintptr_t address)
+void vm_destroy(struct vm *vm)
 {
-	uint32_t count = load_relaxed(&vm->regions);
-
-	for (uint32_t i = 0; i < count; i++) {
-		/* Pairs with the release in region_create. */
-		struct region *region = load_acquire(&vm->region[i]);
-
-		if (region && address - (uintptr_t)region->base < (size_t)region->pages
-									  << PAGE_SHIFT)
-			return region;
-	}
-	return NULL;
+	index_destroy(vm);
+	mem_release((void *)vm->region, SLOTS_BYTES);
+	vm->region = NULL;
+	store_relaxed(&vm->regions, 0);
 }
 
 void vm_attention(struct vm *vm)
@@ -57,21 +61,51 @@ uint64_t vm_away(const struct weir_container *container, uint64_t w)
 	return ((vm_clock(container) - word_stamp(w)) & STAMP_MASK) * clock_unit(container);
 }
 
-static size_t words_bytes(uint32_t pages)
+/* A region and its tables are one allocation: itself, what there is for each chunk, and for each page. */
+static size_t words_offset(uint32_t pages)
 {
-	return ALIGN_UP((size_t)pages * sizeof(page_word_t), PAGE_SIZE);
+	const size_t chunks = ((size_t)pages >> CHUNK_SHIFT) + 1;
+
+	return ALIGN_UP(sizeof(struct region) + chunks * (sizeof(uint32_t) + sizeof(uint8_t)),
+			sizeof(page_word_t));
 }
 
-static size_t populated_bytes(uint32_t pages)
+static size_t tables_bytes(uint32_t pages)
 {
-	return ALIGN_UP(((size_t)(pages >> CHUNK_SHIFT) + 1) * sizeof(uint32_t), PAGE_SIZE);
+	return ALIGN_UP(words_offset(pages) + (size_t)pages * sizeof(page_word_t), PAGE_SIZE);
+}
+
+static struct region *tables_alloc(uint32_t pages, uint8_t access)
+{
+	const size_t chunks = ((size_t)pages >> CHUNK_SHIFT) + 1;
+	struct region *region = mem_alloc(tables_bytes(pages));
+
+	if (!region)
+		return NULL;
+	region->room = pages;
+	region->populated = (void *)(region + 1);
+	region->access = (void *)(region->populated + chunks);
+	region->word = (void *)((char *)region + words_offset(pages));
+	/* NORMAL is what is there: no memory for what says nothing. */
+	for (size_t i = 0; access && i < chunks; i++)
+		store_relaxed(&region->access[i], access);
+	return region;
+}
+
+uint64_t region_overhead(const struct region *region)
+{
+	const size_t top = load_relaxed(&region->top);
+
+	return region->file ? top * sizeof(page_word_t)
+			    : ALIGN_UP(words_offset(region->room) + top * sizeof(page_word_t),
+				       PAGE_SIZE);
 }
 
 int region_place(struct vm *vm)
 {
 	uint32_t count = load_relaxed(&vm->regions);
 
-	for (uint32_t i = 0; i < count; i++) {
+	for (uint32_t i = 0; index_count(vm) < count && i < count; i++) {
 		if (!load_relaxed(&vm->region[i]))
 			return (int)i;
 	}
@@ -83,7 +117,7 @@ static bool overlaps(const struct vm *vm, const char *addr, size_t bytes)
 	for (uint32_t i = 0; i < load_relaxed(&vm->regions); i++) {
 		const struct region *region = load_relaxed(&vm->region[i]);
 
-		if (region && addr < region->base + ((size_t)region->pages << PAGE_SHIFT) &&
+		if (region && addr < region->base + ((size_t)region->room << PAGE_SHIFT) &&
 		    region->base < addr + bytes)
 			return true;
 	}
@@ -92,46 +126,51 @@ static bool overlaps(const struct vm *vm, const char *addr, size_t bytes)
 
 void region_publish(struct vm *vm, int place, struct region *region)
 {
-	/* Pairs with the acquire in vm_find. */
+	region->slot = (uint32_t)place;
+	/* Pairs with the acquire of those who go through the list. */
 	store_release(&vm->region[place], region);
 	if ((uint32_t)place == load_relaxed(&vm->regions))
 		store_release(&vm->regions, (uint32_t)place + 1);
+	index_add(vm, region);
 }
 
 int region_create(struct vm *vm, struct weir_container *container, void *addr, size_t bytes,
-		  bool signal, struct region **out)
+		  const struct region_options *options, struct region **out)
 {
+	static const struct region_options none;
 	const size_t align = MIB(2);
 	struct region *region;
+	size_t room;
 	int slot = region_place(vm);
 
-	if (!bytes || (bytes | (uintptr_t)addr) & PAGE_MASK || bytes >> PAGE_SHIFT >= UINT32_MAX ||
-	    (addr && overlaps(vm, addr, bytes)))
+	options = options ? options : &none;
+	room = MAX(bytes, options->max_bytes);
+	if (!bytes || (bytes | room | (uintptr_t)addr) & PAGE_MASK ||
+	    room >> PAGE_SHIFT >= UINT32_MAX || (addr && overlaps(vm, addr, bytes)))
 		return -EINVAL;
 	if (slot < 0)
 		return slot;
-	region = mem_alloc(ALIGN_UP(sizeof(*region), PAGE_SIZE));
+	region = tables_alloc((uint32_t)(room >> PAGE_SHIFT), options->access);
 	if (!region)
 		return -ENOMEM;
-	region->pages = (uint32_t)(bytes >> PAGE_SHIFT);
-	region->signal = signal;
-	region->uffd = signal ? vm->signal_uffd : vm->uffd;
+	store_relaxed(&region->pages, (uint32_t)(bytes >> PAGE_SHIFT));
+	region->cluster = options->cluster;
+	region->signal = options->signal;
+	region->uffd = options->signal ? vm->signal_uffd : vm->uffd;
 	region->mapped_here = !addr;
 	owners_set(&region->owners, 0, container);
-	region->base = addr ? addr : mem_region_map(bytes, align);
-	region->word = mem_alloc(words_bytes(region->pages));
-	region->populated = mem_alloc(populated_bytes(region->pages));
-	if (!region->base || !region->word || !region->populated)
+	region->base = addr ? addr : mem_region_map(room, align);
+	if (!region->base)
 		goto fail;
+	if (room > bytes && mem_window_hide(region->base + bytes, room - bytes))
+		goto fail_map;
 	region_publish(vm, slot, region);
 	*out = region;
 	return 0;
+fail_map:
+	mem_release(region->base, room);
 fail:
-	if (region->mapped_here)
-		mem_release(region->base, bytes);
-	mem_release(region->word, words_bytes(region->pages));
-	mem_release(region->populated, populated_bytes(region->pages));
-	mem_release(region, ALIGN_UP(sizeof(*region), PAGE_SIZE));
+	mem_release(region, tables_bytes(region->room));
 	return -ENOMEM;
 }
 
@@ -179,9 +218,14 @@ static int adopt(struct region *region)
 	return 0;
 }
 
+static size_t region_bytes(const struct region *region)
+{
+	return (size_t)load_relaxed(&region->pages) << PAGE_SHIFT;
+}
+
 int region_register(struct region *region)
 {
-	int err = uffd_register(region->uffd, region->base, (size_t)region->pages << PAGE_SHIFT,
+	int err = uffd_register(region->uffd, region->base, region_bytes(region),
 				UFFD_MISSING | UFFD_WP);
 
 	return err || region->mapped_here ? err : adopt(region);
@@ -189,11 +233,11 @@ int region_register(struct region *region)
 
 void region_unregister(struct region *region)
 {
-	const size_t bytes = (size_t)region->pages << PAGE_SHIFT;
+	const size_t bytes = region_bytes(region);
 
 	/* What is ours goes at once: unregistered and still mapped it would read as zeroes. */
 	if (region->mapped_here)
-		mem_release(region->base, bytes);
+		mem_release(region->base, (size_t)region->room << PAGE_SHIFT);
 	else
 		(void)uffd_unregister(region->uffd, region->base, bytes);
 	region->mapped_here = false;
@@ -204,17 +248,15 @@ void region_unregister(struct region *region)
 
 void region_hide(struct vm *vm, struct region *region)
 {
-	for (uint32_t i = 0; i < load_relaxed(&vm->regions); i++) {
-		if (load_relaxed(&vm->region[i]) == region)
-			store_relaxed(&vm->region[i], NULL);
-	}
+	store_relaxed(&vm->region[region->slot], NULL);
+	index_remove(vm, region);
+	advised_forget(vm, region);
 	if (region->file)
 		file_region_hide(vm, region);
 }
 
 void region_destroy(struct vm *vm, struct region *region)
 {
-	uint32_t pages = region->pages;
 	struct dues dues = {0};
 
 	if (region->file) {
@@ -231,10 +273,8 @@ void region_destroy(struct vm *vm, struct region *region)
 	}
 	dues_settle(&dues);
 	if (region->mapped_here)
-		mem_release(region->base, (size_t)pages << PAGE_SHIFT);
-	mem_release(region->word, words_bytes(pages));
-	mem_release(region->populated, populated_bytes(pages));
-	mem_release(region, ALIGN_UP(sizeof(*region), PAGE_SIZE));
+		mem_release(region->base, (size_t)region->room << PAGE_SHIFT);
+	mem_release(region, tables_bytes(region->room));
 }
 
 _Thread_local bool vm_borrowed __attribute__((tls_model("initial-exec")));

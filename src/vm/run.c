@@ -61,9 +61,11 @@ static uint64_t credit_of(struct vm *vm, struct weir_container *container, uint6
  * take room from others: at most a 128th of the limit. */
 static unsigned run_limit(const struct run *run, uint64_t w)
 {
-	uint64_t pages = load_relaxed(&run->container->limit) >> (PAGE_SHIFT + 7);
-	unsigned most =
-		word_state(w) == PAGE_ABSENT && word_kind(w) == COPY_FILE ? RUN_MAX : RUN_MEMORY;
+	const bool twice = region_access(run->region, run->target) == WEIR_ADVICE_SEQUENTIAL;
+	uint64_t pages = load_relaxed(&run->container->limit) >> (PAGE_SHIFT + 7 - twice);
+	unsigned most = word_state(w) == PAGE_ABSENT && word_kind(w) == COPY_FILE
+				? RUN_MAX
+				: (unsigned)RUN_MEMORY << twice;
 
 	return (unsigned)MAX(MIN((uint64_t)most, pages), 2u);
 }
@@ -79,7 +81,7 @@ void run_extend(struct vm *vm, struct run *run, unsigned want, int step)
 		int64_t page = (int64_t)run->target + (int64_t)step * (int64_t)(got + 1);
 		page_word_t *word;
 
-		if (page < 0 || page >= run->region->pages)
+		if (page < 0 || page >= load_relaxed(&run->region->pages))
 			break;
 		word = &run->region->word[page];
 		words[got] = load_relaxed(word);
@@ -125,7 +127,7 @@ static int fill_from_file(struct vm *vm, struct pager *self, struct run *run, ui
 					   self->run[i + (uint32_t)k]);
 		if (err)
 			return k ? k : err;
-		if (run->first + i + (uint32_t)k == run->target)
+		if (run_waited_for(run, i + (uint32_t)k))
 			add_relaxed(&vm->count.stored, 1);
 	}
 	return got;
@@ -137,7 +139,7 @@ static int run_fill(struct vm *vm, struct pager *self, struct run *run, uint32_t
 {
 	const struct object *object;
 	const uint64_t w = run->before[i];
-	const bool target = run->first + i == run->target;
+	const bool target = run_waited_for(run, i);
 	int err;
 
 	if (word_state(w) == PAGE_NONE) {
@@ -210,10 +212,9 @@ static void run_decide(struct vm *vm, struct run *run, uint32_t i)
 	}
 	kept |= credit_of(vm, run->container, w, &quick);
 	/* A copy stays with the container that its page belonged to, so a page that changes hands comes without. */
-	run->writable[i] =
-		(run->access != ACCESS_READ) || rewritten || word_owner(w) != run->owner ||
-		!copy_worth_keeping(vm, w) ||
-		(run->first + i == run->target && belongs_in_memory(vm, run->container, w));
+	run->writable[i] = (run->access != ACCESS_READ) || rewritten ||
+			   word_owner(w) != run->owner || !copy_worth_keeping(vm, w) ||
+			   (run_waited_for(run, i) && belongs_in_memory(vm, run->container, w));
 	if (run->access == ACCESS_READ && rewritten)
 		rewritten--;
 	kept |= (uint64_t)rewritten << REWRITTEN_SHIFT;
@@ -358,7 +359,7 @@ enum pagein_result run_load(struct vm *vm, struct pager *self, struct run *run)
 		for (uint32_t i = filled; i < total; i++) {
 			if (self->borrowed || err == -EAGAIN)
 				run_give_back(vm, run, i);
-			else if (i == target && i == filled)
+			else if (i == target && i == filled && !run->ahead)
 				page_poison(vm, run, i, err);
 			else
 				page_unlock(vm, run->region, run->first + i, run->before[i], true);

@@ -19,11 +19,17 @@ struct run {
 	uint32_t charged; /* pages charged; what is not installed is uncharged at the end */
 	enum fault_access access;
 	uint32_t target; /* the page that faulted */
+	bool ahead;	 /* none did, and nobody waits: the target is only the first of them */
 };
 
 static inline bool page_loadable(uint64_t w)
 {
 	return word_state(w) == PAGE_NONE || word_state(w) == PAGE_ABSENT;
+}
+
+static inline bool run_waited_for(const struct run *run, uint32_t i)
+{
+	return run->first + i == run->target && !run->ahead;
 }
 
 /* Locks neighbours of the target in the direction of the stream, as far as they can be loaded and charged. */

@@ -19,28 +19,35 @@
 #include "store/filestore.h"
 #include "control/owners.h"
 #include "vm/page.h"
+#include "weir/region.h"
 
 enum {
-	REGIONS_MAX = 1024,
+	REGIONS_MAX = 16384,
 	FILES_MAX = 64,
 	CHUNK_SHIFT = 9, /* pages that share one count of populated pages */
 	RUN_MAX = 64,	 /* pages that one fault may load or release */
 	RUN_MEMORY =
 		16, /* from memory: 4 pages get most of it, 64 little more than 16 (measured) */
 	STREAMS = 32,
+	ADVISED_MAX = 64,
 };
 
 struct region {
 	char *base;		     /* (C) */
-	uint32_t pages;		     /* (C) */
+	_Atomic uint32_t pages;	     /* (A) written under (I) */
+	uint32_t room;		     /* (C) pages that there are addresses and tables for */
+	uint32_t slot;		     /* (C) its place in the list */
 	page_word_t *word;	     /* (A) */
 	_Atomic uint32_t *populated; /* (A) per chunk: pages that are not NONE */
-	_Atomic uint32_t top;	     /* (A) no page from here on was ever populated */
-	struct owners owners;	     /* of a file region only current: a slot of the file's table */
-	struct file_object *file;    /* (C) vm/file.h; NULL: anonymous */
-	int uffd;		     /* (C) whose faults it has */
-	bool signal;		     /* (C) threads serve their own faults */
-	bool mapped_here;	     /* (C) until region_unregister: the range is ours to unmap */
+	_Atomic uint8_t *access; /* (A) per chunk: enum weir_region_advice; of a file region NULL */
+	_Atomic uint32_t top;	 /* (A) no page from here on was ever populated */
+	struct owners owners;	 /* of a file region only current: a slot of the file's table */
+	struct file_object *file; /* (C) vm/file.h; NULL: anonymous */
+	int uffd;		  /* (C) whose faults it has */
+	uint8_t cluster;  /* (C) pages that a fault out of any stream brings; 0: what is usual */
+	bool signal;	  /* (C) threads serve their own faults */
+	bool hidden;	  /* by the lock of the advised: it is going away */
+	bool mapped_here; /* (C) until region_unregister: the range is ours to unmap */
 };
 
 /* Counted with relaxed adds; read at any time. */
@@ -97,18 +104,33 @@ struct stream {
 	_Atomic int32_t step;  /* (A) +window, -window, or 0: direction not known yet */
 };
 
+/* Ranges of pages that somebody said something of, the oldest first: vm/advise.c. */
+struct advised {
+	struct region *region;
+	uint32_t first, end;
+};
+struct advised_list {
+	_Atomic uint32_t count; /* (A) written under the lock */
+	struct advised at[ADVISED_MAX];
+};
+
+struct region_index; /* vm/find.c */
+
 struct vm {
 	int uffd;	 /* (C) in weir's own descriptor table; -1: no region in thread mode */
 	int signal_uffd; /* (C) the same number in the program's table, too; -1: none in signal mode */
-	bool can_poison;			      /* (C) */
-	bool can_minor;				      /* (C) minor faults of shared memory */
-	struct mem_dropper dropper;		      /* (C) */
-	unsigned kmap_slots;			      /* (C) windows on a file; 0: it is mapped */
-	struct weir_container *root;		      /* (C) */
-	struct compressed *memory;		      /* (C) */
-	struct filestore *file;			      /* (C) */
-	_Atomic(struct region *) region[REGIONS_MAX]; /* (I) to write, (A) to read */
-	_Atomic uint32_t regions;		      /* (A) slots in use, holes included */
+	bool can_poison;		  /* (C) */
+	bool can_minor;			  /* (C) minor faults of shared memory */
+	struct mem_dropper dropper;	  /* (C) */
+	unsigned kmap_slots;		  /* (C) windows on a file; 0: it is mapped */
+	struct weir_container *root;	  /* (C) */
+	struct compressed *memory;	  /* (C) */
+	struct filestore *file;		  /* (C) */
+	_Atomic(struct region *) *region; /* [REGIONS_MAX] (I) to write, (A) to read */
+	_Atomic uint32_t regions;	  /* (A) slots in use, holes included */
+	struct region_index *index;	  /* (C) the same by address */
+	struct lock advised_lock;	  /* RANK_ADVISED: both lists */
+	struct advised_list cold, wanted; /* to leave first; to be loaded */
 	_Atomic(struct file_object *) file_object[FILES_MAX]; /* (I) to write, (A) to read */
 	_Atomic uint64_t memory_share; /* (A) bytes that compressed objects of the root may take */
 	_Atomic uint32_t hold;	       /* (A) forks and pins under way: nothing is dropped */
@@ -149,8 +171,16 @@ enum pagein_result {
 
 int vm_init(struct vm *vm, struct weir_container *root, struct compressed *memory,
 	    struct filestore *file);
-/* The region at an address, or NULL. */
+void vm_destroy(struct vm *vm);
+/* The region at an address, or NULL. Never waits. For a thread that the one who destroys a region waits for: it is there
+ * until that thread says that it is through. */
 struct region *vm_find(struct vm *vm, uintptr_t address);
+/* find.c: the index, under the instance's lock. How many there are; one comes, one goes. */
+int index_init(struct vm *vm);
+void index_destroy(struct vm *vm);
+uint32_t index_count(const struct vm *vm);
+void index_add(struct vm *vm, struct region *region);
+void index_remove(struct vm *vm, const struct region *region);
 /* Tells the background thread to look. */
 void vm_attention(struct vm *vm);
 /* The stamp of now: evictions from the container in units of a 512th of its limit. */
@@ -164,10 +194,23 @@ enum pagein_result pagein(struct vm *vm, struct pager *self, struct region *regi
 /* Loads every absent page of every region, over the limit. 0 or -EIO: a page is lost (poisoned). */
 int vm_bring_in(struct vm *vm, struct pager *self);
 
-/* Creates a region of the container over fresh address space (addr NULL) or over memory that is there. 0, -EINVAL, -ENOMEM, -ENOSPC
- * (REGIONS_MAX). The caller holds the instance's lock. */
+/* Loads those of the pages that are absent, which nobody waits for, as far as the container's limit has room. How many pages
+ * were looked at: fewer than count where it has none. */
+uint32_t pagein_ahead(struct vm *vm, struct pager *self, struct region *region, uint32_t page,
+		      uint32_t count);
+
+struct region_options {
+	bool signal;	    /* threads serve their own faults */
+	uint8_t access;	    /* enum weir_region_advice */
+	uint8_t cluster;    /* as in struct region */
+	uint64_t max_bytes; /* room to grow; 0: none */
+};
+/* Creates a region of the container over fresh address space (addr NULL) or over memory that is there. options NULL: none.
+ * 0, -EINVAL, -ENOMEM, -ENOSPC (REGIONS_MAX). The caller holds the instance's lock. */
 int region_create(struct vm *vm, struct weir_container *container, void *addr, size_t bytes,
-		  bool signal, struct region **region);
+		  const struct region_options *options, struct region **region);
+/* Bytes of its tables that have memory. */
+uint64_t region_overhead(const struct region *region);
 /* For vm/file.c: a place in the list, or -ENOSPC; and a region that is complete goes there. */
 int region_place(struct vm *vm);
 void region_publish(struct vm *vm, int place, struct region *region);
@@ -186,6 +229,25 @@ void region_populate(struct region *region, uint32_t page, uint32_t count);
  * fault on the range. self NULL: a thread without the userfaultfd. */
 int region_discard(struct vm *vm, struct pager *self, struct region *region, uint32_t page,
 		   uint32_t count);
+
+/* vm/advise.c. Any thread; for regions that are not over a file. -EINVAL: no such advice. DONTNEED: as region_discard. */
+int region_advise(struct vm *vm, struct region *region, uint32_t page, uint32_t count,
+		  enum weir_region_advice advice);
+/* How a page is used: NORMAL, SEQUENTIAL or RANDOM. */
+static inline enum weir_region_advice region_access(const struct region *region, uint32_t page)
+{
+	return (enum weir_region_advice)load_relaxed(&region->access[page >> CHUNK_SHIFT]);
+}
+/* A reader of pages that are used SEQUENTIALly has come to this one: what lies well behind it leaves first. */
+void region_pass(struct vm *vm, struct region *region, uint32_t page);
+/* Cuts at most so many pages off the oldest range that is of a container's region, NULL: of any. False: there is none. */
+bool advised_cut(struct vm *vm, struct advised_list *list, const struct weir_container *container,
+		 uint32_t most, struct advised *piece);
+/* What of a piece is from that page on goes back to where it was cut off. */
+void advised_again(struct vm *vm, struct advised_list *list, const struct advised *piece,
+		   uint32_t from);
+/* The region is going away: its ranges are forgotten, and none is added any more. */
+void advised_forget(struct vm *vm, struct region *region);
 
 /* A slot of the region's table for a container: its own, or one that no page is charged to. -ENOSPC. */
 int region_owner_slot(const struct region *region, const struct weir_container *container);

@@ -69,7 +69,7 @@ static void region_open(struct world *w, uint32_t pages)
 	const unsigned i = w->regions++;
 
 	assert_int_equal(region_create(&w->vm, w->container, NULL, (size_t)pages << PAGE_SHIFT,
-				       false, &w->region[i]),
+				       NULL, &w->region[i]),
 			 0);
 	assert_int_equal(region_register(w->region[i]), 0);
 	w->content[i] = must(mem_alloc((size_t)pages << PAGE_SHIFT));
@@ -144,6 +144,7 @@ void world_close(struct world *w)
 	assert_int_equal(load_relaxed(&w->container->charged), 0);
 	mem_release(w->pager, ALIGN_UP(sizeof(struct pager), PAGE_SIZE));
 	mem_release(w->background, ALIGN_UP(sizeof(struct pager), PAGE_SIZE));
+	vm_destroy(&w->vm);
 	filestore_destroy(&w->file);
 	compressed_destroy(&w->memory);
 	weir_pool_destroy(w->pool);

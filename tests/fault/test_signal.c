@@ -3,6 +3,7 @@
  * Signal mode through the public functions: threads serve their own faults, as anybody may. Each test runs in a child,
  * since SIGBUS is its subject.
  */
+#include "../regions.h"
 #include "../unit.h"
 
 #include <fcntl.h>
@@ -55,7 +56,7 @@ static uint64_t *region_filled(struct weir *weir, uint32_t pages)
 {
 	void *base;
 
-	child_check(!weir_region_create_as(weir, (uint64_t)pages << PAGE_SHIFT, filled_as, &base));
+	child_check(!region_as(weir, (uint64_t)pages << PAGE_SHIFT, filled_as, &base));
 	for (uint32_t i = 0; i < pages; i++)
 		page_write((uint64_t *)base + i * (PAGE_SIZE / 8), i);
 	return base;
@@ -164,17 +165,17 @@ static void test_both_modes_under_one_limit(void **state)
 
 static void wrong_modes(void *arg)
 {
-	struct weir_options options = {.size = sizeof(options), .limit = LIMIT, .mode = 3};
+	struct weir_options options = {.size = sizeof(options), .limit = LIMIT, .mode = WEIR_MODE_BOTH + 1};
 	struct weir *weir = open_mode(WEIR_MODE_SIGNAL, LIMIT);
 	void *base;
 
 	(void)arg;
-	child_check(weir_region_create_as(weir, PAGE_SIZE, WEIR_MODE_THREAD, &base) == -ENOTSUP);
-	child_check(weir_region_create_as(weir, PAGE_SIZE, WEIR_MODE_BOTH, &base) == -EINVAL);
+	child_check(region_as(weir, PAGE_SIZE, WEIR_MODE_THREAD, &base) == -ENOTSUP);
+	child_check(region_as(weir, PAGE_SIZE, WEIR_MODE_BOTH, &base) == -EINVAL);
 	weir_close(weir);
 	child_check(weir_open(&options, &weir) == -EINVAL);
 	weir = open_mode(WEIR_MODE_THREAD, LIMIT);
-	child_check(weir_region_create_as(weir, PAGE_SIZE, WEIR_MODE_SIGNAL, &base) == -ENOTSUP);
+	child_check(region_as(weir, PAGE_SIZE, WEIR_MODE_SIGNAL, &base) == -ENOTSUP);
 	weir_close(weir);
 }
 

@@ -3,6 +3,7 @@
  * Signal mode where it meets what else a program does: cancelled threads, forks, containers that go, handlers that come,
  * memory that is lost. Each test runs in a child, which would hang or end where weir is wrong.
  */
+#include "../regions.h"
 #include "../unit.h"
 
 #include <fcntl.h>
@@ -45,7 +46,7 @@ NO_TSAN static char *region_filled_as(struct weir *weir, enum weir_mode mode)
 	uint64_t seed = 1;
 	void *base;
 
-	child_check(!weir_region_create_as(weir, (uint64_t)PAGES << PAGE_SHIFT, mode, &base));
+	child_check(!region_as(weir, (uint64_t)PAGES << PAGE_SHIFT, mode, &base));
 	for (uint32_t i = 0; i < PAGES; i++) {
 		uint64_t *page = (uint64_t *)page_of(base, i);
 
@@ -290,7 +291,7 @@ static pthread_t held_start(void)
 		!weir_container_create(weir_container_root(held.weir), "tenant", &held.container));
 	child_check(!weir_container_set(held.container, WEIR_MAX, 0));
 	weir_container_on_oom(held.container, on_oom, NULL);
-	child_check(!weir_region_create_in(held.container, PAGE_SIZE, &base));
+	child_check(!region_in(held.weir, held.container, PAGE_SIZE, &base));
 	held.base = base;
 	child_check(!pthread_create(&thread, NULL, held_main, NULL));
 	while (!load_acquire(&held.inside))

@@ -87,17 +87,29 @@ if command -v promtool >/dev/null; then
 	promtool check metrics <"$tmp/metrics" >"$tmp/promtool" 2>&1 || [ $? -eq 3 ] || fail "promtool: $(cat "$tmp/promtool")"
 fi
 
-# Steering. A lowered limit holds, and the pages are moved out.
+# Steering. Reclaimed, the program has less.
+before=$(figure managed_bytes)
+wants 0 "reclaimed" "$WEIR" reclaim "$pid" 2M
+[ "$(figure managed_bytes)" -le $((before - 2 * MiB)) ] || fail "expected 2M less than $before bytes after weir reclaim"
+wants 0 "reclaimed" "$WEIR" reclaim "$pid" 10%
+wants 1 "no more to give" "$WEIR" reclaim "$pid" 10G
+
+# A lowered limit holds, and the pages are moved out.
 "$WEIR" set "$pid" max=16M high=12M swap.max=1G >"$tmp/set.out" 2>&1 ||
 	[ "$(lines_like "$tmp/set.out" 'is set, and holds')" -gt 0 ] || fail "expected limits to be set: $(cat "$tmp/set.out")"
 [ "$(figure limit_bytes)" -eq $((16 * MiB)) ] || fail "expected a limit of 16M after weir set"
 grep -q "\"high_bytes\":$((12 * MiB)),.*\"swap_max_bytes\":$((1024 * MiB))," "$tmp/figure.json" || fail "expected high and swap.max"
 [ "$(figure managed_bytes)" -le $((16 * MiB)) ] || fail "expected at most 16M after weir set"
 wants 0 "" "$WEIR" set "$pid" max=128M high=max
-before=$(figure managed_bytes)
-wants 0 "reclaimed" "$WEIR" reclaim "$pid" 64K
-[ "$(figure managed_bytes)" -lt "$before" ] || fail "expected less than $before bytes after weir reclaim"
-wants 1 "no more to give" "$WEIR" reclaim "$pid" 10G
+
+# Blocks of memory for compressed pages come and go.
+before=$(figure blocks_onlined)
+wants 0 "^online" "$WEIR" online "$pid" 16M
+[ "$(figure blocks_onlined)" -gt "$before" ] || fail "expected more than $before blocks after weir online"
+before=$(figure blocks_offlined)
+wants 0 "^offline" "$WEIR" offline "$pid" 4M
+[ "$(figure blocks_offlined)" -gt "$before" ] || fail "expected more than $before blocks gone after weir offline"
+wants 1 "went; what is left" "$WEIR" offline "$pid" 10G
 
 # What is wrong, and what to do.
 wants 125 "no value 'maximum'" "$WEIR" set "$pid" maximum=3M

@@ -287,6 +287,122 @@ static void test_patience_begins_anew(void **state)
 	world_close(&w);
 }
 
+/* A load that comes and goes: every time blocks come by themselves, and go by themselves when it has gone; while it stays as it
+ * is none does, so nothing goes to and fro. */
+static void test_load_up_and_down(void **state)
+{
+	enum { ROUNDS = 4, LOAD = 7000, STEP = 500, CALM = 60 };
+	const struct world_options big = {.pages = {8192}, .pool = MIB(64)};
+
+	(void)state;
+	world_open(&w, &big);
+	for (unsigned round = 0; round < ROUNDS; round++) {
+		struct weir_pool_stats before = stats(), at;
+
+		for (uint32_t page = 0; page < LOAD; page += STEP) {
+			write_pages(&w, page, STEP, NOISE);
+			while (resident(&w)) {
+				follow_tick(&w.reclaim);
+				assert_true(evict_all(&w) > 0);
+			}
+		}
+		follow_tick(&w.reclaim);
+		at = stats();
+		/* In the first round all are online from the start. */
+		assert_true(round == 0 || at.onlined - before.onlined >= 4);
+		assert_true(free_frames() >= LOW);
+		for (unsigned i = 0; i < CALM; i++)
+			follow_tick(&w.reclaim);
+		before = stats();
+		for (unsigned i = 0; i < CALM; i++)
+			follow_tick(&w.reclaim);
+		at = stats();
+		assert_int_equal(at.onlined, before.onlined);
+		assert_int_equal(at.offlined, before.offlined);
+		world_check(&w);
+		assert_int_equal(world_discard(&w, 0, 0, LOAD, true), 0);
+		for (unsigned i = 0; i < CALM; i++)
+			follow_tick(&w.reclaim);
+		at = stats();
+		assert_true(at.offlined - before.offlined >= 4);
+		assert_int_equal(at.onlined, before.onlined);
+		before = at;
+		for (unsigned i = 0; i < CALM; i++)
+			follow_tick(&w.reclaim);
+		assert_int_equal(stats().offlined, before.offlined);
+	}
+	world_close(&w);
+}
+
+/* --- by hand --- */
+
+static void test_blocks_by_hand(void **state)
+{
+	const struct world_options big = {.pages = {8192}, .pool = MIB(64)};
+	const int64_t bytes = (int64_t)BLOCK << PAGE_SHIFT;
+
+	(void)state;
+	world_open(&w, &big);
+	/* All are online: none can come, and those that are there need not stay if nobody has asked for them. */
+	assert_int_equal(follow_online(&w.reclaim, 1), -ENOMEM);
+	assert_int_equal(follow_offline(&w.reclaim, 1), bytes);
+	assert_int_equal(follow_offline(&w.reclaim, 3 * (uint64_t)bytes + 1), 4 * bytes);
+	assert_int_equal(online_blocks(), 11);
+	/* What is left is what it takes. */
+	assert_int_equal(follow_offline(&w.reclaim, MIB(64)), (int64_t)(11 - 1) * bytes);
+	assert_int_equal(follow_offline(&w.reclaim, 1), -EBUSY);
+	assert_int_equal(online_blocks(), 1);
+	/* Ten stay, whatever else comes and goes. */
+	assert_int_equal(follow_online(&w.reclaim, 9 * (uint64_t)bytes), 9 * bytes);
+	for (unsigned i = 0; i < 4 * PATIENCE; i++)
+		follow_tick(&w.reclaim);
+	assert_int_equal(online_blocks(), 10);
+	/* Six of them need not any more; nor do the others soon. */
+	assert_int_equal(follow_offline(&w.reclaim, 4 * (uint64_t)bytes), 4 * bytes);
+	for (unsigned i = 0; i < 4 * PATIENCE; i++)
+		follow_tick(&w.reclaim);
+	assert_int_equal(online_blocks(), 6);
+	assert_int_equal(follow_online(&w.reclaim, MIB(64)), 10 * bytes);
+	world_close(&w);
+}
+
+/* Compressed pages move out of the way; where they cannot, the block stays and all is as before. */
+static void test_blocks_with_pages_by_hand(void **state)
+{
+	const struct world_options big = {.pages = {8192}, .pool = MIB(64)};
+	const int64_t bytes = (int64_t)BLOCK << PAGE_SHIFT;
+	int64_t gone, more;
+	uint64_t x;
+
+	(void)state;
+	world_open(&w, &big);
+	pages_compress(1000, 5000);
+	gone = follow_offline(&w.reclaim, MIB(64));
+	assert_true(gone >= 2 * bytes && free_frames() >= LOW);
+	world_check(&w);
+	/* Frames are short now, so the load takes it back. */
+	assert_int_equal(follow_offline(&w.reclaim, 1), -EBUSY);
+	while (follow_online(&w.reclaim, 1) > 0)
+		;
+	assert_int_equal(online_blocks(), 16);
+	/* Fill the holes, so that every block has something. */
+	more = used_block();
+	assert_true(more >= 0);
+	for (uint32_t page = 0; page < 6000; page++) {
+		x = word_of(&w, page);
+		assert_true(page_lock(&w.only->word[page], &x));
+	}
+	/* Empty blocks go, those with busy pages do not. */
+	gone = follow_offline(&w.reclaim, MIB(64));
+	assert_true(gone > 0 && gone < 16 * bytes);
+	assert_int_equal(follow_offline(&w.reclaim, 1), -EBUSY);
+	for (uint32_t page = 0; page < 6000; page++)
+		page_unlock(&w.vm, w.only, page, word_of(&w, page), true);
+	world_check(&w);
+	read_all(6000);
+	world_close(&w);
+}
+
 /* For tests of whole programs: block after block goes, whatever is in it. */
 static void test_churn(void **state)
 {
@@ -317,6 +433,9 @@ int main(void)
 		cmocka_unit_test(test_out_of_frames_a_block_comes_at_once),
 		cmocka_unit_test(test_pool_shrinks_with_patience_and_stops),
 		cmocka_unit_test(test_patience_begins_anew),
+		cmocka_unit_test(test_load_up_and_down),
+		cmocka_unit_test(test_blocks_by_hand),
+		cmocka_unit_test(test_blocks_with_pages_by_hand),
 		cmocka_unit_test(test_churn),
 	};
 

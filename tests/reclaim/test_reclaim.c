@@ -66,7 +66,7 @@ static void test_clock_of_an_empty_world(void **state)
 	assert_false(clock_step(&w.vm, &whose, &hand, &at, &laps));
 	region_hide(&w.vm, w.only);
 	assert_false(clock_step(&w.vm, &whose, &hand, &at, &laps));
-	store_release(&w.vm.region[0], w.only);
+	region_publish(&w.vm, 0, w.only);
 	world_close(&w);
 }
 
@@ -103,7 +103,7 @@ static void test_clock_steps_over_populated_windows(void **state)
 	hand = (struct clock_hand){0};
 	assert_true(clock_step(&w.vm, &whose, &hand, &at, &laps));
 	assert_ptr_equal(at.region, w.region[2]);
-	store_release(&w.vm.region[0], w.region[0]);
+	region_publish(&w.vm, 0, w.region[0]);
 	world_close(&w);
 }
 
@@ -793,13 +793,9 @@ static void test_compaction_moves_objects_and_keeps_contents(void **state)
 	world_close(&w);
 }
 
-/* A busy page's object stays where it is, and so does one whose header has rotted. */
-static void test_compaction_passes_over_what_cannot_move(void **state)
+/* 400 pages are away, then three of four come back. */
+static void leave_sparse(void)
 {
-	uint64_t x[2];
-	uint32_t kept[2] = {0, 4};
-
-	(void)state;
 	world_open(&w, &wide);
 	write_pages(&w, 0, 400, TEXT);
 	while (resident(&w))
@@ -808,19 +804,47 @@ static void test_compaction_passes_over_what_cannot_move(void **state)
 		if (page % 4)
 			world_poke(&w, 0, page, 0, 1);
 	}
-	compressed_object(&w.memory, word_location(word_of(&w, 4)))->bytes = 0xfff0;
-	w.lost[0][4] = true;
-	for (unsigned i = 0; i < 2; i++)
-		x[i] = word_of(&w, kept[i]);
-	assert_true(page_lock(&w.only->word[0], &x[0]));
+}
+
+static void test_compaction_passes_over_a_busy_page(void **state)
+{
+	uint64_t x;
+
+	(void)state;
+	leave_sparse();
+	x = word_of(&w, 0);
+	assert_true(page_lock(&w.only->word[0], &x));
 	(void)compressed_compact(&w.memory, 0, relocate_object, &w.reclaim);
-	page_unlock(&w.vm, w.only, 0, x[0], true);
-	for (unsigned i = 0; i < 2; i++)
-		assert_int_equal(word_location(word_of(&w, kept[i])), word_location(x[i]));
+	page_unlock(&w.vm, w.only, 0, x, true);
+	assert_int_equal(word_location(word_of(&w, 0)), word_location(x));
 	world_check(&w);
-	for (uint32_t page = 0; page < 400; page++)
-		read_page(&w, page);
-	assert_int_equal(state_of(4), PAGE_POISONED);
+	read_all(400);
+	world_close(&w);
+}
+
+/* However long an object says it is, by then: it moves as it is, costs what it did, and its page is lost. */
+static void test_what_rotted_moves_and_costs_what_it_did(void **state)
+{
+	static const uint16_t lengths[] = {0, 1, 47, 48, 300, 2000, 4096, 0xfff0};
+
+	(void)state;
+	leave_sparse();
+	for (uint32_t i = 0; i < ARRAY_SIZE(lengths); i++) {
+		const uint32_t page = 4 * i;
+		const slot_t slot = word_location(word_of(&w, page));
+
+		compressed_object(&w.memory, slot)->bytes = lengths[i];
+		w.lost[0][page] = true;
+		relocate_object(&w.reclaim, page_number(w.only, page), slot);
+		assert_int_not_equal(word_location(word_of(&w, page)), slot);
+		world_check(&w);
+	}
+	read_all(400);
+	for (uint32_t i = 0; i < ARRAY_SIZE(lengths); i++)
+		assert_int_equal(state_of(4 * i), PAGE_POISONED);
+	world_check(&w);
+	world_discard(&w, 0, 0, 400, false);
+	assert_int_equal(container_usage(w.vm.root, CHARGE_COMPRESSED), 0);
 	world_close(&w);
 }
 
@@ -916,7 +940,8 @@ int main(void)
 		cmocka_unit_test(test_background_runs_errands),
 		cmocka_unit_test(test_quiesce_ends_the_job_that_is_open),
 		cmocka_unit_test(test_compaction_moves_objects_and_keeps_contents),
-		cmocka_unit_test(test_compaction_passes_over_what_cannot_move),
+		cmocka_unit_test(test_compaction_passes_over_a_busy_page),
+		cmocka_unit_test(test_what_rotted_moves_and_costs_what_it_did),
 		cmocka_unit_test(test_relocate_refuses_what_is_not_the_pages_copy),
 		cmocka_unit_test(test_background_reduces_slack),
 	};

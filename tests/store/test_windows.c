@@ -123,7 +123,7 @@ static void relocate(void *data, page_no_t page, slot_t slot)
 
 	(void)data;
 	if (page >= OBJECTS || !f.size[page] || f.slot[page] != slot ||
-	    compressed_copy(&f.store, slot, f.size[page], &to))
+	    compressed_copy(&f.store, slot, &to))
 		return;
 	compressed_free(&f.store, slot);
 	f.slot[page] = to;
@@ -210,7 +210,7 @@ static void without_a_window_nothing_is_lost(void **state)
 			f.size[9] = 0;
 		}
 		fail_next(2);
-		if (!compressed_copy(&f.store, f.slot[i * 20], f.size[i * 20], &to))
+		if (!compressed_copy(&f.store, f.slot[i * 20], &to))
 			compressed_free(&f.store, to);
 		assert_int_equal(load_relaxed(&f.store.class_bytes), bytes);
 	}

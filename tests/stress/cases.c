@@ -382,9 +382,10 @@ void case_doomed(void)
 	for (unsigned i = 0; i < TIMES; i++) {
 		void *base;
 		uint64_t seen = load_relaxed(&doomed.touches);
-		int err = weir_region_create_as(weir, DOOMED_PAGES * PAGE_SIZE,
-						setup.mode == WEIR_MODE_BOTH ? i % 2 : setup.mode,
-						&base);
+		int err = region_as(weir, DOOMED_PAGES * PAGE_SIZE,
+				    setup.mode == WEIR_MODE_BOTH ? WEIR_MODE_THREAD + i % 2
+								 : setup.mode,
+				    &base);
 
 		CHECK(!err, "weir_region_create: %s", strerrorname_np(-err));
 		region_set_byte((char *)base + draw(&me->random, DOOMED_PAGES) * PAGE_SIZE,

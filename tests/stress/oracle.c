@@ -34,8 +34,10 @@ struct area *area_create(struct weir *weir, uint32_t pages, uint32_t per_page,
 	int err;
 
 	doing("weir_region_create", pages);
-	mode = setup.mode == WEIR_MODE_BOTH ? (enum weir_mode)draw(&me->random, 2) : setup.mode;
-	err = weir_region_create_as(weir, (uint64_t)pages << PAGE_SHIFT, mode, &base);
+	mode = setup.mode == WEIR_MODE_BOTH
+		       ? (enum weir_mode)(WEIR_MODE_THREAD + draw(&me->random, 2))
+		       : setup.mode;
+	err = region_as(weir, (uint64_t)pages << PAGE_SHIFT, mode, &base);
 	CHECK(!err, "weir_region_create of %u pages: %s", pages, strerrorname_np(-err));
 	area = area_over(weir, base, pages, per_page);
 	area->signal = mode == WEIR_MODE_SIGNAL;

@@ -170,6 +170,11 @@ NO_TSAN static void hurt_length(struct object *obj)
 	obj->bytes--;
 }
 
+NO_TSAN static void hurt_length_by_half(struct object *obj)
+{
+	obj->bytes /= 2;
+}
+
 NO_TSAN static void hurt_length_wildly(struct object *obj)
 {
 	obj->bytes = UINT16_MAX;
@@ -181,8 +186,8 @@ NO_TSAN static void hurt_codec(struct object *obj)
 }
 
 static void (*const hurts[])(struct object *) = {
-	hurt_packed, hurt_check,	 hurt_owner, hurt_owner_wildly,
-	hurt_length, hurt_length_wildly, hurt_codec,
+	hurt_packed, hurt_check,	  hurt_owner,	      hurt_owner_wildly,
+	hurt_length, hurt_length_by_half, hurt_length_wildly, hurt_codec,
 };
 
 /* Reads others until the page is not in memory. */

@@ -252,7 +252,7 @@ static void passing_once(unsigned number)
 	static const unsigned mixes[][KINDS] = {{1, 1, 8, 2}, {0, 0, 1, 1}, {2, 2, 1, 0}};
 	const uint32_t pages = 1 + (uint32_t)draw(&me->random, 400);
 	const bool arm = draw(&me->random, 3) == 0, late = draw(&me->random, 2);
-	const enum weir_mode mode = (enum weir_mode)draw(&me->random, 2);
+	const enum weir_mode mode = (enum weir_mode)(WEIR_MODE_THREAD + draw(&me->random, 2));
 	struct weir_container *box = NULL;
 	struct area *area;
 	void *base;
@@ -267,10 +267,10 @@ static void passing_once(unsigned number)
 		refused(err, "weir_container_create");
 		return;
 	}
-	err = weir_region_create_as(soak.weir, (uint64_t)pages << PAGE_SHIFT, mode, &base);
+	err = region_as(soak.weir, (uint64_t)pages << PAGE_SHIFT, mode, &base);
 	arm_allocation(0);
 	if (err) {
-		refused(err, "weir_region_create_as");
+		refused(err, "weir_region_create_with");
 		CHECK(!weir_container_delete(box), "weir_container_delete");
 		return;
 	}

@@ -22,7 +22,7 @@
 
 #include "base/atomic.h"
 #include "base/base.h"
-#include "weir/weir.h"
+#include "../regions.h"
 
 #if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
 enum { SLOW = 4 }; /* how much longer things may take, and how much less of them is done */

@@ -13,7 +13,7 @@
 #include <string.h>
 
 #include "../random.h"
-#include "weir/weir.h"
+#include "../regions.h"
 
 #define CHECK(cond, ...)                                                                           \
 	do {                                                                                       \

@@ -23,7 +23,7 @@ void case_oom(void)
 
 	/* Its own memory fills the limit: nothing that reclaim could take. */
 	CHECK(!weir_charge(a, MIB(1)), "charge");
-	CHECK(!weir_region_create_in(a, MIB(1), &addr), "region");
+	CHECK(!region_in(weir, a, MIB(1), &addr), "region");
 	memory = addr;
 	CHECK(touch_is_bus(memory, true), "a page came over the limit");
 	CHECK(weir_charge(a, PAGE) == -ENOMEM, "and more");
@@ -65,7 +65,7 @@ void case_high(void)
 	void *memory;
 
 	CHECK(!weir_container_set(a, WEIR_HIGH, MIB(4)), "high");
-	CHECK(!weir_region_create_in(a, MIB(32), &memory), "region");
+	CHECK(!region_in(weir, a, MIB(32), &memory), "region");
 	fill(memory, MIB(32) / PAGE, false);
 	weir_container_events(a, 1, &events);
 	CHECK(events.high > 0 && !events.max && !events.oom, "high %" PRIu64, events.high);
@@ -83,8 +83,7 @@ void case_swap(void)
 	void *mine, *theirs;
 
 	CHECK(!weir_container_set(a, WEIR_SWAP_MAX, 0), "swap.max");
-	CHECK(!weir_region_create_in(a, MIB(6), &mine) &&
-		      !weir_region_create_in(b, MIB(16), &theirs),
+	CHECK(!region_in(weir, a, MIB(6), &mine) && !region_in(weir, b, MIB(16), &theirs),
 	      "regions");
 	fill(mine, MIB(6) / PAGE, false);
 	fill(theirs, MIB(16) / PAGE, true);

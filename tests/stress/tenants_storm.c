@@ -104,8 +104,8 @@ void case_storm(void)
 
 		(void)snprintf(name, sizeof(name), "t%u", i);
 		box[i] = child_of(root, name, MIB(3));
-		CHECK(!weir_region_create_in(box[i], (uint64_t)(STORM_PAGES + WILD_PAGES) * PAGE,
-					     &memory),
+		CHECK(!region_in(weir, box[i], (uint64_t)(STORM_PAGES + WILD_PAGES) * PAGE,
+				 &memory),
 		      "region");
 		area[i].memory = memory;
 		area[i].index = i;

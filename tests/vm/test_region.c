@@ -15,14 +15,14 @@ static void test_create_refuses_what_is_no_region(void **state)
 	(void)state;
 	world_open(&w, &plain);
 	charged = container_charged(w.container);
-	assert_int_equal(region_create(&w.vm, w.container, NULL, 0, false, &region), -EINVAL);
-	assert_int_equal(region_create(&w.vm, w.container, NULL, PAGE_SIZE + 1, false, &region),
+	assert_int_equal(region_create(&w.vm, w.container, NULL, 0, NULL, &region), -EINVAL);
+	assert_int_equal(region_create(&w.vm, w.container, NULL, PAGE_SIZE + 1, NULL, &region),
 			 -EINVAL);
-	assert_int_equal(region_create(&w.vm, w.container, (void *)(PAGE_SIZE / 2), PAGE_SIZE,
-				       false, &region),
+	assert_int_equal(region_create(&w.vm, w.container, (void *)(PAGE_SIZE / 2), PAGE_SIZE, NULL,
+				       &region),
 			 -EINVAL);
 	assert_int_equal(region_create(&w.vm, w.container, NULL, (size_t)UINT32_MAX << PAGE_SHIFT,
-				       false, &region),
+				       NULL, &region),
 			 -EINVAL);
 	assert_null(region);
 	assert_int_equal(load_relaxed(&w.vm.regions), 1);
@@ -42,15 +42,15 @@ static void test_create_without_memory(void **state)
 		int err;
 
 		fake_fail(FAKE_ALLOC, n, 0, -ENOMEM);
-		err = region_create(&w.vm, w.container, NULL, 16 * PAGE_SIZE, false, &region);
+		err = region_create(&w.vm, w.container, NULL, 16 * PAGE_SIZE, NULL, &region);
 		if (!err)
 			break;
 		assert_int_equal(err, -ENOMEM);
 		assert_null(region);
 		assert_int_equal(load_relaxed(&w.vm.regions), 1);
 	}
-	/* The region itself, its addresses, and two tables. */
-	assert_int_equal(n, 5);
+	/* The region with its tables, and its addresses. */
+	assert_int_equal(n, 3);
 	assert_int_equal(fake_calm(), 1);
 	region_hide(&w.vm, region);
 	region_destroy(&w.vm, region);
@@ -63,7 +63,7 @@ static void test_fresh_region(void **state)
 
 	(void)state;
 	world_open(&w, &plain);
-	assert_int_equal(region_create(&w.vm, w.container, NULL, 3 * PAGE_SIZE, false, &region), 0);
+	assert_int_equal(region_create(&w.vm, w.container, NULL, 3 * PAGE_SIZE, NULL, &region), 0);
 	assert_int_equal(region->pages, 3);
 	assert_int_equal((uintptr_t)region->base % MIB(2), 0);
 	for (uint32_t page = 0; page < 3; page++)
@@ -97,20 +97,20 @@ static void test_find_by_address(void **state)
 /* A hidden region is not found; its slot is the next one's. */
 static void test_slots_are_used_again(void **state)
 {
-	struct region *region[REGIONS_MAX], *more;
+	static struct region *region[REGIONS_MAX];
+	struct region *more;
 
 	(void)state;
 	world_open(&w, &plain);
 	for (unsigned i = 1; i < REGIONS_MAX; i++)
 		assert_int_equal(
-			region_create(&w.vm, w.container, NULL, PAGE_SIZE, false, &region[i]), 0);
-	assert_int_equal(region_create(&w.vm, w.container, NULL, PAGE_SIZE, false, &more), -ENOSPC);
+			region_create(&w.vm, w.container, NULL, PAGE_SIZE, NULL, &region[i]), 0);
+	assert_int_equal(region_create(&w.vm, w.container, NULL, PAGE_SIZE, NULL, &more), -ENOSPC);
 	assert_int_equal(load_relaxed(&w.vm.regions), REGIONS_MAX);
 	region_hide(&w.vm, region[500]);
 	assert_null(vm_find(&w.vm, (uintptr_t)region[500]->base));
 	region_destroy(&w.vm, region[500]);
-	assert_int_equal(region_create(&w.vm, w.container, NULL, PAGE_SIZE, false, &region[500]),
-			 0);
+	assert_int_equal(region_create(&w.vm, w.container, NULL, PAGE_SIZE, NULL, &region[500]), 0);
 	assert_int_equal(load_relaxed(&w.vm.regions), REGIONS_MAX);
 	assert_ptr_equal(vm_find(&w.vm, (uintptr_t)region[500]->base), region[500]);
 	for (unsigned i = 1; i < REGIONS_MAX; i++) {
@@ -145,7 +145,7 @@ static void test_adopted_pages_are_dirty_and_charged(void **state)
 	addr = some_memory();
 	w.regions = 2;
 	assert_int_equal(region_create(&w.vm, w.container, addr, (size_t)ADOPTED << PAGE_SHIFT,
-				       false, &w.region[1]),
+				       NULL, &w.region[1]),
 			 0);
 	assert_ptr_equal(w.region[1]->base, addr);
 	w.content[1] = mem_alloc((size_t)ADOPTED << PAGE_SHIFT);
@@ -178,7 +178,7 @@ static void test_register_that_fails(void **state)
 	world_open(&w, &plain);
 	addr = some_memory();
 	assert_int_equal(region_create(&w.vm, w.container, addr, (size_t)ADOPTED << PAGE_SHIFT,
-				       false, &region),
+				       NULL, &region),
 			 0);
 	fake_fail(FAKE_REGISTER, 1, 0, -EBUSY);
 	assert_int_equal(region_register(region), -EBUSY);

@@ -3,7 +3,7 @@
  * The system gives no window on a copy, for a while: the page is neither lost nor condemned, who waits for it is woken to try
  * again, and what wanted to move the copy leaves it where it is.
  *
- * The linker puts the function below in place of the store's.
+ * The linker puts the functions below in place of the store's.
  */
 #include "world.h"
 
@@ -15,13 +15,26 @@ static unsigned refused;
 struct object *__real_compressed_object(const struct compressed *store, slot_t slot);
 struct object *__wrap_compressed_object(const struct compressed *store, slot_t slot);
 
-struct object *__wrap_compressed_object(const struct compressed *store, slot_t slot)
+int __real_compressed_copy(struct compressed *store, slot_t from, slot_t *to);
+int __wrap_compressed_copy(struct compressed *store, slot_t from, slot_t *to);
+
+static bool refuse(void)
 {
 	if (!refusals)
-		return __real_compressed_object(store, slot);
+		return false;
 	refusals--;
 	refused++;
-	return NULL;
+	return true;
+}
+
+struct object *__wrap_compressed_object(const struct compressed *store, slot_t slot)
+{
+	return refuse() ? NULL : __real_compressed_object(store, slot);
+}
+
+int __wrap_compressed_copy(struct compressed *store, slot_t from, slot_t *to)
+{
+	return refuse() ? -ENOMEM : __real_compressed_copy(store, from, to);
 }
 
 static void away(uint32_t count)
