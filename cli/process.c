@@ -110,6 +110,7 @@ int process_read(struct process *process)
 {
 	enum { TRIES = 1000 };
 	struct pollfd end = {.fd = process->fd};
+	uint64_t before_ns, before_faults;
 	static char *bytes;
 	int err = -EAGAIN;
 
@@ -126,14 +127,22 @@ int process_read(struct process *process)
 		process->state = PROCESS_GONE;
 		return -ESRCH;
 	}
+	before_ns = process->seen->now_ns;
+	before_faults = process->seen->value[WEIR_SEGMENT_faults];
 	for (unsigned i = 0; i < TRIES && err == -EAGAIN; i++)
 		err = segment_once(process, bytes, process->seen);
+	/* Not when it is the same again: then there is no time between them. */
+	if (!err && process->seen->now_ns != before_ns) {
+		process->before_ns = before_ns;
+		process->before_faults = before_faults;
+	}
 	if (err)
 		process->state = PROCESS_GONE;
 	return err;
 }
 
-int process_command(struct process *process, const struct command *command, struct reply *reply)
+int process_command(struct process *process, const struct command *command, struct reply *reply,
+		    int timeout_ms)
 {
 	char text[WEIR_COMMAND_BYTES + 1];
 	int n = command_format(command, text, WEIR_COMMAND_BYTES);
@@ -147,8 +156,13 @@ int process_command(struct process *process, const struct command *command, stru
 		return got == -EPIPE || got == -ECONNRESET ? -ESRCH : (int)got;
 	/* It may have much to do; when it ends, that is an answer, too. */
 	for (;;) {
-		int ready = socket_poll(&answer, 1, -1);
+		int ready = socket_poll(&answer, 1, timeout_ms);
 
+		if (!ready) {
+			/* An answer that comes later would be taken for another one's. */
+			process->state = PROCESS_GONE;
+			return -ETIMEDOUT;
+		}
 		if (ready < 0 && ready != -EINTR)
 			return ready;
 		got = ready > 0 ? socket_receive(process->fd, text, WEIR_COMMAND_BYTES, NULL)
@@ -206,7 +220,7 @@ static int process_add(struct processes *processes, const char *name, pid_t want
 }
 
 /* Drops what is of no more use. */
-static void processes_sift(struct processes *processes)
+void processes_sift(struct processes *processes)
 {
 	unsigned kept = 0;
 

@@ -28,8 +28,9 @@ struct process {
 	uid_t uid;
 	enum process_state state;
 	int fd, segment_fd;
-	char program[64];  /* as the kernel names it, printable */
-	struct seen *seen; /* the last that was read; NULL: nothing yet */
+	char program[64];		   /* as the kernel names it, printable */
+	struct seen *seen;		   /* the last that was read; NULL: nothing yet */
+	uint64_t before_ns, before_faults; /* of the one before that; 0: none */
 };
 
 struct processes {
@@ -44,13 +45,17 @@ int processes_find(struct processes *processes, pid_t pid);
 void processes_wait(struct processes *processes, int timeout_ms);
 /* Reads what it has published. -ESRCH: it has ended. */
 int process_read(struct process *process);
+/* Drops those that have ended. */
+void processes_sift(struct processes *processes);
 void processes_close(struct processes *processes);
 
 /* The one program, ready, or a message and NULL. */
 struct process *processes_one(struct processes *processes, pid_t pid);
 
-/* Sends a command and waits for what comes back, as long as the program lives and answers at all. */
-int process_command(struct process *process, const struct command *command, struct reply *reply);
+/* Sends a command and waits for what comes back, so many milliseconds (-1: as long as the program lives). -ESRCH: it has ended;
+ * -ETIMEDOUT: then it is not to be asked again. */
+int process_command(struct process *process, const struct command *command, struct reply *reply,
+		    int timeout_ms);
 
 /* A number from 1 on, or a message and 0. */
 pid_t pid_parse(const char *text);

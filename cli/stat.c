@@ -410,20 +410,27 @@ static int stat_all(const struct arguments *a)
 	return 0;
 }
 
+static int stat_end(int status)
+{
+	if (!fflush(stdout) && !ferror(stdout))
+		return status;
+	log_line("standard output: %s", errno_name(errno));
+	return 1;
+}
+
+int stat_list(void)
+{
+	return stat_end(stat_all(&(struct arguments){.form = TEXT}));
+}
+
 int cli_stat(int argc, char **argv)
 {
 	static const struct argp argp = {options, parse, "[PID]", doc, NULL, NULL, NULL};
 	struct arguments a = {.form = TEXT};
-	int status;
 
 	argp_err_exit_status = EXIT_WEIR;
 	argv[0] = "weir stat";
 	if (argp_parse(&argp, argc, argv, 0, NULL, &a))
 		return EXIT_WEIR;
-	status = a.pid ? stat_one(&a) : stat_all(&a);
-	if (fflush(stdout) || ferror(stdout)) {
-		log_line("standard output: %s", errno_name(errno));
-		return 1;
-	}
-	return status;
+	return stat_end(a.pid ? stat_one(&a) : stat_all(&a));
 }

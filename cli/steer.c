@@ -153,7 +153,7 @@ static int assignment_do(struct process *process, const struct assignment *a)
 	struct reply reply;
 	char text[SIZE_TEXT];
 	uint64_t over;
-	int err = process_command(process, &a->command, &reply);
+	int err = process_command(process, &a->command, &reply, -1);
 
 	if (!err)
 		err = reply.result;
@@ -279,11 +279,14 @@ static int work_do(const struct work *w, struct process *process, uint64_t bytes
 
 		progress(w->done, done, bytes);
 		command.bytes = MIN(bytes - done, PORTION);
-		err = process_command(process, &command, &reply);
+		err = process_command(process, &command, &reply, -1);
 		if (!err) {
 			done += reply.number;
 			err = reply.result;
 		}
+		/* Less than it was asked for: the next portion may do better, until there is nothing. */
+		if (err == -EAGAIN && reply.number)
+			err = 0;
 		if (err || !reply.number) {
 			work_refused(w, process, done, err ? err : -EAGAIN);
 			return 1;
@@ -294,16 +297,21 @@ static int work_do(const struct work *w, struct process *process, uint64_t bytes
 	return fflush(stdout) ? 1 : 0;
 }
 
-static int work_main(struct work *w, const struct argp *argp, int argc, char **argv)
+static int work_main(struct work *w, const struct argp_option *options, const char *doc, int argc,
+		     char **argv)
 {
+	const struct argp argp = {options, work_parse, "PID SIZE", doc, NULL, NULL, NULL};
 	struct processes processes = {.at = NULL};
 	struct process *process;
+	char name[32];
 	int err, status = 1;
 	uint64_t bytes;
 	pid_t pid;
 
 	argp_err_exit_status = EXIT_WEIR;
-	if (argp_parse(argp, argc, argv, 0, NULL, w))
+	snprintf(name, sizeof(name), "weir %s", w->verb);
+	argv[0] = name;
+	if (argp_parse(&argp, argc, argv, 0, NULL, w))
 		return EXIT_WEIR;
 	if (!w->size) {
 		log_line("%s: a process and a size, such as: weir %s 1234 64M", w->verb, w->verb);
@@ -335,60 +343,37 @@ int cli_reclaim(int argc, char **argv)
 		{"container", 'c', "PATH", 0, "from one of its containers, such as batch/nightly",
 		 1},
 		{0}};
-	static const struct argp argp = {
-		options,
-		work_parse,
-		"PID SIZE",
+	static const char doc[] =
 		"Makes a program under weir move pages out, and give memory up that it holds for "
 		"more: 64M, or 50% of what it has."
 		"\vPrints what it gave. Exits with 0, 1 where it had less to give, is not there or "
-		"refuses, and 125 for a wrong option.",
-		NULL,
-		NULL,
-		NULL};
+		"refuses, and 125 for a wrong option.";
 	struct work w = {.kind = COMMAND_RECLAIM, .verb = "reclaim", .done = "reclaimed"};
 
-	argv[0] = "weir reclaim";
-	return work_main(&w, &argp, argc, argv);
+	return work_main(&w, options, doc, argc, argv);
 }
 
 int cli_online(int argc, char **argv)
 {
-	static const struct argp argp = {
-		NULL,
-		work_parse,
-		"PID SIZE",
+	static const char doc[] =
 		"Gives a program under weir more memory for compressed pages, before it is needed: "
 		"in whole blocks, within the limit."
-		"\vBlocks come and go by themselves as compressed pages do; see weir-offline(1) "
-		"for "
-		"the way back. Exits with 0, 1 where there was less to be had, and 125 for a wrong "
-		"option.",
-		NULL,
-		NULL,
-		NULL};
+		"\vBlocks come and go by themselves as compressed pages do. Exits with 0, 1 where "
+		"there was less to be had, and 125 for a wrong option.";
 	struct work w = {.kind = COMMAND_ONLINE, .verb = "online", .done = "online"};
 
-	argv[0] = "weir online";
-	return work_main(&w, &argp, argc, argv);
+	return work_main(&w, NULL, doc, argc, argv);
 }
 
 int cli_offline(int argc, char **argv)
 {
-	static const struct argp argp = {NULL,
-					 work_parse,
-					 "PID SIZE",
-					 "Takes memory for compressed pages away from a program "
-					 "under weir: whole blocks, the "
-					 "emptiest first; what they hold is moved."
-					 "\vBlocks that are needed again come back by themselves. "
-					 "Exits with 0, 1 where less "
-					 "could go, and 125 for a wrong option.",
-					 NULL,
-					 NULL,
-					 NULL};
+	static const char doc[] = "Takes memory for compressed pages away from a program under "
+				  "weir: whole blocks, the "
+				  "emptiest first; what they hold is moved."
+				  "\vBlocks that are needed again come back by themselves. Exits "
+				  "with 0, 1 where less "
+				  "could go, and 125 for a wrong option.";
 	struct work w = {.kind = COMMAND_OFFLINE, .verb = "offline", .done = "offline"};
 
-	argv[0] = "weir offline";
-	return work_main(&w, &argp, argc, argv);
+	return work_main(&w, NULL, doc, argc, argv);
 }

@@ -10,18 +10,6 @@
 
 enum { WAITING = 64 };
 
-/* Abstract: the first byte is zero, and the length tells where it ends. 0: too long. */
-static socklen_t address(struct sockaddr_un *to, const char *name)
-{
-	size_t len = strlen(name);
-
-	*to = (struct sockaddr_un){.sun_family = AF_UNIX};
-	if (len >= sizeof(to->sun_path))
-		return 0;
-	memcpy(to->sun_path + 1, name, len);
-	return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + len);
-}
-
 static int fail(int fd)
 {
 	int err = -errno;
@@ -30,30 +18,35 @@ static int fail(int fd)
 	return err;
 }
 
-int socket_listen(const char *name)
+/* A socket, and the address that it is bound or connected to. Abstract: the first byte is zero, and the length tells where it ends. */
+static int named(const char *name, int (*fn)(int fd, const struct sockaddr *address, socklen_t len))
 {
-	struct sockaddr_un at;
-	socklen_t len = address(&at, name);
-	int fd = len ? socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0) : -1;
+	struct sockaddr_un at = {.sun_family = AF_UNIX};
+	const size_t len = strlen(name);
+	int fd;
 
+	if (len >= sizeof(at.sun_path))
+		return -ENAMETOOLONG;
+	memcpy(at.sun_path + 1, name, len);
+	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
-		return len ? -errno : -ENAMETOOLONG;
-	if (bind(fd, (struct sockaddr *)&at, len) || listen(fd, WAITING))
+		return -errno;
+	if (fn(fd, (struct sockaddr *)&at,
+	       (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + len)))
 		return fail(fd);
 	return fd;
 }
 
+int socket_listen(const char *name)
+{
+	int fd = named(name, bind);
+
+	return fd >= 0 && listen(fd, WAITING) ? fail(fd) : fd;
+}
+
 int socket_connect(const char *name)
 {
-	struct sockaddr_un to;
-	socklen_t len = address(&to, name);
-	int fd = len ? socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0) : -1;
-
-	if (fd < 0)
-		return len ? -errno : -ENAMETOOLONG;
-	if (connect(fd, (struct sockaddr *)&to, len))
-		return fail(fd);
-	return fd;
+	return named(name, connect);
 }
 
 int socket_accept(int fd)

@@ -103,6 +103,7 @@ static int watched(int fd)
 static void its_figures_are_seen(void **state)
 {
 	struct weir_stats stats = {.size = sizeof(stats)};
+	struct weir_region_options in_night = {.size = sizeof(in_night)};
 	struct weir_container *batch, *night;
 	int fd, segment;
 	char *region;
@@ -113,7 +114,8 @@ static void its_figures_are_seen(void **state)
 	assert_int_equal(weir_container_create(weir_container_root(weir), "batch", &batch), 0);
 	assert_int_equal(weir_container_create(batch, "a night", &night), 0);
 	assert_int_equal(weir_container_set(night, WEIR_HIGH, MIB(3)), 0);
-	assert_int_equal(weir_region_create_in(night, MIB(1), (void **)&region), 0);
+	in_night.container = night;
+	assert_int_equal(weir_region_create_with(weir, MIB(1), &in_night, (void **)&region), 0);
 	memset(region, 1, MIB(1));
 	segment = watched(fd);
 	assert_int_equal(weir_stats_read(weir, &stats), 0);
