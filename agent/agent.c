@@ -16,6 +16,8 @@
 #include "base/base.h"
 #include "base/log.h"
 #include "config.h"
+#include "mapping.h"
+#include "maps.h"
 #include "os/mem.h"
 #include "os/uffd.h"
 #include "report.h"
@@ -92,6 +94,7 @@ static void before_fork(void)
 	struct weir *weir = agent_weir();
 	uint64_t loaded;
 
+	mapping_before_fork();
 	if (!weir)
 		return;
 	loaded = fork_loaded(weir);
@@ -109,6 +112,7 @@ static void after_fork_parent(void)
 
 	if (weir)
 		weir_after_fork(weir);
+	mapping_after_fork();
 }
 
 /* The child has the memory, all of it present, no handlers and no userfaultfd: it is plain from here on. */
@@ -116,6 +120,7 @@ static void after_fork_child(void)
 {
 	if (load_relaxed(&agent.state) == AGENT_MANAGED)
 		store_release(&agent.state, AGENT_PLAIN);
+	mapping_after_fork();
 }
 
 /* --- start and end --- */
@@ -158,6 +163,9 @@ __attribute__((constructor)) static void agent_start(void)
 	err = weir_region_adopt(agent.weir, agent.region, agent.region_bytes);
 	if (err)
 		refuse("userfaultfd cannot take the region", err);
+	err = maps_track(agent.weir, agent.region);
+	if (err)
+		refuse("no memory for a table of the region", err);
 	err = pthread_atfork(before_fork, after_fork_parent, after_fork_child);
 	if (err)
 		refuse("pthread_atfork", -err);

@@ -2,7 +2,8 @@
 /*
  * Calls of the program, and of mimalloc, that weir must know of.
  *
- * madvise on the region: what mimalloc gives back is discarded through the page states.
+ * madvise and mprotect: what mimalloc gives back is discarded through the page states. What the program maps itself is in
+ * mapping.c.
  *
  * Threads and processes inherit the CPU affinity of their creator: a thread that weir has bound beside its handler is
  * let go before it creates one, and before the program looks at its affinity. SIGBUS stays unblocked, since a
@@ -28,6 +29,8 @@
 #include "base/atomic.h"
 #include "base/base.h"
 #include "base/log.h"
+#include "mapping.h"
+#include "maps.h"
 #include "os/mem.h"
 
 /* The next definition of a name behind the agent's. Looked up once each; a race looks it up twice. */
@@ -54,6 +57,11 @@ AGENT_EXPORT int madvise(void *addr, size_t bytes, int advice)
 	struct weir *weir = agent_weir();
 	int err;
 
+	if (weir && mapping_touches(addr, bytes)) {
+		err = mapping_advise(weir, addr, bytes, advice);
+		errno = err ? -err : errno;
+		return err ? -1 : 0;
+	}
 	if (!weir || !agent.region || !agent_owns(addr))
 		return (int)syscall(SYS_madvise, addr, bytes, advice);
 	switch (advice) {
@@ -74,7 +82,7 @@ AGENT_EXPORT int madvise(void *addr, size_t bytes, int advice)
 AGENT_EXPORT int posix_madvise(void *addr, size_t bytes, int advice)
 {
 	/* POSIX's DONTNEED is only a hint that must not destroy contents. */
-	if (agent.region && agent_owns(addr))
+	if ((agent.region && agent_owns(addr)) || mapping_touches(addr, bytes))
 		return 0;
 	return advice == POSIX_MADV_DONTNEED		   ? 0
 	       : syscall(SYS_madvise, addr, bytes, advice) ? errno
@@ -91,13 +99,50 @@ AGENT_EXPORT int mlockall(int flags)
 	return -1;
 }
 
-/* weir's threads read pages where they stand to compress them: a page that nobody may read would be the end of the
- * process. So a guard page in malloc memory can still be read; a write to it is caught. */
+/* Of malloc memory. Before there is an instance nobody keeps count of what cannot be read, and weir's threads will read pages where they
+ * stand to compress them: a guard catches writes only. */
+static int protect_heap(struct weir *weir, void *addr, size_t length, int protection, int key)
+{
+	const bool readable = (protection & (PROT_READ | PROT_WRITE)) && key <= 0;
+	const size_t bytes = ALIGN_UP(length, PAGE_SIZE);
+	const bool whole = !((uintptr_t)addr & PAGE_MASK) && bytes &&
+			   bytes <= agent.region_bytes - (size_t)((char *)addr - agent.region);
+	int err;
+
+	if (!weir)
+		protection |= PROT_READ;
+	else if (whole && !readable)
+		maps_readable(weir, addr, bytes, false);
+	err = (int)(key < 0 ? syscall(SYS_mprotect, addr, length, protection)
+			    : syscall(SYS_pkey_mprotect, addr, length, protection, key));
+	if (weir && whole && readable && !err)
+		maps_readable(weir, addr, bytes, true);
+	return err;
+}
+
+static int protect_any(void *addr, size_t bytes, int protection, int key)
+{
+	struct weir *weir = agent_weir();
+	int err;
+
+	if (agent.region && agent_owns(addr) && load_relaxed(&agent.state) != AGENT_PLAIN)
+		return protect_heap(weir, addr, bytes, protection, key);
+	if (!weir || !mapping_touches(addr, bytes))
+		return (int)(key < 0 ? syscall(SYS_mprotect, addr, bytes, protection)
+				     : syscall(SYS_pkey_mprotect, addr, bytes, protection, key));
+	err = mapping_protect(weir, addr, bytes, protection, key);
+	errno = err ? -err : errno;
+	return err ? -1 : 0;
+}
+
 AGENT_EXPORT int mprotect(void *addr, size_t bytes, int protection)
 {
-	if (agent.region && agent_owns(addr))
-		protection |= PROT_READ;
-	return (int)syscall(SYS_mprotect, addr, bytes, protection);
+	return protect_any(addr, bytes, protection, -1);
+}
+
+AGENT_EXPORT int pkey_mprotect(void *addr, size_t bytes, int protection, int key)
+{
+	return protect_any(addr, bytes, protection, key);
 }
 
 /* --- threads --- */

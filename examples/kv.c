@@ -5,8 +5,10 @@
  *
  *     kv [LIMIT_MIB]      64 if not given
  *
- * The table is open addressing over fixed slots, in one region of weir, and does not know that most of it is elsewhere. It
- * is in signal mode: the thread that touches a page fetches it itself, and no permission is needed. What that asks for
+ * The table is open addressing over fixed slots, in one region of weir, and does not know that most of it is elsewhere. A hash
+ * says where a key is, so its region is told that it will be used at random: what lies beside a page is not loaded with it.
+ *
+ * It is in signal mode: the thread that touches a page fetches it itself, and no permission is needed. What that asks for
  * is that region memory is not handed to system calls unpinned; this program only copies from and to it.
  *
  * Ends with 0 when every value was right, 1 when not, 2 for wrong arguments, 77 where this system cannot run weir.
@@ -183,6 +185,7 @@ int main(int argc, char **argv)
 	const uint64_t limit = (argc > 1 ? limit_parse(argv[1]) : 64) << 20;
 	struct weir_options options = {
 		.size = sizeof(options), .limit = limit, .mode = WEIR_MODE_SIGNAL};
+	const struct weir_region_options use = {.size = sizeof(use), .access = WEIR_ADVICE_RANDOM};
 	struct table table = {.slots = 4 * limit / SLOT};
 	const uint64_t keys = table.slots / 5 * 4;
 	struct weir *weir;
@@ -202,7 +205,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "kv: weir_open: %s; %s\n", strerror(-err), weir_advice(err));
 		return err == -EPERM || err == -ENOSYS ? 77 : 1;
 	}
-	err = weir_region_create(weir, table.slots * SLOT, &memory);
+	err = weir_region_create_with(weir, table.slots * SLOT, &use, &memory);
 	if (err) {
 		fprintf(stderr, "kv: no region of %" PRIu64 " MiB: %s; try a smaller limit\n",
 			table.slots * SLOT >> 20, strerror(-err));

@@ -37,6 +37,8 @@ int modes_open_own(struct weir *weir)
 		return err;
 	if (weir->mode == WEIR_MODE_THREAD)
 		mem_dropper_init(&weir->vm.dropper);
+	if (weir->mode == WEIR_MODE_THREAD)
+		weir->vm.self_mem = mem_self_open();
 	thread_log_to_program(weir->vm.dropper.pidfd);
 	return 0;
 }
@@ -51,6 +53,8 @@ int modes_close_own(void *data)
 	if (weir->vm.signal_uffd >= 0)
 		(void)uffd_close(weir->vm.signal_uffd);
 	mem_dropper_close(&weir->vm.dropper);
+	if (weir->vm.self_mem >= 0)
+		mem_file_close(weir->vm.self_mem);
 	trace_close(weir);
 	if (load_relaxed(&weir->file.open))
 		file_close(&weir->file.file);

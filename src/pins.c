@@ -22,7 +22,7 @@ NO_TSAN static void touch(char *at, bool write)
 static int region_check(const struct region *region, const char *page, const char *end)
 {
 	if (!region || page >= end ||
-	    (size_t)(end - region->base) > (size_t)region->pages << PAGE_SHIFT)
+	    (size_t)(end - region->base) > (size_t)load_relaxed(&region->pages) << PAGE_SHIFT)
 		return -EINVAL;
 	return region->file ? -EOPNOTSUPP : 0;
 }

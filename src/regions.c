@@ -154,6 +154,57 @@ int weir_region_destroy(struct weir *weir, void *addr)
 	return region_errand(&e, addr, destroy_errand);
 }
 
+/* --- growing and shrinking --- */
+
+static int shrink_errand(void *data)
+{
+	struct region_errand *e = data;
+	const uint32_t old = load_relaxed(&e->region->pages);
+	int err;
+
+	if (e->region->file || !e->region->mapped_here || e->count > old)
+		return -EINVAL;
+	if (e->count == old)
+		return 0;
+	store_relaxed(&e->region->pages, e->count);
+	/* Who serves a fault on one of those beyond, or pins one, is through with it; from now on nobody does. */
+	instance_quiesce(e->weir);
+	err = region_cut_off(&e->weir->vm, e->weir->pager, e->region, old);
+	if (err)
+		store_relaxed(&e->region->pages, old);
+	return err;
+}
+
+static int grow_errand(void *data)
+{
+	struct region_errand *e = data;
+
+	return region_grow(e->region, e->count);
+}
+
+/* The errand with a number of pages. */
+static int resize(struct weir *weir, const void *addr, uint64_t bytes, int (*fn)(void *data))
+{
+	const uint64_t pages = DIV_UP(bytes, (uint64_t)PAGE_SIZE);
+	struct region_errand e = {.weir = weir, .count = (uint32_t)pages};
+
+	if (!bytes || bytes > INT64_MAX)
+		return -EINVAL;
+	if (pages >= UINT32_MAX)
+		return fn == grow_errand ? -ENOMEM : -EINVAL;
+	return region_errand(&e, addr, fn);
+}
+
+int weir_region_grow(struct weir *weir, void *addr, uint64_t bytes)
+{
+	return resize(weir, addr, bytes, grow_errand);
+}
+
+int weir_region_shrink(struct weir *weir, void *addr, uint64_t bytes)
+{
+	return resize(weir, addr, bytes, shrink_errand);
+}
+
 /* --- ranges --- */
 
 /* The pages of a range, all inside one region. */
@@ -227,8 +278,11 @@ int weir_region_advise(struct weir *weir, void *addr, uint64_t bytes,
 	int err;
 	THREAD_SIGNALS_BLOCKED;
 
-	if ((unsigned)advice > WEIR_ADVICE_COLD)
+	if ((unsigned)advice > WEIR_ADVICE_COLD || bytes > INT64_MAX)
 		return -EINVAL;
+	/* What is lost is said exactly. */
+	if (advice != WEIR_ADVICE_DONTNEED)
+		bytes = ALIGN_UP(bytes, (uint64_t)PAGE_SIZE);
 	turn = instance_visit(weir);
 	region = vm_find(&weir->vm, (uintptr_t)addr);
 	err = range_pages(region, addr, bytes, &page, &count);

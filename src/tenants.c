@@ -39,10 +39,13 @@ static void quiesce_visitors(struct weir *weir)
 
 void instance_quiesce(struct weir *weir)
 {
+	/* Who makes room meanwhile does not wait for this thread to write. */
+	store_relaxed(&weir->reclaim.quiescing, true);
 	service_quiesce(&weir->service);
 	if (weir->mode != WEIR_MODE_THREAD)
 		signal_quiesce(&weir->signal);
 	quiesce_visitors(weir);
+	store_relaxed(&weir->reclaim.quiescing, false);
 	reclaim_quiesce(&weir->reclaim);
 }
 

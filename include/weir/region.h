@@ -71,6 +71,17 @@ WEIR_API int weir_region_adopt(struct weir *weir, void *addr, uint64_t bytes);
  * memory, the others lost. -ENOENT: no such region. Threads that touch it afterwards get SIGSEGV. */
 WEIR_API int weir_region_destroy(struct weir *weir, void *addr);
 
+/*
+ * So many bytes from now on, rounded up to pages, at the same address; other threads may use what stays meanwhile. What comes
+ * reads as zeroes, and there must be room for it (max_bytes, or what it had before it shrank). What goes is forgotten: memory,
+ * copies and charges are free at once, threads that touch it get SIGSEGV. -ENOENT: no region begins at addr; -EINVAL: fewer bytes
+ * than it has to grow, more to shrink, none at all, or a region that was adopted or is over a file; -ENOMEM: no room to grow, or the
+ * system has too many mappings (then a region that was to shrink has its size and reads as zeroes there); -EBUSY: pages
+ * that would go are pinned, and all is as before.
+ */
+WEIR_API int weir_region_grow(struct weir *weir, void *addr, uint64_t bytes);
+WEIR_API int weir_region_shrink(struct weir *weir, void *addr, uint64_t bytes);
+
 /* Forgets pages, as madvise(MADV_DONTNEED) does: they read as zeroes, their memory is free at once. Call this
  * instead of madvise. addr and bytes: whole pages inside one region, else -EINVAL. -EBUSY: some are pinned; those, and
  * up to 511 pages beside them, stay. */
@@ -78,7 +89,8 @@ WEIR_API int weir_region_discard(struct weir *weir, void *addr, uint64_t bytes);
 /*
  * What the use of a range will be (see above). Returns at once; but for DONTNEED nothing depends on it, and nothing is
  * promised. Ranges that are WILLNEED or COLD are remembered until they are loaded, or gone; the 64 last ones of each.
- * addr and bytes: whole pages inside one region, else -EINVAL, as is another advice. DONTNEED: the errors of weir_region_discard.
+ * addr: of a page; bytes: rounded up to pages, all of them inside one region, else -EINVAL, as is another advice. DONTNEED: what is
+ * said at weir_region_discard.
  */
 WEIR_API int weir_region_advise(struct weir *weir, void *addr, uint64_t bytes,
 				enum weir_region_advice advice);

@@ -38,6 +38,7 @@
 #define add_seq_cst(p, v) atomic_fetch_add_explicit((p), (v), memory_order_seq_cst)
 #define sub_seq_cst(p, v) atomic_fetch_sub_explicit((p), (v), memory_order_seq_cst)
 #define or_relaxed(p, v) atomic_fetch_or_explicit((p), (v), memory_order_relaxed)
+#define and_relaxed(p, v) atomic_fetch_and_explicit((p), (v), memory_order_relaxed)
 #define exchange_acquire(p, v) atomic_exchange_explicit((p), (v), memory_order_acquire)
 #define exchange_release(p, v) atomic_exchange_explicit((p), (v), memory_order_release)
 #define exchange_relaxed(p, v) atomic_exchange_explicit((p), (v), memory_order_relaxed)

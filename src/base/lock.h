@@ -16,6 +16,7 @@
 
 /* Outermost first. A rank that is free to use: take the one below the first lock taken inside. */
 enum lock_rank {
+	RANK_MAPS = 3,	     /* agent/: what is mapped where */
 	RANK_BUS = 5,	     /* os/: the SIGBUS handler is put in or taken out */
 	RANK_INSTANCE = 10,  /* weir.c: start, stop, the list of regions */
 	RANK_ERRAND = 15,    /* reclaim/: one errand at a time */

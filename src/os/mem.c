@@ -19,11 +19,21 @@ static int advise(void *addr, size_t bytes, int advice)
 
 enum { ANON = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE };
 
+static void *map_file(void *at, size_t bytes, int prot, int flags, int fd, off_t offset)
+{
+	const long addr = syscall(SYS_mmap, at, bytes, prot, flags, fd, offset);
+
+	return addr == -1 ? NULL : (void *)addr; // NOLINT(performance-no-int-to-ptr): as libc does
+}
+
 static void *map(void *at, size_t bytes, int prot, int flags)
 {
-	void *addr = mmap(at, bytes, prot, flags, -1, 0);
+	return map_file(at, bytes, prot, flags, -1, 0);
+}
 
-	return addr == MAP_FAILED ? NULL : addr;
+static void unmap(void *addr, size_t bytes)
+{
+	(void)syscall(SYS_munmap, addr, bytes);
 }
 
 void *mem_reserve(size_t bytes)
@@ -60,14 +70,14 @@ int mem_decommit(void *addr, size_t bytes)
 	/* Not by a new mapping over it: where that fails, the old one may be gone, and the reservation has a hole. The
 	 * memory is back already; where the protection fails, the range is only not guarded. */
 	if (!err)
-		(void)syscall(SYS_mprotect, addr, bytes, PROT_NONE);
+		(void)mem_protect_none(addr, bytes);
 	return err;
 }
 
 void mem_release(void *addr, size_t bytes)
 {
 	if (addr)
-		munmap(addr, bytes);
+		unmap(addr, bytes);
 }
 
 void *mem_alloc(size_t bytes)
@@ -90,10 +100,42 @@ void *mem_region_map(size_t bytes, size_t align)
 		return NULL;
 	addr = (char *)ALIGN_UP((uintptr_t)wide, align);
 	if (addr > wide)
-		munmap(wide, (size_t)(addr - wide));
-	munmap(addr + bytes, align - (size_t)(addr - wide));
+		unmap(wide, (size_t)(addr - wide));
+	unmap(addr + bytes, align - (size_t)(addr - wide));
 	(void)advise(addr, bytes, MADV_NOHUGEPAGE);
 	return addr;
+}
+
+int mem_region_renew(void *addr, size_t bytes)
+{
+	if (!map(addr, bytes, PROT_NONE, ANON | MAP_FIXED))
+		return -errno;
+	(void)advise(addr, bytes, MADV_NOHUGEPAGE);
+	return 0;
+}
+
+int mem_protect_none(void *addr, size_t bytes)
+{
+	return syscall(SYS_mprotect, addr, bytes, PROT_NONE) ? -errno : 0;
+}
+
+int mem_unlock(void *addr, size_t bytes)
+{
+	return syscall(SYS_munlock, addr, bytes) ? -errno : 0;
+}
+
+int mem_self_open(void)
+{
+	int fd = open("/proc/self/mem", O_RDONLY | O_CLOEXEC);
+
+	return fd < 0 ? -errno : fd;
+}
+
+int mem_self_read(int fd, const void *addr, void *to, size_t bytes)
+{
+	const ssize_t got = pread(fd, to, bytes, (off_t)(uintptr_t)addr);
+
+	return got == (ssize_t)bytes ? 0 : got < 0 ? -errno : -EFAULT;
 }
 
 int mem_file_open(uint64_t bytes)
@@ -135,8 +177,8 @@ int mem_window_map(void *addr, size_t bytes, int fd, uint64_t offset)
 {
 	int err;
 
-	if (mmap(addr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, (off_t)offset) !=
-	    MAP_FAILED)
+	if (map_file(addr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd,
+		     (off_t)offset))
 		return 0;
 	err = -errno;
 	/* Should the old mapping be gone: into a hole a stranger's mmap could go. */
@@ -219,13 +261,11 @@ int mem_shared_create(size_t bytes)
 
 void *mem_shared_map(int fd, size_t bytes, bool write)
 {
-	void *addr =
-		mmap(NULL, bytes, write ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, fd, 0);
+	void *addr = map_file(NULL, bytes, write ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED,
+			      fd, 0);
 
-	if (addr == MAP_FAILED)
-		return NULL;
-	if (!write && advise(addr, bytes, MADV_DONTFORK)) {
-		munmap(addr, bytes);
+	if (addr && !write && advise(addr, bytes, MADV_DONTFORK)) {
+		unmap(addr, bytes);
 		return NULL;
 	}
 	return addr;

@@ -43,6 +43,17 @@ int mem_file_punch(int fd, uint64_t offset, uint64_t bytes);
 int mem_window_map(void *addr, size_t bytes, int fd, uint64_t offset);
 int mem_window_hide(void *addr, size_t bytes);
 
+/* A region's address space as mem_region_map gave it, over whatever is there by now, without access. */
+int mem_region_renew(void *addr, size_t bytes);
+/* Without access, until it is committed again; contents stay. */
+int mem_protect_none(void *addr, size_t bytes);
+/* What was locked (mlock) may go again. */
+int mem_unlock(void *addr, size_t bytes);
+/* The process's memory as a file, for pages that nobody may read where they stand. A descriptor, or -errno. */
+int mem_self_open(void) MUST_CHECK;
+/* 0, or -EFAULT and others: it cannot be read so either. */
+int mem_self_read(int fd, const void *addr, void *to, size_t bytes);
+
 /* Drops scattered pages in one go: one process_madvise where the kernel takes it (6.13 and later), else one
  * madvise a run. */
 struct mem_dropper {

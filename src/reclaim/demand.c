@@ -200,6 +200,16 @@ void reclaim_after_fault(struct reclaim *r, struct pager *self)
 		(void)job_work(r, self, 2, &dropped);
 }
 
+/* Lets the background thread write. False: it cannot, since it waits until nobody serves a fault. */
+static bool background_helps(struct reclaim *r)
+{
+	if (load_relaxed(&r->quiescing))
+		return false;
+	vm_attention(r->vm);
+	sched_yield();
+	return true;
+}
+
 void reclaim_throttle(struct reclaim *r, struct pager *self, struct weir_container *level)
 {
 	enum { PATIENCE = 256 };
@@ -213,8 +223,8 @@ void reclaim_throttle(struct reclaim *r, struct pager *self, struct weir_contain
 		if (n || job_start(r, level, CHOOSE_ANY))
 			continue;
 		/* Others are at it, or it is copies that must go to the file: the tenant waits a little, and goes on. */
-		vm_attention(r->vm);
-		sched_yield();
+		if (!background_helps(r))
+			break;
 		waited++;
 	}
 }
@@ -258,8 +268,8 @@ enum room reclaim_make_room(struct reclaim *r, struct pager *self, struct weir_c
 		if (trim(r))
 			continue;
 		if (writing_helps(r, level)) {
-			vm_attention(r->vm);
-			sched_yield();
+			if (!background_helps(r))
+				break;
 			continue;
 		}
 		if (job_work(r, self, 4, &dropped))
@@ -269,8 +279,8 @@ enum room reclaim_make_room(struct reclaim *r, struct pager *self, struct weir_c
 			continue;
 		}
 		if (writing_spares_the_safe(r, level)) {
-			vm_attention(r->vm);
-			sched_yield();
+			if (!background_helps(r))
+				break;
 			continue;
 		}
 		if (job_start(r, level, CHOOSE_ANY)) {

@@ -50,7 +50,7 @@ static struct region *page_named(struct mover *m, uint32_t *page)
 	const page_no_t number = (page_no_t)m->high << 32 | m->page;
 	struct region *region = m->region;
 
-	if (!region || number - page_number(region, 0) >= region->pages)
+	if (!region || number - page_number(region, 0) >= region->room)
 		region = vm_find(m->reclaim->vm, (uintptr_t)number << PAGE_SHIFT);
 	m->region = region;
 	if (region)

@@ -6,7 +6,7 @@
 
 #include "base/log.h"
 
-enum { WINDOW = 64, WRITE_GAP = 4096, TICK_NS = 50000000, FUTILE_NS = 20000000 };
+enum { WINDOW = 64, TICK_NS = 50000000, FUTILE_NS = 20000000 };
 
 /* --- the clock --- */
 
@@ -151,62 +151,6 @@ static unsigned victims_choose(struct reclaim *r, struct weir_container *contain
 	return cold ? cold : clock_scan(r, container, want);
 }
 
-/* --- write protection --- */
-
-/* Is a page between two victims dirty and staying? Protecting it would cost its owner a fault. */
-static bool bystander_between(const struct region *region, uint32_t from, uint32_t to)
-{
-	for (uint32_t page = from + 1; page < to; page++) {
-		if (word_state(load_relaxed(&region->word[page])) == PAGE_DIRTY)
-			return true;
-	}
-	return false;
-}
-
-static int protect(const struct victim *first, const struct victim *last)
-{
-	return uffd_writeprotect(first->region->uffd, page_address(first->region, first->page),
-				 (size_t)(last->page - first->page + 1) << PAGE_SHIFT, true);
-}
-
-/* Protects the spans of the dirty victims, in as few calls as the bystanders allow. */
-static int protect_victims(struct reclaim *r, unsigned count)
-{
-	const struct victim *first = NULL, *last = NULL;
-
-	for (unsigned i = 0; i < count; i++) {
-		const struct victim *v = &r->victim[i];
-		int err;
-
-		if (word_state(load_relaxed(&v->region->word[v->page])) != PAGE_CLEANING)
-			continue;
-		if (first && v->region == first->region && v->page > last->page &&
-		    v->page - last->page < WRITE_GAP &&
-		    !bystander_between(v->region, last->page, v->page)) {
-			last = v;
-			continue;
-		}
-		err = first ? protect(first, last) : 0;
-		if (err)
-			return err;
-		first = last = v;
-	}
-	return first ? protect(first, last) : 0;
-}
-
-/* Gives every page back that the job had marked. */
-static void job_abandon(const struct victim *victims, unsigned count)
-{
-	for (unsigned i = 0; i < count; i++) {
-		page_word_t *word = &victims[i].region->word[victims[i].page];
-		uint64_t w = load_relaxed(word);
-
-		while (!(w & WORD_BUSY) && word_state(w) == PAGE_CLEANING &&
-		       !cas_relaxed(word, &w, word_with_state(w, PAGE_DIRTY)))
-			;
-	}
-}
-
 /* The last write failed, and it is not yet time for the next. */
 bool store_failing(struct reclaim *r)
 {
@@ -318,6 +262,7 @@ void job_clean(struct reclaim *r, struct pager *self, struct region *region, uin
 {
 	page_word_t *word = &region->word[page];
 	uint64_t w = load_relaxed(word), copy;
+	const void *contents;
 
 	do {
 		/* Busy: a write is making it dirty again, or it is being discarded. */
@@ -325,8 +270,14 @@ void job_clean(struct reclaim *r, struct pager *self, struct region *region, uin
 			return;
 	} while (!page_lock(word, &w));
 	tsan_acquire(page_address(region, page));
-	copy = copy_make(r, self, page_owner(region, w), page_number(region, page),
-			 page_address(region, page));
+	/* In the buffer for loads: a thread compresses before it loads, or after. */
+	contents = page_source(r->vm, region, page, self->run[0]);
+	if (!contents)
+		log_once("pages that the program protects from reading cannot be compressed here, "
+			 "and stay");
+	copy = contents ? copy_make(r, self, page_owner(region, w), page_number(region, page),
+				    contents)
+			: 0;
 	if (copy)
 		w = word_history(w) | (uint64_t)word_pins(w) << PIN_SHIFT | PAGE_CLEAN | copy;
 	else
@@ -475,7 +426,7 @@ static void wake_parked(struct vm *vm)
 
 		if (region)
 			(void)uffd_wake(region->uffd, region->base,
-					(size_t)region->pages << PAGE_SHIFT);
+					(size_t)region->room << PAGE_SHIFT);
 	}
 }
 

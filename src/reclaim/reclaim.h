@@ -97,7 +97,8 @@ struct reclaim {
 	/* Nothing can be written and a job has not got below the limit: no other job before this. (A) */
 	_Atomic uint64_t futile_until_ns;
 	struct follow follow;
-	_Atomic bool stop;	       /* (A) */
+	_Atomic bool stop;	/* (A) */
+	_Atomic bool quiescing; /* (A) the background thread waits until no fault is being served */
 	struct lock errand_lock;       /* one errand at a time; held by the caller while it waits */
 	struct errand *_Atomic errand; /* (A) set by the caller, NULL again when done */
 	struct waitq errand_done;
@@ -176,6 +177,10 @@ bool errand_run(struct reclaim *reclaim);
 /* --- what the mover's commands do --- */
 
 /* A page that is CLEANING is compressed; its copy is in the store then, and it is clean. */
+/* protect.c: the first so many victims, where they are dirty, become write-protected. 0 or -errno: some are not. */
+int protect_victims(struct reclaim *reclaim, unsigned count);
+/* Gives pages back that the job had marked. */
+void job_abandon(const struct victim *victims, unsigned count);
 void job_clean(struct reclaim *reclaim, struct pager *self, struct region *region, uint32_t page);
 /* Drops those of the job's first count victims that are clean. Returns how many. */
 unsigned job_drop(struct reclaim *reclaim, unsigned count);

@@ -41,6 +41,9 @@ size_t object_pack(struct packer *packer, page_no_t page, const void *src);
  * or not as it was stored. */
 int object_unpack(const struct object *obj, size_t room, page_no_t page, void *dst) MUST_CHECK;
 
+/* The same contents as another page's, from now on. Checked first: 0, or -EBADMSG, and nothing changed. */
+int object_rename(struct object *obj, size_t room, page_no_t from, page_no_t to) MUST_CHECK;
+
 static inline size_t object_size(const struct object *obj)
 {
 	return sizeof(*obj) + obj->bytes;

@@ -204,6 +204,13 @@ static enum pagein_result fault_serve(struct vm *vm, struct pager *self, struct 
 	uint64_t w = load_relaxed(word);
 	int err = 0;
 
+	/* Shrunk meanwhile: it is hidden in a moment, and the thread finds that. Pairs with the fence in region_shrink's
+	 * quiescence, as vm_find does. */
+	if (page >= load_relaxed(&region->pages)) {
+		add_relaxed(&vm->count.soft, 1);
+		(void)uffd_wake(region->uffd, page_address(region, page), PAGE_SIZE);
+		return PAGEIN_GONE;
+	}
 	run_pays(&run);
 	self->container = run.container;
 	for (;;) {

@@ -16,6 +16,7 @@ int vm_init(struct vm *vm, struct weir_container *root, struct compressed *memor
 	vm->uffd = -1;
 	vm->signal_uffd = -1;
 	vm->dropper.pidfd = -1;
+	vm->self_mem = -1;
 	vm->root = root;
 	vm->memory = memory;
 	vm->file = file;
@@ -101,6 +102,18 @@ uint64_t region_overhead(const struct region *region)
 				       PAGE_SIZE);
 }
 
+static size_t turned_bytes(uint32_t pages)
+{
+	return ALIGN_UP(((size_t)(pages / 64) + 1) * sizeof(uint64_t), PAGE_SIZE);
+}
+
+int region_track(struct region *region, bool readable)
+{
+	region->readable = readable;
+	region->turned = mem_alloc(turned_bytes(region->room));
+	return region->turned ? 0 : -ENOMEM;
+}
+
 int region_place(struct vm *vm)
 {
 	uint32_t count = load_relaxed(&vm->regions);
@@ -162,7 +175,7 @@ int region_create(struct vm *vm, struct weir_container *container, void *addr, s
 	region->base = addr ? addr : mem_region_map(room, align);
 	if (!region->base)
 		goto fail;
-	if (room > bytes && mem_window_hide(region->base + bytes, room - bytes))
+	if (room > bytes && mem_protect_none(region->base + bytes, room - bytes))
 		goto fail_map;
 	region_publish(vm, slot, region);
 	*out = region;
@@ -191,8 +204,8 @@ static int adopt(struct region *region)
 	enum { STEP = 32768 };
 	uint8_t resident[STEP / 8];
 
-	for (uint32_t page = 0; page < region->pages; page += STEP) {
-		uint32_t n = MIN((uint32_t)STEP, region->pages - page);
+	for (uint32_t page = 0; page < region->room; page += STEP) {
+		uint32_t n = MIN((uint32_t)STEP, region->room - page);
 		bool any = false;
 		int err =
 			mem_resident(page_address(region, page), (size_t)n << PAGE_SHIFT, resident);
@@ -218,9 +231,10 @@ static int adopt(struct region *region)
 	return 0;
 }
 
+/* With the room to grow: what nobody may access does not fault, and grows without another registration. */
 static size_t region_bytes(const struct region *region)
 {
-	return (size_t)load_relaxed(&region->pages) << PAGE_SHIFT;
+	return (size_t)region->room << PAGE_SHIFT;
 }
 
 int region_register(struct region *region)
@@ -237,7 +251,7 @@ void region_unregister(struct region *region)
 
 	/* What is ours goes at once: unregistered and still mapped it would read as zeroes. */
 	if (region->mapped_here)
-		mem_release(region->base, (size_t)region->room << PAGE_SHIFT);
+		mem_release(region->base, bytes);
 	else
 		(void)uffd_unregister(region->uffd, region->base, bytes);
 	region->mapped_here = false;
@@ -274,6 +288,8 @@ void region_destroy(struct vm *vm, struct region *region)
 	dues_settle(&dues);
 	if (region->mapped_here)
 		mem_release(region->base, (size_t)region->room << PAGE_SHIFT);
+	if (region->turned)
+		mem_release(region->turned, turned_bytes(region->room));
 	mem_release(region, tables_bytes(region->room));
 }
 
@@ -347,8 +363,9 @@ uint64_t page_lock_wait(page_word_t *word)
 	return w;
 }
 
+/* memory: of the system's, too. */
 static int discard_window(struct vm *vm, struct region *region, uint32_t page, uint32_t count,
-			  bool have_uffd)
+			  bool memory, bool have_uffd)
 {
 	uint64_t w[1 << CHUNK_SHIFT];
 	struct dues dues = {0};
@@ -361,8 +378,10 @@ static int discard_window(struct vm *vm, struct region *region, uint32_t page, u
 		w[i] = page_lock_wait(&region->word[page + i]);
 	for (uint32_t i = 0; i < count; i++)
 		pinned |= word_pins(w[i]) != 0;
-	err = pinned ? -EBUSY
-		     : mem_discard(page_address(region, page), (size_t)count << PAGE_SHIFT);
+	pinned = pinned && memory;
+	err = pinned   ? -EBUSY
+	      : memory ? mem_discard(page_address(region, page), (size_t)count << PAGE_SHIFT)
+		       : 0;
 	for (uint32_t i = 0; i < count; i++) {
 		/* A call that failed (mlock) has dropped a part. A word that calls such a page resident would let a
 		 * job read it, which is a fault of our own; so each page is asked again, as in reclaim's job_drop. */
@@ -381,8 +400,8 @@ static int discard_window(struct vm *vm, struct region *region, uint32_t page, u
 	return err;
 }
 
-int region_discard(struct vm *vm, struct pager *self, struct region *region, uint32_t page,
-		   uint32_t count)
+static int forget(struct vm *vm, struct region *region, uint32_t page, uint32_t count, bool memory,
+		  bool have_uffd)
 {
 	const uint32_t chunk = 1u << CHUNK_SHIFT;
 	uint32_t end = MIN(page + count, load_relaxed(&region->top));
@@ -393,8 +412,64 @@ int region_discard(struct vm *vm, struct pager *self, struct region *region, uin
 		uint32_t n = MIN(chunk - page % chunk, end - page);
 
 		if (load_relaxed(&region->populated[page >> CHUNK_SHIFT]))
-			err = discard_window(vm, region, page, n, self != NULL);
+			err = discard_window(vm, region, page, n, memory, have_uffd);
 		page += n;
 	}
 	return err;
+}
+
+int region_discard(struct vm *vm, struct pager *self, struct region *region, uint32_t page,
+		   uint32_t count)
+{
+	return forget(vm, region, page, count, true, self != NULL);
+}
+
+void region_forget(struct vm *vm, struct region *region, uint32_t page, uint32_t count)
+{
+	(void)forget(vm, region, page, count, false, false);
+}
+
+/* Bits of the words [from, to). */
+static void bits_assign(_Atomic uint64_t *bits, uint32_t from, uint32_t to, bool value)
+{
+	for (uint32_t at = from; at < to;) {
+		const uint32_t n = MIN(64 - at % 64, to - at);
+		const uint64_t mask = (n == 64 ? UINT64_MAX : (1ull << n) - 1) << at % 64;
+
+		if (value)
+			or_relaxed(&bits[at / 64], mask);
+		else
+			and_relaxed(&bits[at / 64], ~mask);
+		at += n;
+	}
+}
+
+void region_protect(struct vm *vm, struct region *region, uint32_t page, uint32_t count,
+		    bool readable)
+{
+	const uint32_t end = page + count;
+	uint32_t at = page;
+
+	bits_assign(region->turned, page, end, readable != region->readable);
+	/* Who reads a page where it stands looks at its bit under the busy bit. So one that had it before has done with it now,
+	 * and one that gets it from now on sees the bit. Pages that are not there are not read. */
+	while (!readable && at < MIN(end, load_relaxed(&region->top))) {
+		if (!load_relaxed(&region->populated[at >> CHUNK_SHIFT])) {
+			at = ALIGN_DOWN(at, 1u << CHUNK_SHIFT) + (1u << CHUNK_SHIFT);
+			continue;
+		}
+		page_unlock(vm, region, at, page_lock_wait(&region->word[at]), false);
+		at++;
+	}
+}
+
+const void *page_source(struct vm *vm, const struct region *region, uint32_t page, void *buffer)
+{
+	const char *address = page_address(region, page);
+
+	if (likely(page_readable(region, page)))
+		return address;
+	return vm->self_mem >= 0 && !mem_self_read(vm->self_mem, address, buffer, PAGE_SIZE)
+		       ? buffer
+		       : NULL;
 }

@@ -85,9 +85,9 @@ void run_extend(struct vm *vm, struct run *run, unsigned want, int step)
 			break;
 		word = &run->region->word[page];
 		words[got] = load_relaxed(word);
-		/* A stream of first touches ends where there are contents, and the other way round. */
-		if ((words[got] & WORD_BUSY) || !page_loadable(words[got]) ||
-		    word_state(words[got]) != word_state(first) ||
+		/* A stream of first touches ends where there are contents, and the other way round; and where nobody may go. */
+		if ((words[got] & WORD_BUSY) || !page_readable(run->region, (uint32_t)page) ||
+		    !page_loadable(words[got]) || word_state(words[got]) != word_state(first) ||
 		    !container_try(run->container, CHARGE_RESIDENT, PAGE_SIZE))
 			break;
 		run->charged++;
@@ -133,9 +133,7 @@ static int fill_from_file(struct vm *vm, struct pager *self, struct run *run, ui
 	return got;
 }
 
-/* Contents of page i into the buffer. Returns for how many pages from i on that was done, or -errno; -EAGAIN: the copy is
- * there, but not to be reached just now. */
-static int run_fill(struct vm *vm, struct pager *self, struct run *run, uint32_t i)
+int run_fill(struct vm *vm, struct pager *self, struct run *run, uint32_t i)
 {
 	const struct object *object;
 	const uint64_t w = run->before[i];

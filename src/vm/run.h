@@ -34,6 +34,9 @@ static inline bool run_waited_for(const struct run *run, uint32_t i)
 
 /* Locks neighbours of the target in the direction of the stream, as far as they can be loaded and charged. */
 void run_extend(struct vm *vm, struct run *run, unsigned want, int step);
+/* Contents of page i into the thread's own buffer, self->run[i]. Returns for how many pages from i on that was done, or -errno;
+ * -EAGAIN: the copy is there, but not to be reached just now. */
+int run_fill(struct vm *vm, struct pager *self, struct run *run, uint32_t i);
 /*
  * Reads the copies into the thread's own buffer, installs them with UFFDIO_COPY (which wakes), lets copies go that are no
  * longer one, unlocks. The target is locked and charged (run->charged >= 1); what is not installed is uncharged.

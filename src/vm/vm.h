@@ -41,7 +41,9 @@ struct region {
 	_Atomic uint32_t *populated; /* (A) per chunk: pages that are not NONE */
 	_Atomic uint8_t *access; /* (A) per chunk: enum weir_region_advice; of a file region NULL */
 	_Atomic uint32_t top;	 /* (A) no page from here on was ever populated */
-	struct owners owners;	 /* of a file region only current: a slot of the file's table */
+	_Atomic uint64_t *turned; /* (A) a bit a page: page_readable; NULL: all pages can be read */
+	bool readable;		  /* (C) what a page is whose bit is 0 */
+	struct owners owners;	  /* of a file region only current: a slot of the file's table */
 	struct file_object *file; /* (C) vm/file.h; NULL: anonymous */
 	int uffd;		  /* (C) whose faults it has */
 	uint8_t cluster;  /* (C) pages that a fault out of any stream brings; 0: what is usual */
@@ -119,9 +121,10 @@ struct region_index; /* vm/find.c */
 struct vm {
 	int uffd;	 /* (C) in weir's own descriptor table; -1: no region in thread mode */
 	int signal_uffd; /* (C) the same number in the program's table, too; -1: none in signal mode */
-	bool can_poison;		  /* (C) */
-	bool can_minor;			  /* (C) minor faults of shared memory */
-	struct mem_dropper dropper;	  /* (C) */
+	bool can_poison;	    /* (C) */
+	bool can_minor;		    /* (C) minor faults of shared memory */
+	struct mem_dropper dropper; /* (C) */
+	int self_mem; /* (C) /proc/self/mem in weir's own table; -1: pages that cannot be read stay */
 	unsigned kmap_slots;		  /* (C) windows on a file; 0: it is mapped */
 	struct weir_container *root;	  /* (C) */
 	struct compressed *memory;	  /* (C) */
@@ -223,6 +226,17 @@ void region_hide(struct vm *vm, struct region *region);
 /* Ends faults on it, and wakes who waits for one: a created region is gone from then on, an adopted one plain memory. */
 void region_unregister(struct region *region);
 void region_destroy(struct vm *vm, struct region *region);
+/*
+ * The region has so many pages from now on, more than it had; under the instance's lock, any thread. -EINVAL: fewer, or a
+ * region that cannot; -ENOMEM: there is no room, or the system has none.
+ */
+int region_grow(struct region *region, uint32_t pages);
+/*
+ * Shrinking: pages is set to fewer, whoever may still work on those beyond is waited for, then this forgets and hides them: their
+ * memory, copies and charges are free. old: how many it had. From a thread with the userfaultfd. -EBUSY: one of them is
+ * pinned, and they are all as before; -ENOMEM: they are forgotten, and cannot be hidden. Then they must be the region's again.
+ */
+int region_cut_off(struct vm *vm, struct pager *self, struct region *region, uint32_t old);
 /* Counts pages as populated, before they are. */
 void region_populate(struct region *region, uint32_t page, uint32_t count);
 /* Contents gone: reads as zeroes, memory and copies are free at once. Any thread of the process, also while others
@@ -248,6 +262,28 @@ void advised_again(struct vm *vm, struct advised_list *list, const struct advise
 		   uint32_t from);
 /* The region is going away: its ranges are forgotten, and none is added any more. */
 void advised_forget(struct vm *vm, struct region *region);
+
+/*
+ * Pages that the program lets nobody read, weir's threads among them (PROT_NONE). Each page has a bit for it from region_track on, which
+ * comes before anybody touches the region; `readable` is what all of them are then.
+ *
+ * region_protect: how a range is from now on. To take access away it comes before mprotect: nobody reads the pages where they
+ * stand any more when it returns. To give access it comes after.
+ */
+int region_track(struct region *region, bool readable);
+void region_protect(struct vm *vm, struct region *region, uint32_t page, uint32_t count,
+		    bool readable);
+/* Where a page that is in memory can be read, under its busy bit: in its place, or in the buffer. NULL: it cannot be. */
+const void *page_source(struct vm *vm, const struct region *region, uint32_t page, void *buffer);
+/* Contents gone without a look at the memory: something else has been mapped there. */
+void region_forget(struct vm *vm, struct region *region, uint32_t page, uint32_t count);
+/*
+ * Contents of pages to others of the same region, which lose theirs, and which nobody uses yet; the two do not overlap. At most
+ * RUN_MAX pages. By a thread with the userfaultfd. 0, or -errno: the target is not mapped any more, and what could not be
+ * moved is gone.
+ */
+int region_move(struct vm *vm, struct pager *self, struct region *region, uint32_t from,
+		uint32_t to, uint32_t count);
 
 /* A slot of the region's table for a container: its own, or one that no page is charged to. -ENOSPC. */
 int region_owner_slot(const struct region *region, const struct weir_container *container);
@@ -308,6 +344,12 @@ static inline struct weir_container *page_owner(const struct region *region, uin
 static inline char *page_address(const struct region *region, uint32_t page)
 {
 	return region->base + ((size_t)page << PAGE_SHIFT);
+}
+static inline bool page_readable(const struct region *region, uint32_t page)
+{
+	if (likely(!region->turned))
+		return true;
+	return (load_relaxed(&region->turned[page / 64]) >> (page % 64) & 1) != region->readable;
 }
 static inline page_no_t page_number(const struct region *region, uint32_t page)
 {

@@ -12,6 +12,7 @@
  *        └──▶ poisoned: a touch is SIGBUS, until it is discarded
  *
  *   waiting   a touch found the page missing or protected, and nobody has woken the page since
+ *   hidden    no access, a touch is SIGSEGV
  *   locked    as by mlock(2): dropping it is -EINVAL, and ends the call there
  *
  * The memory of a page that is not present holds a pattern that no test writes (and is poisoned for
@@ -44,6 +45,8 @@ enum fake_call {
 	FAKE_DISCARD,	 /* mem_discard of a region (pages) */
 	FAKE_DROP,	 /* mem_drop (runs) */
 	FAKE_RESIDENT,	 /* mem_resident of a region (pages) */
+	FAKE_HIDE,	 /* mem_protect_none of a region (pages) */
+	FAKE_COMMIT,	 /* mem_commit of a region (pages) */
 	FAKE_FILE_OPEN,	 /* file_temp_open */
 	FAKE_FILE_WRITE, /* file_write (bytes) */
 	FAKE_FILE_READ,	 /* file_read (bytes) */
@@ -74,7 +77,7 @@ void fake_on_yield(void (*fn)(void *data), void *data);
 
 /* --- pages; addresses anywhere in the page --- */
 
-enum fake_touch { TOUCH_DONE, TOUCH_MISSING, TOUCH_PROTECTED, TOUCH_SIGBUS };
+enum fake_touch { TOUCH_DONE, TOUCH_MISSING, TOUCH_PROTECTED, TOUCH_SIGBUS, TOUCH_HIDDEN };
 /* What a touch by a thread of the program would be. MISSING and PROTECTED: that thread waits from now on. */
 enum fake_touch fake_touch(const void *addr, bool write);
 bool fake_present(const void *addr);

@@ -21,7 +21,7 @@
 #endif
 
 enum { FAKE_UFFD = 1000, RANGES_MAX = 1100, FAULTS_MAX = 256 };
-enum { PRESENT = 1, PROTECTED = 2, POISONED = 4, WAITING = 8, LOCKED = 16 };
+enum { PRESENT = 1, PROTECTED = 2, POISONED = 4, WAITING = 8, LOCKED = 16, HIDDEN = 32 };
 
 struct range {
 	char *base;
@@ -58,6 +58,10 @@ int __real_mem_resident(void *addr, size_t bytes, uint8_t *resident);
 int __wrap_mem_resident(void *addr, size_t bytes, uint8_t *resident);
 void __real_mem_release(void *addr, size_t bytes);
 void __wrap_mem_release(void *addr, size_t bytes);
+int __wrap_mem_protect_none(void *addr, size_t bytes);
+int __real_mem_commit(void *addr, size_t bytes);
+int __wrap_mem_commit(void *addr, size_t bytes);
+int __wrap_mem_unlock(void *addr, size_t bytes);
 void *__real_mem_alloc(size_t bytes);
 void *__wrap_mem_alloc(size_t bytes);
 void *__real_mem_region_map(size_t bytes, size_t align);
@@ -197,7 +201,9 @@ enum fake_touch fake_touch(const void *addr, bool write)
 	bits = bits_of(addr, 0);
 	if (!bits)
 		fake_misuse("a touch outside every region");
-	if (*bits & POISONED)
+	if (*bits & HIDDEN)
+		touch = TOUCH_HIDDEN;
+	else if (*bits & POISONED)
 		touch = TOUCH_SIGBUS;
 	else if (!(*bits & PRESENT))
 		touch = TOUCH_MISSING;
@@ -589,6 +595,54 @@ void __wrap_mem_release(void *addr, size_t bytes)
 	}
 	fake_guard_leave();
 	__real_mem_release(addr, bytes);
+}
+
+/* -EINVAL: not of a region; then the caller decides. */
+static int protection_change(enum fake_call call, void *addr, size_t bytes, bool hide)
+{
+	struct fake_failure failure = {0};
+	uint8_t *bits;
+	int err = -EINVAL;
+
+	fake_before(call);
+	fake_guard_enter();
+	bits = bits_of(addr, bytes);
+	if (bits)
+		err = fake_called(call, bytes >> PAGE_SHIFT, &failure) ? failure.err : 0;
+	for (size_t i = 0; !err && i < bytes >> PAGE_SHIFT; i++) {
+		if (hide && bits[i] & PRESENT)
+			fake_misuse("a page is hidden that weir may still read");
+		bits[i] = hide ? bits[i] | HIDDEN : bits[i] & (uint8_t)~HIDDEN;
+	}
+	fake_guard_leave();
+	return err;
+}
+
+/* Of a range that is not registered yet: all of it will be written the pattern. */
+int __wrap_mem_protect_none(void *addr, size_t bytes)
+{
+	int err = protection_change(FAKE_HIDE, addr, bytes, true);
+
+	return err == -EINVAL ? 0 : err;
+}
+
+int __wrap_mem_commit(void *addr, size_t bytes)
+{
+	int err = protection_change(FAKE_COMMIT, addr, bytes, false);
+
+	return err == -EINVAL ? __real_mem_commit(addr, bytes) : err;
+}
+
+int __wrap_mem_unlock(void *addr, size_t bytes)
+{
+	uint8_t *bits;
+
+	fake_guard_enter();
+	bits = bits_of(addr, bytes);
+	for (size_t i = 0; bits && i < bytes >> PAGE_SHIFT; i++)
+		bits[i] &= (uint8_t)~LOCKED;
+	fake_guard_leave();
+	return 0;
 }
 
 static bool alloc_fails(void)

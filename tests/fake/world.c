@@ -125,7 +125,7 @@ void world_close(struct world *w)
 	assert_int_equal(fake_calm(), 0);
 	world_check(w);
 	for (unsigned i = 0; i < w->regions; i++) {
-		const uint32_t pages = w->region[i]->pages;
+		const uint32_t pages = w->region[i]->room;
 
 		region_hide(&w->vm, w->region[i]);
 		region_unregister(w->region[i]);

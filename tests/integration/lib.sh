@@ -19,7 +19,7 @@ BIN=${BIN:-$top/build/tests/integration}
 MiB=$((1024 * 1024))
 # What the process itself may need beyond its limit (its code, libraries and stacks, weir's threads), and 2 % of what
 # weir manages for its tables.
-slack=$((24 * MiB))
+slack=$((32 * MiB))
 # Nothing here takes a tenth of this, in seconds: who waits so long hangs.
 patience=${PATIENCE:-400}
 

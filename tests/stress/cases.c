@@ -189,11 +189,23 @@ static void on_segv(int signal, siginfo_t *info, void *context)
 	abort();
 }
 
-static void catch_signal(int number)
+void catch_signal(int number)
 {
 	struct sigaction action = {.sa_sigaction = on_segv, .sa_flags = SA_SIGINFO | SA_NODEFER};
 
 	CHECK(!sigaction(number, &action, NULL), "sigaction");
+}
+
+bool touch_ends(const char *at, unsigned char *seen)
+{
+	if (sigsetjmp(segv_back, 1)) {
+		segv_expected = false;
+		return true;
+	}
+	segv_expected = true;
+	*seen = region_byte(at);
+	segv_expected = false;
+	return false;
 }
 
 /* One touch of a region that may be gone: what it held, zeroes, or SIGSEGV, and never a hang. */
@@ -202,14 +214,10 @@ static void doomed_touch(const char *base)
 	unsigned char seen;
 
 	doing("touch what is going", (uintptr_t)base);
-	if (sigsetjmp(segv_back, 1)) {
-		segv_expected = false;
+	if (touch_ends(base + draw(&me->random, DOOMED_PAGES) * PAGE_SIZE, &seen)) {
 		add_relaxed(&doomed.ends, 1);
 		return;
 	}
-	segv_expected = true;
-	seen = region_byte(base + draw(&me->random, DOOMED_PAGES) * PAGE_SIZE);
-	segv_expected = false;
 	CHECK(!seen || seen == DOOMED_BYTE, "a region that is going shows %#x", seen);
 	add_relaxed(&doomed.touches, 1);
 	add_relaxed(&doomed.zeroes, !seen);

@@ -5,7 +5,8 @@
  *     soak [--seed N] [SECONDS]        600 if not given
  *
  * Four threads use five regions, of both fault modes, in every way; others make and destroy regions and containers, read a
- * file through regions, change limits and owners, bring blocks of the pool on- and offline. Meanwhile writes of cold
+ * file through regions, change limits and owners, shrink and grow regions, bring blocks of the pool on- and offline; two more use
+ * an instance whose frames are not mapped. Meanwhile writes of cold
  * pages fail, copies are damaged, and memory is not to be had (soak.h).
  *
  * What must hold:
@@ -46,10 +47,13 @@ enum { ROWS_MAX = 64 };
 static unsigned rows_read(struct row row[ROWS_MAX])
 {
 	const struct weir_stats stats = stats_now(soak.weir), *s = &stats;
+	const struct weir_stats far = stats_now(soak.far);
+	struct weir_kmap_stats windows = {.size = sizeof(windows)};
 	uint64_t drains, missed;
 	unsigned count;
 
 	stock_drains(&drains, &missed);
+	CHECK(!weir_kmap_stats_read(soak.windows, &windows), "weir_kmap_stats_read");
 	const struct row rows[] = {
 		{"cells read", load_relaxed(&soak.reads)},
 		{"cells written", load_relaxed(&soak.writes)},
@@ -82,7 +86,21 @@ static unsigned rows_read(struct row row[ROWS_MAX])
 		{"spans moved", moves_done()},
 		{"moves that met EBUSY", moves_busy() + load_relaxed(&soak.frames_busy)},
 		{"frames of its own moved", load_relaxed(&soak.frames_moved)},
-		/* How often a mapping of a far frame was waited for (kmap) is counted here. */
+		{"blocks online by the public call", load_relaxed(&soak.memory_onlined)},
+		{"blocks offline by the public call", load_relaxed(&soak.memory_offlined)},
+		{"regions shrunk and grown", load_relaxed(&soak.resized)},
+		{"advice: normal", load_relaxed(&soak.advised[WEIR_ADVICE_NORMAL])},
+		{"advice: sequential", load_relaxed(&soak.advised[WEIR_ADVICE_SEQUENTIAL])},
+		{"advice: random", load_relaxed(&soak.advised[WEIR_ADVICE_RANDOM])},
+		{"advice: willneed", load_relaxed(&soak.advised[WEIR_ADVICE_WILLNEED])},
+		{"advice: cold", load_relaxed(&soak.advised[WEIR_ADVICE_COLD])},
+		{"pages loaded ahead", s->ahead},
+		{"compressed faults, far frames", far.compressed_faults},
+		{"far frames mapped", far.kmap_misses},
+		{"far frames found mapped", far.kmap_hits},
+		{"far mappings retired", far.kmap_retired},
+		{"waits for a window", windows.waits},
+		{"uses of windows", load_relaxed(&soak.window_uses)},
 	};
 
 	_Static_assert(ARRAY_SIZE(rows) + INJECTIONS <= ROWS_MAX, "room for all");
@@ -129,12 +147,13 @@ static uint64_t could_cost(void)
 	       injected(SOURCE_ERROR);
 }
 
-static void loss_check(const struct weir_stats *s)
+static void loss_check(const struct weir_stats *s, const struct weir_stats *far)
 {
 	const uint64_t seen = load_relaxed(&soak.mourned) + load_relaxed(&soak.file_lost);
 
-	CHECK(s->poisoned == seen, "%" PRIu64 " pages were poisoned, %" PRIu64 " were met",
-	      s->poisoned, seen);
+	CHECK(s->poisoned + far->poisoned == seen,
+	      "%" PRIu64 " and %" PRIu64 " pages were poisoned, %" PRIu64 " were met", s->poisoned,
+	      far->poisoned, seen);
 	CHECK(seen <= could_cost(), "%" PRIu64 " pages lost by %" PRIu64 " errors", seen,
 	      could_cost());
 }
@@ -152,14 +171,14 @@ static void balance_check(const struct weir_stats *s)
 }
 
 /* Every region is gone, and everybody has come to rest. */
-static void leak_check(void)
+static void leak_check(struct weir *weir)
 {
-	struct weir_container *root = weir_container_root(soak.weir);
+	struct weir_container *root = weir_container_root(weir);
 	struct weir_container_stat stat = {.size = sizeof(stat)};
 	struct weir_pool_stats pool = {.size = sizeof(pool)};
-	const struct weir_zone_stats *low = &pool.zone[WEIR_ZONE_LOW];
+	const struct weir_zone_stats *zone = &pool.zone[weir->memory.zone];
 
-	stats_check_empty(soak.weir);
+	stats_check_empty(weir);
 	CHECK(!weir_container_stat(root, &stat), "weir_container_stat");
 	CHECK(!stat.anon && !stat.file && !stat.compressed && !stat.stored &&
 		      !weir_container_get(root, WEIR_SWAP_CURRENT),
@@ -167,17 +186,16 @@ static void leak_check(void)
 	      " stored, %" PRIu64 " swap",
 	      stat.anon, stat.file, stat.compressed, stat.stored,
 	      weir_container_get(root, WEIR_SWAP_CURRENT));
-	CHECK(!weir_pool_stats_read(soak.weir->pool, &pool), "weir_pool_stats_read");
-	CHECK(!low->allocated && !low->isolated,
-	      "%" PRIu64 " frames are allocated, %" PRIu64 " isolated", low->allocated,
-	      low->isolated);
-	CHECK(low->free + low->cached + low->offline == low->total,
+	CHECK(!weir_pool_stats_read(weir->pool, &pool), "weir_pool_stats_read");
+	CHECK(!zone->allocated && !zone->isolated,
+	      "%" PRIu64 " frames are allocated, %" PRIu64 " isolated", zone->allocated,
+	      zone->isolated);
+	CHECK(zone->free + zone->cached + zone->offline == zone->total,
 	      "%" PRIu64 " free, %" PRIu64 " cached and %" PRIu64 " offline are not %" PRIu64,
-	      low->free, low->cached, low->offline, low->total);
-	CHECK(!compressed_validate(&soak.weir->memory),
-	      "the compressed store is not as it should be");
-	CHECK(!filestore_validate(&soak.weir->file), "the file store is not as it should be");
-	CHECK(!weir_pool_validate(soak.weir->pool), "the pool is not as it should be");
+	      zone->free, zone->cached, zone->offline, zone->total);
+	CHECK(!compressed_validate(&weir->memory), "the compressed store is not as it should be");
+	CHECK(!filestore_validate(&weir->file), "the file store is not as it should be");
+	CHECK(!weir_pool_validate(weir->pool), "the pool is not as it should be");
 }
 
 /* --- the run --- */
@@ -208,7 +226,7 @@ static void run(void)
 {
 	const uint64_t until = now_ns() + (uint64_t)(setup.seconds * 1e9);
 	const uint64_t latest = until + GRACE_S * 1000000000ull;
-	struct player *player[WORKERS + FILES + 5];
+	struct player *player[2 * WORKERS + FILES + 8];
 	unsigned players = 0;
 
 	inject(true);
@@ -216,6 +234,10 @@ static void run(void)
 		player[players++] = player_start("worker", i, worker_body, NULL);
 	for (unsigned i = 0; i < FILES; i++)
 		player[players++] = player_start("file", i, file_body, NULL);
+	for (unsigned i = 0; i < WORKERS; i++)
+		player[players++] = player_start("windows", i, windows_body, NULL);
+	for (unsigned i = 0; i < 2; i++)
+		player[players++] = player_start("far", i, far_body, NULL);
 	player[players++] = player_start("passing", 0, passing_body, NULL);
 	player[players++] = player_start("governor", 0, governor_body, NULL);
 	player[players++] = player_start("frames", 0, frames_body, NULL);
@@ -228,35 +250,49 @@ static void run(void)
 	inject(false);
 }
 
+/* After a write that failed the next one is a second away. */
+static void comes_down(struct weir *weir, uint64_t limit)
+{
+	struct weir_stats s;
+
+	set_limit(weir, limit);
+	for (unsigned polls = 0; (s = stats_now(weir)).charged > limit; polls++) {
+		CHECK(polls < 3000,
+		      "it stays over its limit: %" PRIu64 " charged, %" PRIu64
+		      " compressed, %" PRIu64 " resident",
+		      s.charged, s.compressed, s.resident);
+		pause_ms(10);
+	}
+}
+
 static void end(void)
 {
-	struct weir_stats stats;
+	struct weir_stats stats, far;
 
 	pool_end();
 	govern_end();
-	set_limit(soak.weir, MIB(4));
-	/* After a write that failed the next one is a second away. */
-	for (unsigned polls = 0; stats_now(soak.weir).charged > MIB(4); polls++) {
-		CHECK(polls < 3000,
-		      "it stays over its limit: %llu charged, %llu compressed, %llu resident",
-		      (unsigned long long)stats_now(soak.weir).charged,
-		      (unsigned long long)stats_now(soak.weir).compressed,
-		      (unsigned long long)stats_now(soak.weir).resident);
-		pause_ms(10);
-	}
+	comes_down(soak.weir, MIB(4));
+	comes_down(soak.far, MIB(2));
 	/* Twice: the first time the last of the damaged copies are met. */
 	for (unsigned i = 0; i < AREAS; i++)
 		soak_check(soak.area[i], "check at the end");
+	soak_check(soak.far_area, "check at the end");
 	stats_check(soak.weir, soak.area, AREAS);
+	stats_check(soak.far, &soak.far_area, 1);
 	for (unsigned i = 0; i < AREAS; i++)
 		soak_check(soak.area[i], "check at the end");
+	soak_check(soak.far_area, "check at the end");
 	stats = stats_now(soak.weir);
+	far = stats_now(soak.far);
 	idle_check();
-	loss_check(&stats);
+	loss_check(&stats, &far);
 	balance_check(&stats);
+	balance_check(&far);
+	far_end();
 	for (unsigned i = 0; i < AREAS; i++)
 		area_destroy(soak.area[i]);
-	leak_check();
+	leak_check(soak.weir);
+	leak_check(soak.far);
 }
 
 static unsigned descriptors(void)
@@ -324,11 +360,13 @@ int main(int argc, char **argv)
 	setup.mode = WEIR_MODE_BOTH;
 	soak.weir = open_or_skip(MIB(64));
 	areas_make();
+	far_init();
 	pool_init();
 	govern_init();
 	run();
 	end();
 	doing("weir_close", 0);
+	weir_close(soak.far);
 	weir_close(soak.weir);
 	CHECK(descriptors() == open_before, "%u descriptors are open, %u were before",
 	      descriptors(), open_before);

@@ -53,11 +53,16 @@ enum { AREAS = 5, BOXES = 4, WORKERS = 4 };
 struct soak {
 	struct weir *weir;
 	struct area *area[AREAS];
+	struct weir *far; /* its frames are not mapped (soak_far.c) */
+	struct area *far_area;
+	struct weir_kmap *windows;	   /* of the soak's own */
 	struct weir_container *box[BOXES]; /* the governor's */
 	int source;			   /* the file of the file regions */
 	_Atomic bool stop;		   /* (A) */
 	/* (A) what was done; mourned: pages found lost; passed: those that somebody else had locked then */
 	_Atomic uint64_t reads, writes, discards, pins, mourned, passed, file_pages, file_lost;
+	_Atomic uint64_t advised[6], resized, window_uses;
+	_Atomic uint64_t memory_onlined, memory_offlined; /* by the public functions */
 	_Atomic uint64_t charges, refused_charges, regions, refused_regions, owners, governed;
 	_Atomic uint64_t offline_done, offline_pinned, offline_unmovable, offline_busy;
 	_Atomic uint64_t offline_listener, offline_other, onlined, frames_moved, frames_busy;
@@ -68,6 +73,10 @@ extern struct soak soak;
 
 /* Uses the areas in every way (soak_work.c). */
 void worker_body(struct player *self);
+/* The same of the instance whose frames are far. */
+void far_body(struct player *self);
+/* More threads than windows (soak_far.c). */
+void windows_body(struct player *self);
 /* Regions and containers that come and go, some of whose tables cannot be had. */
 void passing_body(struct player *self);
 /* Reads a file through regions that come and go. */
@@ -79,6 +88,10 @@ void frames_body(struct player *self);
 /* Blocks go on- and offline. */
 void hotplug_body(struct player *self);
 
+void far_init(void);
+void far_end(void);
+/* The end of a region goes and comes back, while others use the rest. */
+void soak_resize(struct area *area);
 void pool_init(void);
 void pool_end(void);
 void govern_init(void);

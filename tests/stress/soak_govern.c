@@ -58,6 +58,7 @@ static void change_limit(struct weir_container **box)
 
 	(void)box;
 	set_limit(soak.weir, limits[draw(&me->random, ARRAY_SIZE(limits))]);
+	set_limit(soak.far, MIB(2) + draw(&me->random, MIB(2)));
 }
 
 static void change_max(struct weir_container **box)
@@ -126,15 +127,26 @@ static void look(struct weir_container **box)
 	(void)stats_now(soak.weir);
 }
 
+static void resize(struct weir_container **box)
+{
+	(void)box;
+	soak_resize(any_area());
+}
+
 static const struct {
 	const char *name;
 	void (*act)(struct weir_container **box);
 	unsigned often; /* in a hundred */
 } acts[] = {
-	{"change the limit", change_limit, 15},	      {"change max", change_max, 15},
-	{"change high and low", change_high_low, 10}, {"change swap.max", change_swap, 5},
-	{"change an owner", change_owner, 25},	      {"reclaim", reclaim_some, 10},
-	{"replace a container", replace_box, 10},     {"look", look, 10},
+	{"change the limit", change_limit, 15},
+	{"change max", change_max, 15},
+	{"change high and low", change_high_low, 10},
+	{"change swap.max", change_swap, 5},
+	{"change an owner", change_owner, 25},
+	{"reclaim", reclaim_some, 10},
+	{"replace a container", replace_box, 10},
+	{"look", look, 7},
+	{"resize", resize, 3},
 };
 
 void governor_body(struct player *self)

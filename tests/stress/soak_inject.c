@@ -215,7 +215,11 @@ int __wrap_compressed_put(struct compressed *store, const void *object, size_t s
 	if (!err && due(DAMAGED_OBJECT)) {
 		struct object *obj = compressed_object(store, *slot);
 
-		obj->packed[obj->bytes / 2] ^= 0x10;
+		/* No window just now: not this one. */
+		if (obj) {
+			obj->packed[obj->bytes / 2] ^= 0x10;
+			compressed_object_end(store, obj);
+		}
 	}
 	return err;
 }

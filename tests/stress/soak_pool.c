@@ -305,11 +305,31 @@ static void none_may_go(void)
 	CHECK(!weir_pool_free(pool, (weir_pfn_t)pfn, 0), "weir_pool_free");
 }
 
+/* As a person would: so much more memory, so much less. */
+static void by_hand(struct weir *weir)
+{
+	const uint64_t bytes = 1 + draw(&me->random, MIB(12));
+	const bool more = draw(&me->random, 2);
+	const int64_t block = (int64_t)weir_pool_block_frames(weir->pool) << PAGE_SHIFT;
+	int64_t done;
+
+	doing(more ? "weir_memory_online" : "weir_memory_offline", bytes);
+	done = more ? weir_memory_online(weir, bytes) : weir_memory_offline(weir, bytes);
+	/* EPERM: the listener. */
+	CHECK(done > 0 || done == -ENOMEM || done == -EBUSY || done == -EPERM, "%s: %s",
+	      more ? "weir_memory_online" : "weir_memory_offline", strerrorname_np((int)-done));
+	CHECK(done < 0 || (done % block == 0 && done < (int64_t)bytes + block),
+	      "of %" PRIu64 " bytes %" PRId64 " came or went", bytes, done);
+	add_relaxed(more ? &soak.memory_onlined : &soak.memory_offlined, done > 0);
+}
+
 void hotplug_body(struct player *self)
 {
 	(void)self;
 	while (!load_relaxed(&soak.stop)) {
-		if (draw(&me->random, 4))
+		if (draw(&me->random, 6) == 0)
+			by_hand(draw(&me->random, 3) ? soak.weir : soak.far);
+		else if (draw(&me->random, 4))
 			any_goes();
 		else
 			none_may_go();

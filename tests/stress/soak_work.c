@@ -201,34 +201,140 @@ static void charge_some(struct weir_container *container)
 		weir_uncharge(container, bytes);
 }
 
-void worker_body(struct player *self)
+/* A hint, of any pages, whoever uses them. */
+static void advise_some(struct area *area)
 {
-	const bool attach = self->number % 3 != 2;
+	static const enum weir_region_advice advice[] = {
+		WEIR_ADVICE_NORMAL,   WEIR_ADVICE_NORMAL, WEIR_ADVICE_SEQUENTIAL,
+		WEIR_ADVICE_WILLNEED, WEIR_ADVICE_RANDOM, WEIR_ADVICE_COLD,
+	};
+	const enum weir_region_advice one = advice[draw(&me->random, ARRAY_SIZE(advice))];
+	/* Half of it may just have been cut off. */
+	const uint32_t first = (uint32_t)draw(&me->random, area->pages / 2);
+	const uint32_t count = 1 + (uint32_t)draw(&me->random, area->pages / 2 - first);
+	int err;
 
+	doing("weir_region_advise", one);
+	err = weir_region_advise(area->weir, area->base + ((size_t)first << PAGE_SHIFT),
+				 (uint64_t)count << PAGE_SHIFT, one);
+	CHECK(!err, "weir_region_advise: %s", strerrorname_np(-err));
+	add_relaxed(&soak.advised[one], 1);
+}
+
+static void use_some(struct area *area)
+{
+	unsigned at = (unsigned)draw(&me->random, 100), i = 0;
+	uint32_t first, count;
+
+	while (at >= uses[i].often)
+		at -= uses[i++].often;
+	first = (uint32_t)draw(&me->random,
+			       draw(&me->random, 10) < 6 ? area->cells / 4 : area->cells);
+	count = 1 + (uint32_t)draw(&me->random, draw(&me->random, 4) ? 3 : SPAN_MAX - 1);
+	use_span(area, &uses[i], first, MIN(count, area->cells - first));
+	if (draw(&me->random, 64) == 0)
+		advise_some(area);
+}
+
+static void scratch_make(void)
+{
 	scratch = calloc(1, sizeof(*scratch));
 	CHECK(scratch, "no memory");
 	scratch->file = memfd_create("soak", MFD_CLOEXEC);
 	CHECK(scratch->file >= 0, "no memfd: %s", strerrorname_np(errno));
+}
+
+static void scratch_end(void)
+{
+	close(scratch->file);
+	free(scratch);
+}
+
+void worker_body(struct player *self)
+{
+	const bool attach = self->number % 3 != 2;
+
+	scratch_make();
 	if (attach)
 		weir_thread_attach(soak.weir);
 	while (!load_relaxed(&soak.stop)) {
-		struct area *area = soak.area[draw(&me->random, AREAS)];
-		unsigned at = (unsigned)draw(&me->random, 100), i = 0;
-		uint32_t first, count;
-
-		while (at >= uses[i].often)
-			at -= uses[i++].often;
-		first = (uint32_t)draw(&me->random,
-				       draw(&me->random, 10) < 6 ? area->cells / 4 : area->cells);
-		count = 1 + (uint32_t)draw(&me->random, draw(&me->random, 4) ? 3 : SPAN_MAX - 1);
-		use_span(area, &uses[i], first, MIN(count, area->cells - first));
+		use_some(soak.area[draw(&me->random, AREAS)]);
 		if (draw(&me->random, 32) == 0)
 			charge_some(weir_container_root(soak.weir));
 	}
 	if (attach)
 		weir_thread_detach(soak.weir);
-	close(scratch->file);
-	free(scratch);
+	scratch_end();
+}
+
+void far_body(struct player *self)
+{
+	(void)self;
+	scratch_make();
+	while (!load_relaxed(&soak.stop))
+		use_some(soak.far_area);
+	scratch_end();
+}
+
+/* --- the end of a region comes and goes --- */
+
+/* Waits for each cell with those before it held: the others only ever try. False: the run is over. */
+static bool cells_take(struct area *area, uint32_t first)
+{
+	for (uint32_t i = first; i < area->cells; i++) {
+		while (!cells_try(area, i, 1, true)) {
+			if (load_relaxed(&soak.stop)) {
+				cells_done(area, first, i - first, true);
+				return false;
+			}
+			pause_ms(1);
+		}
+	}
+	return true;
+}
+
+/* Lost pages are met before they go, or they would be missing when they are counted. */
+static void tail_mourn(struct area *area, uint32_t first)
+{
+	for (uint32_t i = first; i < area->cells; i++) {
+		struct one one = {area, i};
+
+		if (!page_lost(cell_address(area, i), read_one, &one))
+			continue;
+		CHECK(!weir_region_discard(area->weir, cell_address(area, page_first(area, i)),
+					   PAGE_SIZE),
+		      "discard of a lost page");
+		for (uint32_t k = page_first(area, i); k < page_first(area, i) + area->per_page;
+		     k++)
+			cell_note(area, k, (struct contents){.kind = ZERO});
+		add_relaxed(&soak.mourned, 1);
+	}
+}
+
+void soak_resize(struct area *area)
+{
+	const uint32_t half = area->pages / 2;
+	const uint32_t pages = half + (uint32_t)draw(&me->random, half);
+	const uint32_t first = pages * area->per_page;
+	int err;
+
+	if (!cells_take(area, first))
+		return;
+	tail_mourn(area, first);
+	doing("weir_region_shrink", pages);
+	err = weir_region_shrink(area->weir, area->base, (uint64_t)pages << PAGE_SHIFT);
+	CHECK(!err, "weir_region_shrink: %s", strerrorname_np(-err));
+	for (uint32_t i = first; i < area->cells; i++)
+		cell_note(area, i, (struct contents){.kind = ZERO});
+	pause_ms((unsigned)draw(&me->random, 4));
+	do {
+		doing("weir_region_grow", area->pages);
+		err = weir_region_grow(area->weir, area->base, (uint64_t)area->pages << PAGE_SHIFT);
+		/* The errors of blocks without memory meet this too. */
+		CHECK(!err || err == -ENOMEM, "weir_region_grow: %s", strerrorname_np(-err));
+	} while (err);
+	cells_done(area, first, area->cells - first, true);
+	add_relaxed(&soak.resized, 1);
 }
 
 void soak_check(struct area *area, const char *how)

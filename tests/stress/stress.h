@@ -206,7 +206,15 @@ void stats_check(struct weir *weir, struct area **areas, unsigned count);
 /* What must hold when every region is gone. */
 void stats_check_empty(struct weir *weir);
 
-/* --- the cases (cases.c, rot.c); storm is in stress_region.c --- */
+/* --- the cases (cases.c, rot.c, resize.c); storm is in stress_region.c --- */
+
+/* From now on a touch of what is not there any more can be told (cases.c). */
+void catch_signal(int number);
+/* One read: true, it was SIGSEGV; else what it has seen. */
+bool touch_ends(const char *at, unsigned char *seen);
+
+void case_resize(void);
+void case_many(void);
 
 void case_one_page(void);
 void case_churn(void);

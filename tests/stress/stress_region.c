@@ -457,7 +457,8 @@ static const struct {
 } cases[] = {
 	{"storm", case_storm, 3},   {"one-page", case_one_page, 0}, {"churn", case_churn, 0},
 	{"doomed", case_doomed, 0}, {"reopen", case_reopen, 0},	    {"closefds", case_closefds, 2},
-	{"lower", case_lower, 0},   {"rot", case_rot, 0},	    {"borders", case_borders, 2},
+	{"resize", case_resize, 0}, {"many", case_many, 0},	    {"lower", case_lower, 0},
+	{"rot", case_rot, 0},	    {"borders", case_borders, 2},
 };
 
 static _Noreturn void usage(void)
