@@ -2,6 +2,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # weir top in a terminal, by tmux: 80x24, wide, narrow and tiny; with no program, one, twenty, and one that ends while it is
 # shown; keys; without colours; on a dumb terminal, and on none.
+#
+# In a network namespace of its own, where that can be had: there it sees its own programs only, and changes no others'.
+if [ -z "${WEIR_TOP_APART-}" ] && unshare -n true 2>/dev/null; then
+	WEIR_TOP_APART=1 exec unshare -n sh "$0"
+fi
 # shellcheck source=lib.sh
 . "$(dirname "$0")/lib.sh"
 
@@ -20,7 +25,9 @@ mux()
 
 end_mux()
 {
+	ended=$?
 	mux kill-server 2>/dev/null
+	(exit $ended)
 	cleanup
 }
 trap end_mux EXIT
@@ -99,8 +106,10 @@ open_top 80 24
 see 'weir top' "the first line"
 see 'q quit' "the last line"
 fits 80 24
-if [ "$("$WEIR" stat | wc -l)" -eq 1 ]; then
+if [ "${WEIR_TOP_APART-}" ]; then
 	see 'No program is under weir' "what there is to do without any"
+else
+	say "no network namespace of its own: a screen without programs is left out"
 fi
 
 # One.
@@ -221,8 +230,7 @@ done
 open_top 80 24
 see "$name" "programs"
 shell=$(mux list-panes -t top -F '#{pane_pid}')
-for child in $(cat "/proc/$shell/task/$shell/children"); do
-	kill -TERM "$child"
-done
+# shellcheck disable=SC2046 # words
+kill -TERM $(cat "/proc/$shell/task/$shell/children")
 see 'status 0' "an end by SIGTERM"
 say "weir top: all seen"
