@@ -28,9 +28,9 @@ struct weir {
 	struct reclaim reclaim;
 	struct service service;
 	struct signal_service signal;
-	enum weir_mode mode;		    /* (C) */
-	struct shared shared[SHARED_MAX];   /* (C) */
-	unsigned shares;		    /* (C) */
+	enum weir_mode mode;		  /* (C) */
+	struct shared shared[SHARED_MAX]; /* (C) */
+	unsigned shares;		  /* (C) */
 	struct publish publish;
 	struct pager *pager;		    /* (C) of the background thread */
 	pthread_t background;		    /* (C) */
