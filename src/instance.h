@@ -23,7 +23,7 @@ struct weir {
 	int frames_fd;		/* (C) of the file that they are then in, in weir's own table; -1 */
 	struct tree containers;
 	struct compressed memory;
-	struct filestore file;
+	struct store store;
 	struct vm vm;
 	struct reclaim reclaim;
 	struct service service;

@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #include "instance.h"
+#include "os/file.h"
 #include "os/thread.h"
 
 static int thread_mode_open(struct weir *weir)
@@ -31,6 +32,8 @@ int modes_open_own(struct weir *weir)
 	err = thread_own_table(keep, weir->shares);
 	if (!err && weir->mode != WEIR_MODE_SIGNAL)
 		err = thread_mode_open(weir);
+	if (!err && store_there(&weir->store) && !weir->store.late)
+		err = store_open(&weir->store);
 	if (!err && weir->trace)
 		err = trace_open(weir, weir->trace);
 	if (err)
@@ -47,6 +50,9 @@ int modes_close_own(void *data)
 {
 	struct weir *weir = data;
 
+	/* Nothing is begun any more. */
+	store_relaxed(&weir->reclaim.stop, true);
+	writeback_flush(&weir->reclaim);
 	thread_log_to_program(-1);
 	if (weir->vm.uffd >= 0)
 		(void)uffd_close(weir->vm.uffd);
@@ -56,8 +62,7 @@ int modes_close_own(void *data)
 	if (weir->vm.self_mem >= 0)
 		mem_file_close(weir->vm.self_mem);
 	trace_close(weir);
-	if (load_relaxed(&weir->file.open))
-		file_close(&weir->file.file);
+	store_close(&weir->store);
 	if (weir->frames_fd >= 0)
 		mem_file_close(weir->frames_fd);
 	return 0;
@@ -74,6 +79,11 @@ static int share(struct weir *weir, int fd)
 		weir->shared[i] = weir->shared[i - 1];
 	weir->shared[i] = new;
 	return new.fd;
+}
+
+static int share_fd(void *weir, int fd)
+{
+	return share(weir, fd);
 }
 
 int modes_open_frames(struct weir *weir, uint64_t bytes)
@@ -124,9 +134,14 @@ int modes_open_signal(struct weir *weir)
 	mem_dropper_init(&weir->vm.dropper);
 	if (weir->vm.dropper.pidfd >= 0)
 		weir->vm.dropper.pidfd = share(weir, weir->vm.dropper.pidfd);
-	/* Else the background thread makes it when it is needed, and reads it for others. */
-	if (!filestore_open(&weir->file, true))
-		weir->file.file.fd = share(weir, weir->file.file.fd);
+	if (store_there(&weir->store)) {
+		int err_store = store_open(&weir->store);
+
+		/* A late one the background thread opens when it is needed, and reads it for others. */
+		if (err_store && !weir->store.late)
+			return err_store;
+		store_share(&weir->store, share_fd, weir);
+	}
 	return signal_start(&weir->signal, &weir->vm, &weir->reclaim, &weir->service.served_ns);
 }
 

@@ -60,6 +60,8 @@ static void *background_main(void *data)
 		err = publish_start(weir);
 	/* Else nobody is left to be stopped. Looked at before the opener goes on. */
 	stay = !err || weir->service.started;
+	if (!stay)
+		store_close(&weir->store);
 	start_tell(weir, err);
 	if (stay)
 		reclaim_run(&weir->reclaim);
@@ -169,10 +171,10 @@ static int parts_init(struct weir *weir, const struct weir_options *options)
 	if (err)
 		return err;
 	compressed_kmap_set(&weir->memory, weir->kmap);
-	err = filestore_init(&weir->file, options->store_dir);
+	err = store_init(&weir->store, options->store, options->store_dir);
 	if (err)
 		return err;
-	err = vm_init(&weir->vm, weir->containers.root, &weir->memory, &weir->file);
+	err = vm_init(&weir->vm, weir->containers.root, &weir->memory, &weir->store);
 	if (err)
 		return err;
 	weir->vm.kmap_slots = options->kmap_slots;
@@ -203,7 +205,6 @@ static void parts_destroy(struct weir *weir)
 			region_destroy(&weir->vm, load_relaxed(&weir->vm.region[i]));
 	}
 	vm_destroy(&weir->vm);
-	filestore_destroy(&weir->file);
 	compressed_destroy(&weir->memory);
 	(void)weir_kmap_destroy(weir->kmap);
 	weir_pool_destroy(weir->pool);
@@ -245,7 +246,7 @@ int weir_open(const struct weir_options *options, struct weir **out)
 	return 0;
 fail:
 	modes_close_signal(weir);
-	store_relaxed(&weir->file.open, false);
+	store_close(&weir->store);
 	parts_destroy(weir);
 	mem_release(weir, WEIR_BYTES);
 	return err;
@@ -262,7 +263,7 @@ void weir_close(struct weir *weir)
 	reclaim_stop(&weir->reclaim);
 	pthread_join(weir->background, NULL);
 	modes_close_signal(weir);
-	store_relaxed(&weir->file.open, false);
+	store_close(&weir->store);
 	parts_destroy(weir);
 	mem_release(weir, WEIR_BYTES);
 }
@@ -471,7 +472,7 @@ int weir_stats_read(struct weir *weir, struct weir_stats *out)
 		.moved_out = load_relaxed(&n->moved_out),
 		.packed_in = load_relaxed(&n->packed_in),
 		.packed_out = load_relaxed(&n->packed_out),
-		.stored = load_relaxed(&weir->file.bytes),
+		.stored = load_relaxed(&weir->store.bytes),
 		.written = load_relaxed(&n->written),
 		.write_failed = load_relaxed(&n->write_failed),
 		.over_max = load_relaxed(&root->count[COUNT_OVER_MAX]),

@@ -44,6 +44,7 @@
 #include <weir/pool.h>
 #include <weir/region.h>
 #include <weir/segment.h>
+#include <weir/store.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -83,6 +84,8 @@ struct weir_options {
 	 * windows of 64 KiB (weir/kmap.h): a power of two, 4 at least. For processes that are short of address space, and for
 	 * tests. Default 0: everything is mapped, which is faster. Thread mode only. */
 	unsigned kmap_slots;
+	/* Where pages go that no longer fit in memory, in place of store_dir: a URI, see weir/store.h. */
+	const char *store;
 	/* 1: the same user and root can see this instance in `weir stat` and `weir top`, and change its limits by `weir set`:
 	 * weir/segment.h. A thread more. Default 0: nobody can. */
 	unsigned publish;

@@ -32,6 +32,7 @@ enum lock_rank {
 	RANK_BUCKET = 65,    /* kmap/: a bucket of the hash table */
 	RANK_STOCKS = 70,    /* control/: the list of stocks, and draining them */
 	RANK_CONTAINER = 75, /* control/: the tree and its counters */
+	RANK_SCHEMES = 78,   /* store/: the list of kinds of store */
 	RANK_PRESSURE = 80,  /* control/: one container's stall times */
 	RANK_WAITQ = 90,     /* base/: the list inside a wait queue */
 };

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -79,13 +80,63 @@ int file_temp_open(struct file *file, const char *dir)
 		return -EOPNOTSUPP;
 	}
 	file->fd = fd;
+	(void)file_identity(fd, &file->device, &file->inode);
+	(void)snprintf(file->where, sizeof(file->where), "an unlinked file in %s", dir);
 	direct_probe(file);
 	return 0;
 }
 
+int file_store_open(struct file *file, const char *place)
+{
+	const char *dirs[] = {place, "/var/tmp", "/tmp"};
+	int err = -ENOENT;
+
+	for (unsigned i = *place ? 0 : 1; i < ARRAY_SIZE(dirs) && err; i++)
+		err = file_temp_open(file, dirs[i]);
+	return err;
+}
+
+bool file_is_folder(const char *path)
+{
+	struct stat st;
+
+	return !stat(path, &st) && S_ISDIR(st.st_mode);
+}
+
+int file_disk_free(const struct file *file, uint64_t *bytes)
+{
+	struct statvfs fs;
+
+	if (fstatvfs(file->fd, &fs))
+		return -errno;
+	*bytes = (uint64_t)fs.f_bavail * fs.f_frsize;
+	return 0;
+}
+
+uint64_t file_disk_reserve(const struct file *file)
+{
+	struct statvfs fs;
+	uint64_t all;
+
+	if (fstatvfs(file->fd, &fs))
+		return 0;
+	all = (uint64_t)fs.f_blocks * fs.f_frsize;
+	return MIN(MAX(all / 100, MIB(64)), all / 8);
+}
+
+int file_flush(const struct file *file)
+{
+	return fdatasync(file->fd) ? -errno : 0;
+}
+
 void file_close(struct file *file)
 {
-	if (file->fd >= 0)
+	dev_t device;
+	ino_t inode;
+
+	/* In a table of descriptors that has not got it, its number may be somebody else's. */
+	if (file->fd >= 0 && !file_identity(file->fd, &device, &inode) && device == file->device &&
+	    inode == file->inode)
 		close(file->fd);
 	file->fd = -1;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The temporary file behind the file store: unlinked from the start, so that no end of the process, however it
+ * The file behind the file store. A temporary one is unlinked from the start, so that no end of the process, however it
  * comes, leaves anything behind; never on tmpfs or ramfs, which would be memory.
  */
 #ifndef WEIR_OS_FILE_H
@@ -12,13 +12,25 @@
 #include "base/base.h"
 
 struct file {
-	int fd;
+	int fd; /* -1: not open */
+	dev_t device; /* which file it is, so that a descriptor that is something else by now is not closed */
+	ino_t inode;
 	unsigned unit; /* offsets, lengths and addresses are multiples of this: 512 or 4096 */
 	bool direct; /* goes past the page cache; else file_write drops what it wrote from there */
+	char where[4096 + 32]; /* for people */
 };
 
-/* Opens in dir. -EOPNOTSUPP: dir is in memory. */
+/* Opens a temporary file in dir. -EOPNOTSUPP: dir is in memory. */
 int file_temp_open(struct file *file, const char *dir);
+/* Opens what a store of that place needs: a temporary file in that folder, else in /var/tmp, else in /tmp. 0, or the errno of the last one. */
+int file_store_open(struct file *file, const char *place);
+bool file_is_folder(const char *path);
+/* Bytes that the disk has left for us. -errno: it does not tell. */
+int file_disk_free(const struct file *file, uint64_t *bytes);
+/* How much a disk of its size is to have left: a hundredth, at least 64 MiB, but of a small disk an eighth. */
+uint64_t file_disk_reserve(const struct file *file);
+/* What was written is on the disk. */
+int file_flush(const struct file *file);
 void file_close(struct file *file);
 /* Which file a descriptor is open on, so that one that was replaced is told apart. */
 int file_identity(int fd, dev_t *device, ino_t *inode);

@@ -156,9 +156,18 @@ static struct weir_container *over_share(struct reclaim *r, struct weir_containe
 		       : NULL;
 }
 
+/* The same, without what is on its way to the store. */
+static struct weir_container *over_share_now(struct reclaim *r, struct weir_container *c)
+{
+	const uint64_t usage = container_usage(c, CHARGE_COMPRESSED);
+	const uint64_t flying = load_relaxed(&r->flying);
+
+	return usage > flying && usage - flying > share_of(r, c) ? over_share(r, c) : NULL;
+}
+
 struct weir_container *reclaim_over_share(struct reclaim *r)
 {
-	return turn(r, over_share);
+	return turn(r, over_share_now);
 }
 
 /* --- the fault path --- */
@@ -337,6 +346,7 @@ uint64_t reclaim_give(struct reclaim *r, struct weir_container *container, uint6
 		slack_reduce(r);
 		if (!store_failing(r) && over_share(r, container))
 			(void)writeback_once(r);
+		writeback_flush(r);
 		fruitless = container_held(container) < held ? 0 : fruitless + 1;
 	}
 	return before > container_held(container) ? before - container_held(container) : 0;

@@ -53,6 +53,7 @@ void reclaim_quiesce(struct reclaim *r)
 		if (!job_work(r, r->pager, JOB_MAX, &dropped))
 			sched_yield();
 	}
+	writeback_flush(r);
 }
 
 /* By the background thread: the job that was under way ends first, then every page comes in. */

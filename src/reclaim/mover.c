@@ -78,10 +78,10 @@ static int command(struct mover *m, uint32_t value)
 			batch_add(m->reclaim, region, page);
 		return 0;
 	case MOVER_WRITE:
-		return batch_write(m->reclaim);
-	case MOVER_TURN:
-		batch_turn_over(m->reclaim);
+		batch_write(m->reclaim);
 		return 0;
+	case MOVER_TURN:
+		return batch_turn_over(m->reclaim, m->count);
 	default:
 		return -EINVAL;
 	}
@@ -200,6 +200,13 @@ int mover_writeback(struct mover *m, const struct victim *pages, unsigned count)
 
 	if (!err)
 		err = cmdq_pkt_write(m->packet, MOVER_WRITE, &m->base, MOVER_COMMAND);
+	return run(m, err);
+}
+
+int mover_turn(struct mover *m, unsigned write)
+{
+	int err = cmdq_pkt_write(m->packet, write, &m->base, MOVER_COUNT);
+
 	if (!err)
 		err = cmdq_pkt_write(m->packet, MOVER_TURN, &m->base, MOVER_COMMAND);
 	err = run(m, err);

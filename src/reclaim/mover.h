@@ -6,8 +6,8 @@
  *      job: pages chosen            packets of up to 16 pages         the last one
  *      by the clock       ─────▶   page, PACK, page, PACK, ...  ─▶   count, DROP          region ─▶ compressed store
  *
- *      writeback: pages             one packet
- *      longest away       ─────▶   page, GATHER, ..., WRITE, TURN                        memory ─▶ file
+ *      writeback: pages             one packet                        one when it is there
+ *      longest away       ─────▶   page, GATHER, ..., WRITE   ─▶     batch, TURN         memory ─▶ store
  *
  * Registers of the window at 0x10000000, 32 bits each:
  *
@@ -15,11 +15,11 @@
  *      04 HIGH     bits 63:32 of it; stays until it is written again
  *      08 COMMAND  written, does it: when the write is done, so is the work
  *      0c STATUS   the errno of a command that failed; the packet ends with an error there
- *      10 COUNT    of pages: written for DROP, read for what was done
+ *      10 COUNT    of pages: written for DROP, read for what was done; which batch: written for TURN
  *
  * A page that a command finds in another state than it should be in is passed over: somebody uses it, it stays. A
- * command fails only where nothing behind it makes sense: the write to the file, and what is no command. A packet that does not
- * end leaves its pages where they were.
+ * command fails where nothing behind it makes sense (what is no command), and TURN where a page of its batch could not be written. A packet that
+ * does not end leaves its pages where they were.
  *
  * Each channel has an engine of its own, and a packet whose memory is there from the start, charged to the root: a thread that
  * works on a job takes a channel for the time, and runs the engine itself. So nothing is allocated on the way, nothing is
@@ -45,9 +45,9 @@ enum mover_register {
 enum mover_command {
 	MOVER_PACK = 1, /* compresses a page that is being cleaned into the compressed store */
 	MOVER_DROP = 2, /* drops the pages of the job that are clean: COUNT of them are looked at */
-	MOVER_GATHER = 3, /* copies a page's compressed object into the batch for the file */
-	MOVER_WRITE = 4,  /* writes the batch */
-	MOVER_TURN = 5,	  /* the copies of the batch are those in the file from now on */
+	MOVER_GATHER = 3, /* copies a page's compressed object into the batch for the store */
+	MOVER_WRITE = 4,  /* hands the batch to the store */
+	MOVER_TURN = 5, /* a batch that is written: its copies are those in the store from now on */
 };
 
 enum { MOVERS_MAX = 16, MOVER_PAGES = 16 /* in a packet that packs */ };
@@ -94,7 +94,8 @@ struct victim;
 int mover_pack(struct mover *mover, const struct victim *victims, unsigned count);
 /* Looks at so many victims of the job. Returns how many it dropped. */
 unsigned mover_drop(struct mover *mover, unsigned count);
-/* -errno of the write where that failed. */
 int mover_writeback(struct mover *mover, const struct victim *pages, unsigned count);
+/* -errno of the write where that failed. */
+int mover_turn(struct mover *mover, unsigned write);
 
 #endif

@@ -151,12 +151,16 @@ static unsigned victims_choose(struct reclaim *r, struct weir_container *contain
 	return cold ? cold : clock_scan(r, container, want);
 }
 
-/* The last write failed, and it is not yet time for the next. */
-bool store_failing(struct reclaim *r)
+static bool write_paused(struct reclaim *r)
 {
 	uint64_t retry = load_relaxed(&r->retry_ns);
 
 	return retry && now_ns() < retry;
+}
+
+bool store_failing(struct reclaim *r)
+{
+	return !store_there(r->vm->store) || write_paused(r);
 }
 
 bool reclaim_futile(struct reclaim *r)
@@ -437,7 +441,7 @@ static bool work_to_do(struct reclaim *r)
 	if (load_relaxed(&r->vm->hold))
 		return false;
 	return load_relaxed(&r->state) == OPEN || load_relaxed(&r->vm->wanted.count) ||
-	       reclaim_wanted(r) || follow_short(r) || (!store_failing(r) && reclaim_over_share(r));
+	       reclaim_wanted(r) || follow_short(r) || (!write_paused(r) && reclaim_over_share(r));
 }
 
 /* idle: the last turn achieved nothing although there was work (everything busy, a full disk): wait a little then. */
@@ -445,6 +449,11 @@ static void sleep_until_needed(struct reclaim *r, bool idle)
 {
 	struct waiter me;
 
+	/* A disk takes no longer than a turn with a write in it would. */
+	if (writeback_flying(r) && (idle || !work_to_do(r))) {
+		(void)writeback_land(r, true);
+		return;
+	}
 	waitq_prepare(&r->vm->attention, &me, WAIT_SHARED);
 	if (!work_to_do(r))
 		(void)waitq_sleep(&me, TICK_NS);
@@ -483,7 +492,8 @@ static bool background_turn(struct reclaim *r)
 	took = container && reclaim_take(r, container);
 	worked = job_work(r, r->pager, JOB_MAX, &dropped);
 	slack_reduce(r);
-	if (!store_failing(r) && reclaim_over_share(r))
+	(void)writeback_land(r, false);
+	if (!write_paused(r) && reclaim_over_share(r))
 		worked += writeback_once(r) > 0;
 	return load_wanted(r, took || worked) || took || worked;
 }
@@ -506,6 +516,7 @@ void reclaim_run(struct reclaim *r)
 		}
 		sleep_until_needed(r, !achieved);
 	}
+	writeback_flush(r);
 }
 
 void reclaim_stop(struct reclaim *r)
@@ -522,13 +533,20 @@ int reclaim_init(struct reclaim *r, struct vm *vm, struct pager *pager)
 	lock_init(&r->errand_lock, RANK_ERRAND, "errand");
 	waitq_init(&r->errand_done);
 	compressed_relocate_set(vm->memory, relocate_object, r);
-	r->batch.buffer = mem_alloc(FILE_BATCH_BYTES);
-	return r->batch.buffer ? movers_init(&r->movers, r, vm->root) : -ENOMEM;
+	for (unsigned i = 0; i < WRITES; i++) {
+		r->write[i].batch.buffer = mem_alloc(STORE_BATCH_BYTES);
+		if (!r->write[i].batch.buffer)
+			return -ENOMEM;
+	}
+	return movers_init(&r->movers, r, vm->root);
 }
 
 void reclaim_destroy(struct reclaim *r)
 {
 	movers_destroy(&r->movers);
-	mem_release(r->batch.buffer, FILE_BATCH_BYTES);
-	r->batch.buffer = NULL;
+	for (unsigned i = 0; i < WRITES; i++) {
+		if (r->write[i].batch.buffer)
+			mem_release(r->write[i].batch.buffer, STORE_BATCH_BYTES);
+		r->write[i].batch.buffer = NULL;
+	}
 }

@@ -65,6 +65,21 @@ struct follow {
 	uint32_t by_hand;	       /* (T) so many blocks stay online, if they are */
 };
 
+/*
+ * A batch of pages for the store.
+ *
+ *      FREE ──GATHER──▶ FILLING ──WRITE──▶ FLYING ──the store is done, TURN──▶ FREE
+ *                          └────────────────────── nothing in it, or no WRITE ──▶ FREE
+ */
+enum { WRITES = 3 };
+enum write_state { WRITE_FREE, WRITE_FILLING, WRITE_FLYING };
+struct write {
+	enum write_state state;			   /* (T) */
+	struct store_batch batch;		   /* (T) the store's while FLYING */
+	uint64_t bytes;				   /* (T) that its pages take compressed */
+	struct weir_container *payer[STORE_BATCH]; /* (T) whose swap each page is charged to */
+};
+
 /* Work that needs weir's descriptor table, done by the background thread for another. */
 struct errand {
 	int (*fn)(void *data);
@@ -83,13 +98,14 @@ struct reclaim {
 	struct victim victim[JOB_MAX]; /* (F) (O) */
 	struct movers movers;
 	struct clock_hand writeback_hand; /* (T) */
-	struct victim cold[FILE_BATCH];	  /* (T) pages chosen for the file */
+	struct victim cold[STORE_BATCH];  /* (T) pages chosen for the store */
 	unsigned colds;			  /* (T) */
-	struct file_batch batch;	  /* (T) those of them that it has copies of */
-	bool batch_written, batch_turned; /* (T) and they are in the file; and words say so */
-	struct weir_container
-		*payer[FILE_BATCH]; /* (T) whose swap each page of the batch is charged to */
-	struct pager *pager;	    /* (T) */
+	struct write write[WRITES];	  /* (T) batches on their way there */
+	unsigned write_turn;		  /* (T) the last one that was begun */
+	struct write *filling;		  /* (T) the one that GATHER and WRITE mean */
+	_Atomic uint64_t
+		flying;	     /* (A) bytes of compressed pages in those; by the background thread */
+	struct pager *pager; /* (T) */
 	_Atomic uint64_t
 		retry_ns; /* (A) after a failed write: not before; written by the background thread */
 	unsigned retry_step_ns; /* (T) */
@@ -153,8 +169,16 @@ void follow_tick(struct reclaim *reclaim);
 int64_t follow_online(struct reclaim *reclaim, uint64_t bytes);
 int64_t follow_offline(struct reclaim *reclaim, uint64_t bytes);
 
-/* One batch of compressed pages to the file. Returns pages written, 0: nothing old enough, or -errno. */
+/* One batch of compressed pages to the store. Returns pages that are on their way or there, 0: nothing old enough, or -errno. */
 int writeback_once(struct reclaim *reclaim);
+/* What the store has done meanwhile: pages are turned over to it. wait: for one batch, if any is under way. 0 or -errno. */
+int writeback_land(struct reclaim *reclaim, bool wait);
+/* The same until none is. */
+void writeback_flush(struct reclaim *reclaim);
+static inline bool writeback_flying(const struct reclaim *reclaim)
+{
+	return load_relaxed(&reclaim->flying) > 0;
+}
 /* Moves the object of a page to another slot; for compaction. data is the struct reclaim. */
 void relocate_object(void *data, page_no_t page, slot_t slot);
 
@@ -184,14 +208,15 @@ void job_abandon(const struct victim *victims, unsigned count);
 void job_clean(struct reclaim *reclaim, struct pager *self, struct region *region, uint32_t page);
 /* Drops those of the job's first count victims that are clean. Returns how many. */
 unsigned job_drop(struct reclaim *reclaim, unsigned count);
-/* Copies a page's object into the batch, and marks it. */
+/* Copies a page's object into the batch that is being filled, and marks it. */
 void batch_add(struct reclaim *reclaim, struct region *region, uint32_t page);
-/* 0, or -errno and nothing is in the file. */
-int batch_write(struct reclaim *reclaim);
-/* The copies of all pages that have kept their mark are those in the file. */
-void batch_turn_over(struct reclaim *reclaim);
+/* Hands that batch to the store. */
+void batch_write(struct reclaim *reclaim);
+/* The store is done with a batch: the copies of all pages that have kept their mark, and were written, are those in the store. 0, or
+ * the first error of a page. -EINVAL: no such batch. */
+int batch_turn_over(struct reclaim *reclaim, unsigned write);
 
-/* The last write failed, and it is not yet time for the next. */
+/* The last write failed, and it is not yet time for the next; or there is no store. */
 bool store_failing(struct reclaim *reclaim);
 /* Nothing can be written, and a job has not got below the limit lately. */
 bool reclaim_futile(struct reclaim *reclaim);

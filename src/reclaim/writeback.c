@@ -1,21 +1,24 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Compressed pages to the file, when they outgrow their share of the limit.
+ * Compressed pages to the store, when they outgrow their share of the limit.
  *
  *    ABSENT or CLEAN,        copied under BUSY          WB still set when the
- *    copy in memory   ──────────────────────────▶ WB ─────────────────────────▶ copy in the file
- *                      GATHER                      │    write has succeeded        WRITE, TURN
+ *    copy in memory   ──────────────────────────▶ WB ─────────────────────────▶ copy in the store
+ *                      GATHER, WRITE               │    write has succeeded        TURN
  *                                                  └──▶ the page was loaded for writing, discarded or its object
- *                                                       moved: WB is gone, and the slot in the file is freed
+ *                                                       moved: WB is gone, and what the store has is discarded
  *
- * No busy bit is held while the file is written: the page can be read all the while. Pages are chosen here; a packet of the
- * mover (mover.h) does the rest, and where it does not get to its end they stay in memory.
+ * No busy bit is held while the store writes: the page can be read all the while. Pages are chosen here; a packet of the
+ * mover (mover.h) gathers them and hands them over, and another one turns them over when the store is done. Meanwhile this
+ * thread compresses and fills the next batch. Where a packet does not get to its end its pages stay in memory. A batch names regions and
+ * containers: who destroys one has writeback_flush called before (reclaim_quiesce).
  *
  * Kept copies of resident pages stay: there are never more of them than resident pages, and giving them up first, as the
  * design had it, made every page that came back dirty as soon as the compressed ones filled their share (a sort
  * compressed twice as many pages). They are given up only when nothing can be written.
  */
 #include <errno.h>
+#include <sched.h>
 
 #include "base/log.h"
 #include "reclaim/reclaim.h"
@@ -47,8 +50,11 @@ static bool chosen(const struct reclaim *r, const struct region *region, uint32_
 void batch_add(struct reclaim *r, struct region *region, uint32_t page)
 {
 	uint64_t w = load_relaxed(&region->word[page]);
+	struct write *write = r->filling;
 	const struct object *obj;
 
+	if (!write)
+		return;
 	/* Since it was chosen it may have come back. */
 	if (!wanted(w) || word_state(w) != PAGE_ABSENT || (w & WORD_WRITEBACK) ||
 	    !page_lock(&region->word[page], &w))
@@ -57,13 +63,14 @@ void batch_add(struct reclaim *r, struct region *region, uint32_t page)
 	/* A header that rotted would go wrong here; whoever loads the page will find out and say so. */
 	if (obj && header_right(r->vm, obj, page_number(region, page), w)) {
 		struct weir_container *owner = page_owner(region, w);
-		const size_t bytes = ALIGN_UP(object_size(obj), (size_t)r->vm->file->file.unit);
+		const size_t bytes = ALIGN_UP(object_size(obj), (size_t)r->vm->store->unit);
 
 		if (!container_swap_try(owner, bytes)) {
 			/* It stays compressed. */
-		} else if (file_batch_add(r->vm->file, &r->batch, obj,
-					  (uint64_t)(uintptr_t)region)) {
-			r->payer[r->batch.count - 1] = owner;
+		} else if (store_batch_add(r->vm->store, &write->batch, obj,
+					   (uint64_t)(uintptr_t)region)) {
+			write->payer[write->batch.count - 1] = owner;
+			write->bytes += compressed_room(r->vm->memory, word_location(w));
 			w |= WORD_WRITEBACK;
 		} else {
 			container_swap_uncharge(owner, bytes);
@@ -84,7 +91,7 @@ static unsigned batch_scan(struct reclaim *r, const struct weir_container *targe
 	struct window at;
 	unsigned laps = 0, candidates = 0;
 
-	while (r->colds < FILE_BATCH && laps < 2 &&
+	while (r->colds < STORE_BATCH && laps < 2 &&
 	       clock_step(r->vm, &whose, &r->writeback_hand, &at, &laps)) {
 		for (uint32_t page = at.first; page < at.first + at.count; page++) {
 			uint64_t w = load_relaxed(&at.region->word[page]);
@@ -98,7 +105,7 @@ static unsigned batch_scan(struct reclaim *r, const struct weir_container *targe
 				continue;
 			if (chosen(r, at.region, page))
 				continue;
-			if (r->colds == FILE_BATCH) {
+			if (r->colds == STORE_BATCH) {
 				r->writeback_hand.page = page;
 				return candidates;
 			}
@@ -127,12 +134,12 @@ static void batch_choose(struct reclaim *r, const struct weir_container *over)
 	else
 		age -= MIN(step, age);
 	*shift = (int)age - 256;
-	if (r->colds < FILE_BATCH / 4 && over)
+	if (r->colds < STORE_BATCH / 4 && over)
 		(void)batch_scan(r, target, 0);
 }
 
 /* Turns the copy of a page over to the file, if it is still the one that was written. */
-static bool copy_turn_over(struct vm *vm, struct region *region, uint32_t page, file_slot_t slot)
+static bool copy_turn_over(struct vm *vm, struct region *region, uint32_t page, store_key_t key)
 {
 	/* Whoever has it busy loads or drops it: both keep WB where the copy stays the same. */
 	uint64_t w = page_lock_wait(&region->word[page]);
@@ -143,56 +150,90 @@ static bool copy_turn_over(struct vm *vm, struct region *region, uint32_t page, 
 	}
 	page_copy_free(vm, region, w);
 	w &= ~(WORD_WRITEBACK | word_copy(3, UINT32_MAX));
-	page_unlock(vm, region, page, w | word_copy(COPY_FILE, slot), true);
+	page_unlock(vm, region, page, w | word_copy(COPY_FILE, key), true);
 	return true;
 }
 
-int batch_write(struct reclaim *r)
+void batch_write(struct reclaim *r)
 {
-	int err = r->batch.count ? filestore_write(r->vm->file, &r->batch) : 0;
+	struct write *write = r->filling;
 
-	r->batch_written = !err;
+	if (!write || !write->batch.count)
+		return;
+	r->filling = NULL;
+	write->state = WRITE_FLYING;
+	add_relaxed(&r->flying, write->bytes);
+	store_write(r->vm->store, &write->batch);
+}
+
+static struct region *batch_page(const struct store_batch *batch, unsigned i, uint32_t *page)
+{
+	struct region *region = (struct region *)(uintptr_t)batch->tag[i];
+
+	*page = (uint32_t)(batch->number[i] - page_number(region, 0));
+	return region;
+}
+
+/* A page that could not be written, or not turned over: its copy stays in memory. */
+static void page_forget(struct reclaim *r, struct write *write, unsigned i)
+{
+	uint32_t page;
+	struct region *region = batch_page(&write->batch, i, &page);
+	uint64_t w = page_lock_wait(&region->word[page]);
+
+	page_unlock(r->vm, region, page, w & ~WORD_WRITEBACK, true);
+	container_swap_uncharge(write->payer[i], write->batch.page[i].bytes);
+	container_event(write->payer[i], EVENT_SWAP_FAIL);
+	add_relaxed(&r->vm->count.write_failed, 1);
+}
+
+static void write_free(struct reclaim *r, struct write *write)
+{
+	if (write->state == WRITE_FLYING)
+		sub_relaxed(&r->flying, write->bytes);
+	write->state = WRITE_FREE;
+}
+
+int batch_turn_over(struct reclaim *r, unsigned index)
+{
+	struct write *write = index < WRITES ? &r->write[index] : NULL;
+	struct store *store = r->vm->store;
+	unsigned turned = 0;
+	int err;
+
+	if (!write || write->state != WRITE_FLYING || !store_batch_done(&write->batch))
+		return -EINVAL;
+	err = store_batch_end(store, &write->batch);
+	for (unsigned i = 0; i < write->batch.count; i++) {
+		const struct weir_store_page *p = &write->batch.page[i];
+		uint32_t page;
+		struct region *region = batch_page(&write->batch, i, &page);
+
+		if (p->error) {
+			page_forget(r, write, i);
+		} else if (copy_turn_over(r->vm, region, page, p->key)) {
+			turned++;
+		} else {
+			store_discard(store, p->key);
+			container_swap_uncharge(write->payer[i], p->bytes);
+		}
+	}
+	add_relaxed(&r->vm->count.written, turned);
+	write_free(r, write);
 	return err;
 }
 
-/* What the batch has in the file for a page is not needed. */
-static void batch_release(struct reclaim *r, unsigned i)
+/* Its packet did not get to the end: the copies stay in memory. */
+static void batch_forget(struct reclaim *r, struct write *write)
 {
-	if (r->batch_written)
-		filestore_free(r->vm->file, r->batch.slot[i]);
-	container_swap_uncharge(r->payer[i], r->batch.size[i]);
-}
-
-void batch_turn_over(struct reclaim *r)
-{
-	unsigned turned = 0;
-
-	for (unsigned i = 0; i < r->batch.count; i++) {
-		struct region *region = (struct region *)(uintptr_t)r->batch.tag[i];
-		uint32_t page = (uint32_t)(r->batch.page[i] - page_number(region, 0));
-
-		if (copy_turn_over(r->vm, region, page, r->batch.slot[i]))
-			turned++;
-		else
-			batch_release(r, i);
+	if (write->state == WRITE_FLYING)
+		(void)store_batch_end(r->vm->store, &write->batch);
+	for (unsigned i = 0; i < write->batch.count; i++) {
+		if (write->state == WRITE_FLYING && !write->batch.page[i].error)
+			store_discard(r->vm->store, write->batch.page[i].key);
+		page_forget(r, write, i);
 	}
-	add_relaxed(&r->vm->count.written, turned);
-	r->batch_turned = true;
-}
-
-/* Takes the mark off again; the copies stay in memory. */
-static void batch_forget(struct reclaim *r)
-{
-	for (unsigned i = 0; i < r->batch.count; i++) {
-		struct region *region = (struct region *)(uintptr_t)r->batch.tag[i];
-		uint32_t page = (uint32_t)(r->batch.page[i] - page_number(region, 0));
-		uint64_t w = page_lock_wait(&region->word[page]);
-
-		page_unlock(r->vm, region, page, w & ~WORD_WRITEBACK, true);
-		batch_release(r, i);
-		container_event(r->payer[i], EVENT_SWAP_FAIL);
-	}
-	add_relaxed(&r->vm->count.write_failed, r->batch.count);
+	write_free(r, write);
 }
 
 /* Gives up the copy of a resident page: it is dirty from now on, and still write-protected, which is harmless. */
@@ -231,39 +272,126 @@ static int write_failed(struct reclaim *r, int err)
 	r->retry_step_ns = MAX(MIN(r->retry_step_ns * 2, 1000000000u), 10000000u);
 	store_relaxed(&r->retry_ns, now_ns() + r->retry_step_ns);
 	copies_give_up(r);
-	log_once("writing cold pages to the file failed (%s): they stay compressed in memory, over "
-		 "the limit. "
-		 "Make room on the disk, or point TMPDIR to another one",
-		 errno_name(err));
+	if (store_there(r->vm->store))
+		log_once("writing cold pages to the file failed (%s): they stay compressed in "
+			 "memory, over "
+			 "the limit. "
+			 "Make room on the disk, or point TMPDIR to another one",
+			 errno_name(err));
 	return err;
+}
+
+/* Of those under way, the one that was begun first; NULL: none. */
+static struct write *write_oldest(struct reclaim *r)
+{
+	for (unsigned i = 1; i <= WRITES; i++) {
+		struct write *write = &r->write[(r->write_turn + i) % WRITES];
+
+		if (write->state == WRITE_FLYING)
+			return write;
+	}
+	return NULL;
+}
+
+static int write_land(struct reclaim *r, struct write *write)
+{
+	struct mover *mover = mover_take(&r->movers, r->pager);
+	int err = mover ? mover_turn(mover, (unsigned)(write - r->write)) : 0;
+
+	if (!mover) {
+		/* All channels are taken: later. */
+		sched_yield();
+		return 0;
+	}
+	mover_give(&r->movers, mover);
+	/* Behind TURN nothing is left to go wrong. */
+	if (write->state == WRITE_FLYING)
+		batch_forget(r, write);
+	if (err)
+		return write_failed(r, err);
+	r->retry_step_ns = 0;
+	return 0;
+}
+
+int writeback_land(struct reclaim *r, bool wait)
+{
+	struct write *oldest = write_oldest(r);
+	int err = 0;
+
+	if (!oldest)
+		return 0;
+	if (!store_batch_done(&oldest->batch))
+		store_poll(r->vm->store, &oldest->batch, wait);
+	for (unsigned i = 0; i < WRITES; i++) {
+		struct write *write = &r->write[i];
+
+		if (write->state == WRITE_FLYING && store_batch_done(&write->batch)) {
+			int now = write_land(r, write);
+
+			err = now ? now : err;
+		}
+	}
+	return err;
+}
+
+void writeback_flush(struct reclaim *r)
+{
+	while (write_oldest(r))
+		(void)writeback_land(r, true);
+}
+
+/* A batch to fill; where all are under way the first one is waited for. */
+static struct write *write_begin(struct reclaim *r)
+{
+	struct write *write = &r->write[(r->write_turn + 1) % WRITES];
+
+	if (write->state == WRITE_FLYING)
+		(void)writeback_land(r, true);
+	if (write->state != WRITE_FREE)
+		return NULL;
+	r->write_turn++;
+	store_batch_start(&write->batch);
+	write->bytes = 0;
+	write->state = WRITE_FILLING;
+	return write;
+}
+
+/* Gathers and hands over what was chosen. Returns pages that are on their way or there. */
+static int batch_send(struct reclaim *r)
+{
+	struct mover *mover = mover_take(&r->movers, r->pager);
+	struct write *write = mover ? write_begin(r) : NULL;
+	int err = 0, count;
+
+	if (write) {
+		r->filling = write;
+		err = mover_writeback(mover, r->cold, r->colds);
+		r->filling = NULL;
+	}
+	if (mover)
+		mover_give(&r->movers, mover);
+	if (!write)
+		return 0;
+	count = (int)write->batch.count;
+	if (write->state == WRITE_FILLING) {
+		batch_forget(r, write);
+		return err && count ? write_failed(r, err) : err;
+	}
+	/* The packet's end is no page's. */
+	err = store_batch_done(&write->batch) ? write_land(r, write) : 0;
+	return err ? err : count;
 }
 
 int writeback_once(struct reclaim *r)
 {
-	struct vm *vm = r->vm;
 	const struct weir_container *target = reclaim_over_share(r);
-	struct mover *mover;
-	int err = filestore_open(vm->file, false);
+	int err = store_open_late(r->vm->store);
 
 	if (err)
 		return write_failed(r, err);
-	r->batch.count = 0;
-	r->batch.fill = 0;
-	r->batch_written = r->batch_turned = false;
 	r->colds = 0;
 	batch_choose(r, target);
-	mover = r->colds ? mover_take(&r->movers, r->pager) : NULL;
-	if (!mover)
-		return 0;
-	err = mover_writeback(mover, r->cold, r->colds);
-	mover_give(&r->movers, mover);
-	/* Behind the last step nothing is left to go wrong. */
-	if (!r->batch_turned && err) {
-		batch_forget(r);
-		return write_failed(r, err);
-	}
-	r->retry_step_ns = 0;
-	return (int)r->batch.count;
+	return r->colds ? batch_send(r) : 0;
 }
 
 void relocate_object(void *data, page_no_t number, slot_t slot)

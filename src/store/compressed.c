@@ -345,7 +345,7 @@ NO_TSAN static page_no_t page_guess(const struct compressed *store, slot_t slot)
 	page_no_t page = 0;
 
 	if (object) {
-		page = *(const volatile page_no_t *)&object->page;
+		page = object_page_racing(object);
 		compressed_object_end(store, object);
 	}
 	return page;

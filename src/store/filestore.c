@@ -2,7 +2,6 @@
 #include "store/filestore.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
@@ -10,76 +9,12 @@
 
 enum { UNITS_MAX = 1 << 28, MAP_BYTES = UNITS_MAX / 8, WORD_BITS = 64 };
 
+#define STORE_BYTES ALIGN_UP(sizeof(struct filestore), PAGE_SIZE)
+
 /* After a full disk the file is filled up first, and grows again when somebody may have made room. */
 #define FULL_NS 1000000000u
 
-int filestore_init(struct filestore *store, const char *dir)
-{
-	unsigned n = 0;
-
-	memset(store, 0, sizeof(*store));
-	lock_init(&store->lock, RANK_FILE, "file store");
-	store->file.fd = -1;
-	if (!dir)
-		dir = getenv("TMPDIR");
-	if (dir && *dir) {
-		if (strlen(dir) >= sizeof(store->first))
-			return -ENAMETOOLONG;
-		strcpy(store->first, dir);
-		store->dirs[n++] = store->first;
-	}
-	store->dirs[n++] = "/var/tmp";
-	store->dirs[n++] = "/tmp";
-	store->map = mem_alloc(MAP_BYTES);
-	return store->map ? 0 : -ENOMEM;
-}
-
-void filestore_destroy(struct filestore *store)
-{
-	if (load_relaxed(&store->open))
-		file_close(&store->file);
-	mem_release(store->map, MAP_BYTES);
-	memset(store, 0, sizeof(*store));
-	store->file.fd = -1;
-}
-
-static void told_where(const struct filestore *store)
-{
-	log_once("compressed pages no longer fit the limit: the coldest go to an unlinked file "
-		 "in %s%s",
-		 store->dirs[store->dir], store->file.direct ? "" : " (without O_DIRECT)");
-}
-
-int filestore_open(struct filestore *store, bool early)
-{
-	const char *last = "";
-	int err = -ENOENT;
-
-	if (load_relaxed(&store->open)) {
-		if (!early)
-			told_where(store);
-		return 0;
-	}
-	for (unsigned i = 0; store->dirs[i]; i++) {
-		last = store->dirs[i];
-		err = file_temp_open(&store->file, last);
-		if (!err) {
-			store->dir = i;
-			if (!early)
-				told_where(store);
-			/* Pairs with the acquire in filestore_read_run: file is complete. */
-			store_release(&store->open, true);
-			return 0;
-		}
-	}
-	if (early)
-		return err;
-	log_once("no place for a file of cold pages (%s, last tried %s); they stay in memory, over "
-		 "the limit. "
-		 "Set TMPDIR to a folder on a disk",
-		 errno_name(err), last);
-	return err;
-}
+/* --- units --- */
 
 static bool unit_used(const struct filestore *store, uint32_t unit)
 {
@@ -120,22 +55,34 @@ static uint32_t run_find(const struct filestore *store, uint32_t from, uint32_t 
 	return to;
 }
 
+/* May the file grow by so many units? Not where the disk would have less left than it should. */
+static bool disk_has(const struct filestore *store, uint32_t count)
+{
+	const uint64_t bytes = (uint64_t)count * store->file.unit;
+	uint64_t left;
+
+	return file_disk_free(&store->file, &left) || left >= store->keep_free + bytes;
+}
+
 /* A run of units for the whole batch: next fit, and behind the end when more than half is in use or no run is. */
 static int64_t units_get(struct filestore *store, uint32_t count)
 {
+	const bool has = disk_has(store, count);
 	bool may_grow;
 	uint32_t at;
 
 	lock_acquire(&store->lock);
-	may_grow = !store->full_until_ns || now_ns() >= store->full_until_ns;
+	may_grow = has && (!store->full_until_ns || now_ns() >= store->full_until_ns);
 	at = store->size;
 	/* A file as large as it may be is searched too, however full. */
-	if (!may_grow || store->used < store->size / 2 || store->size + count > UNITS_MAX) {
+	if (!may_grow || store->used < store->size / 2 || store->size + count > store->most) {
 		at = run_find(store, store->cursor, store->size, count);
 		if (at == store->size)
 			at = run_find(store, 0, store->size, count);
 	}
-	if (at + count > UNITS_MAX || (at == store->size && !may_grow)) {
+	if (at + count > store->most || (at == store->size && !may_grow)) {
+		if (!has)
+			store->full_until_ns = now_ns() + FULL_NS;
 		lock_release(&store->lock);
 		return -ENOSPC;
 	}
@@ -144,7 +91,6 @@ static int64_t units_get(struct filestore *store, uint32_t count)
 	store->used += count;
 	store->cursor = at + count;
 	lock_release(&store->lock);
-	add_relaxed(&store->bytes, (uint64_t)count * store->file.unit);
 	return at;
 }
 
@@ -166,7 +112,6 @@ static void units_put(struct filestore *store, uint32_t unit, uint32_t count)
 	units_mark(store, unit, count, false);
 	store->used -= count;
 	lock_release(&store->lock);
-	sub_relaxed(&store->bytes, (uint64_t)count * store->file.unit);
 }
 
 /* What was not written at the end is not part of the file: else the next batch would be tried there again. */
@@ -179,104 +124,358 @@ static void end_take_back(struct filestore *store, uint32_t unit, uint32_t count
 	lock_release(&store->lock);
 }
 
-static uint32_t slot_units(file_slot_t slot)
+static uint32_t key_units(store_key_t key)
 {
-	return (slot & ((1u << FILE_UNITS_SHIFT) - 1)) + 1;
+	return (key & ((1u << FILE_UNITS_SHIFT) - 1)) + 1;
 }
 
-static uint32_t slot_unit(file_slot_t slot)
+static uint32_t key_unit(store_key_t key)
 {
-	return slot >> FILE_UNITS_SHIFT;
+	return key >> FILE_UNITS_SHIFT;
 }
 
-bool file_batch_add(struct filestore *store, struct file_batch *batch, const struct object *obj,
-		    uint64_t tag)
+static off_t offset_of(const struct filestore *store, uint32_t unit)
 {
-	const size_t size = object_size(obj), room = ALIGN_UP(size, (size_t)store->file.unit);
-	unsigned i = batch->count;
+	return (off_t)unit * store->file.unit;
+}
 
-	if (i == FILE_BATCH || batch->fill + room > FILE_BATCH_BYTES)
+/* --- writing --- */
+
+static void batch_fail(struct weir_store_batch *batch, int err)
+{
+	for (unsigned i = 0; i < batch->count; i++)
+		batch->page[i].error = err;
+	batch->done(batch);
+}
+
+/* All of the batch was written, or it is as if it had never been. */
+static void write_end(struct filestore *store, const struct flight *f, int err)
+{
+	struct weir_store_batch *batch = f->batch;
+	uint32_t at = f->unit;
+
+	if (err) {
+		units_put(store, f->unit, f->count);
+		end_take_back(store, f->unit, f->count);
+		if (err == -ENOSPC || err == -EDQUOT || err == -EFBIG)
+			full_note(store);
+		batch_fail(batch, err);
+		return;
+	}
+	for (unsigned i = 0; i < batch->count; i++) {
+		const uint32_t units = batch->page[i].bytes / store->file.unit;
+
+		batch->page[i].key = at << FILE_UNITS_SHIFT | (units - 1);
+		batch->page[i].error = 0;
+		at += units;
+	}
+	batch->done(batch);
+}
+
+/* Without O_DIRECT the page cache is to be written out as well, which a ring does not do. */
+static bool may_fly(struct filestore *store)
+{
+	if (!store->write_ring_tried) {
+		store->write_ring_tried = true;
+		(void)ring_open(&store->write_ring, FILE_FLIGHTS);
+	}
+	return store->file.direct && ring_is_open(&store->write_ring);
+}
+
+static struct flight *flight_free(struct filestore *store)
+{
+	for (unsigned i = 0; i < FILE_FLIGHTS; i++) {
+		if (!store->flight[i].batch)
+			return &store->flight[i];
+	}
+	return NULL;
+}
+
+static void store_write_batch(void *data, struct weir_store_batch *batch)
+{
+	struct filestore *store = data;
+	struct flight here = {.batch = batch}, *f;
+	size_t bytes = 0;
+	int64_t at;
+
+	if (!store->told)
+		log_once("compressed pages no longer fit the limit: the coldest go to %s%s",
+			 store->file.where, store->file.direct ? "" : " (without O_DIRECT)");
+	store->told = true;
+	for (unsigned i = 0; i < batch->count; i++)
+		bytes += batch->page[i].bytes;
+	here.count = (uint32_t)(bytes / store->file.unit);
+	at = units_get(store, here.count);
+	if (at < 0) {
+		batch_fail(batch, (int)at);
+		return;
+	}
+	here.unit = (uint32_t)at;
+	f = may_fly(store) ? flight_free(store) : NULL;
+	if (!f) {
+		write_end(store, &here,
+			  file_write(&store->file, batch->page[0].data, bytes,
+				     offset_of(store, here.unit)));
+		return;
+	}
+	*f = here;
+	ring_write(&store->write_ring, &store->file, batch->page[0].data, (uint32_t)bytes,
+		   offset_of(store, here.unit), (uint64_t)(f - store->flight));
+	ring_submit(&store->write_ring, 0);
+}
+
+/* What the ring did not do, or not all of, is done the other way: that one knows short answers, and its errors are final. */
+static void flight_land(struct filestore *store, struct flight *f, int result)
+{
+	const struct flight landed = *f;
+	const size_t bytes = (size_t)f->count * store->file.unit;
+	int err = 0;
+
+	if (result < 0 || (size_t)result != bytes)
+		err = file_write(&store->file, landed.batch->page[0].data, bytes,
+				 offset_of(store, landed.unit));
+	f->batch = NULL;
+	write_end(store, &landed, err);
+}
+
+static bool flying(const struct filestore *store)
+{
+	for (unsigned i = 0; i < FILE_FLIGHTS; i++) {
+		if (store->flight[i].batch)
+			return true;
+	}
+	return false;
+}
+
+static void store_poll_writes(void *data, int wait)
+{
+	struct filestore *store = data;
+	uint64_t tag;
+	int result;
+
+	if (!flying(store))
+		return;
+	if (wait)
+		ring_submit(&store->write_ring, 1);
+	while (ring_reap(&store->write_ring, &tag, &result))
+		flight_land(store, &store->flight[tag], result);
+}
+
+static int store_flush(void *data)
+{
+	struct filestore *store = data;
+
+	while (flying(store))
+		store_poll_writes(store, 1);
+	return file_flush(&store->file);
+}
+
+/* --- reading --- */
+
+/* A ring for the calling thread, or -1. */
+static int ring_take(struct filestore *store)
+{
+	uint32_t taken = load_relaxed(&store->rings_taken);
+
+	while (taken != (1u << FILE_READ_RINGS) - 1) {
+		const int i = __builtin_ctz(~taken);
+
+		/* Pairs with the release in ring_give. */
+		if (!cas_acquire(&store->rings_taken, &taken, taken | 1u << i))
+			continue;
+		if (!store->read_ring_tried[i]) {
+			store->read_ring_tried[i] = true;
+			(void)ring_open(&store->read_ring[i], WEIR_STORE_BATCH_MAX);
+		}
+		return i;
+	}
+	return -1;
+}
+
+static void ring_give(struct filestore *store, int i)
+{
+	uint32_t taken = load_relaxed(&store->rings_taken);
+
+	/* Pairs with the acquire in ring_take. */
+	while (!cas_release(&store->rings_taken, &taken, taken & ~(1u << i)))
+		;
+}
+
+/* Pages of a batch that lie one behind the other, in the file and in memory. */
+struct run {
+	unsigned first, count;
+	uint32_t bytes;
+};
+
+static unsigned runs_find(const struct filestore *store, const struct weir_store_batch *batch,
+			  struct run *runs)
+{
+	unsigned n = 0;
+	uint32_t next = 0;
+
+	for (unsigned i = 0; i < batch->count; i++) {
+		const struct weir_store_page *p = &batch->page[i];
+
+		if (n && key_unit(p->key) == next) {
+			runs[n - 1].count++;
+			runs[n - 1].bytes += p->bytes;
+		} else {
+			runs[n++] = (struct run){i, 1, p->bytes};
+		}
+		next = key_unit(p->key) + p->bytes / store->file.unit;
+	}
+	return n;
+}
+
+static int page_read(const struct filestore *store, const struct weir_store_page *p, uint32_t bytes)
+{
+	return file_read(&store->file, p->data, bytes, offset_of(store, key_unit(p->key)));
+}
+
+static void run_read(const struct filestore *store, const struct weir_store_batch *batch,
+		     const struct run *run)
+{
+	const int err = page_read(store, &batch->page[run->first], run->bytes);
+
+	for (unsigned i = run->first; i < run->first + run->count; i++) {
+		struct weir_store_page *p = &batch->page[i];
+
+		/* A neighbour that cannot be read is not to cost the others. */
+		p->error = err && run->count > 1 ? page_read(store, p, p->bytes) : err;
+	}
+}
+
+/* All in one submission; false: there is no ring. What a ring did not do is done the other way. */
+static bool runs_fly(struct filestore *store, const struct weir_store_batch *batch,
+		     const struct run *runs, unsigned n)
+{
+	const int i = ring_take(store);
+	struct ring *ring = i < 0 ? NULL : &store->read_ring[i];
+	uint64_t tag;
+	int result;
+
+	if (i < 0)
 		return false;
-	batch->page[i] = obj->page;
-	batch->tag[i] = tag;
-	batch->offset[i] = batch->fill;
-	batch->size[i] = room;
-	memcpy(batch->buffer + batch->fill, obj, size);
-	memset(batch->buffer + batch->fill + size, 0, room - size);
-	batch->fill += room;
-	batch->count++;
+	if (!ring_is_open(ring)) {
+		ring_give(store, i);
+		return false;
+	}
+	for (unsigned k = 0; k < n; k++) {
+		const struct weir_store_page *first = &batch->page[runs[k].first];
+
+		ring_read(ring, &store->file, first->data, runs[k].bytes,
+			  offset_of(store, key_unit(first->key)), k);
+	}
+	ring_submit(ring, n);
+	while (ring_reap(ring, &tag, &result)) {
+		const struct run *run = &runs[tag];
+
+		if (result < 0 || (uint32_t)result != run->bytes)
+			run_read(store, batch, run);
+		else
+			for (unsigned k = run->first; k < run->first + run->count; k++)
+				batch->page[k].error = 0;
+	}
+	ring_give(store, i);
 	return true;
 }
 
-int filestore_write(struct filestore *store, struct file_batch *batch)
+static void store_read_batch(void *data, struct weir_store_batch *batch)
 {
-	const unsigned unit = store->file.unit;
-	const uint32_t count = (uint32_t)(batch->fill / unit);
-	int64_t at = units_get(store, count);
-	int err;
+	struct filestore *store = data;
+	struct run runs[WEIR_STORE_BATCH_MAX];
+	const unsigned n = runs_find(store, batch, runs);
 
-	if (at < 0)
-		return (int)at;
-	err = file_write(&store->file, batch->buffer, batch->fill, (off_t)at * unit);
+	/* A thread of the program has no ring: its descriptor is in weir's own table. */
+	if (n == 1 || (batch->flags & WEIR_STORE_BORROWED) || !runs_fly(store, batch, runs, n)) {
+		for (unsigned k = 0; k < n; k++)
+			run_read(store, batch, &runs[k]);
+	}
+	batch->done(batch);
+}
+
+/* --- the rest of the table --- */
+
+static void store_discard_keys(void *data, const uint32_t *keys, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++)
+		units_put(data, key_unit(keys[i]), key_units(keys[i]));
+}
+
+static uint32_t store_bytes(void *data, uint32_t key)
+{
+	const struct filestore *store = data;
+
+	return key_units(key) * store->file.unit;
+}
+
+static void store_stat(void *data, struct weir_store_stat *stat)
+{
+	struct filestore *store = data;
+
+	lock_acquire(&store->lock);
+	stat->bytes = (uint64_t)store->used * store->file.unit;
+	stat->bytes_max = (uint64_t)store->most * store->file.unit;
+	lock_release(&store->lock);
+}
+
+static void store_share_file(void *data, int (*move)(void *data, int fd), void *mover)
+{
+	struct filestore *store = data;
+
+	store->file.fd = move(mover, store->file.fd);
+}
+
+static int store_open_file(const struct weir_store_config *config, struct weir_store_info *info,
+			   void **out)
+{
+	struct filestore *store = mem_alloc(STORE_BYTES);
+	int err = -ENOMEM;
+
+	if (!store)
+		return err;
+	lock_init(&store->lock, RANK_FILE, "file store");
+	store->map = mem_alloc(MAP_BYTES);
+	if (store->map)
+		err = file_store_open(&store->file, config->place);
 	if (err) {
-		units_put(store, (uint32_t)at, count);
-		end_take_back(store, (uint32_t)at, count);
-		add_relaxed(&store->failures, 1);
-		if (err == -ENOSPC || err == -EDQUOT || err == -EFBIG)
-			full_note(store);
+		mem_release(store->map, MAP_BYTES);
+		mem_release(store, STORE_BYTES);
 		return err;
 	}
-	for (unsigned i = 0; i < batch->count; i++)
-		batch->slot[i] = (file_slot_t)((uint32_t)at + batch->offset[i] / unit)
-					 << FILE_UNITS_SHIFT |
-				 (file_slot_t)(batch->size[i] / unit - 1);
+	store->most = (uint32_t)MIN(config->bytes_max / store->file.unit, (uint64_t)UNITS_MAX);
+	store->keep_free = config->keep_free == UINT64_MAX ? file_disk_reserve(&store->file)
+							   : config->keep_free;
+	info->unit = store->file.unit;
+	*out = store;
 	return 0;
 }
 
-uint64_t filestore_slot_bytes(const struct filestore *store, file_slot_t slot)
+static void store_close_file(void *data)
 {
-	return (uint64_t)slot_units(slot) * store->file.unit;
+	struct filestore *store = data;
+
+	ring_close(&store->write_ring);
+	for (unsigned i = 0; i < FILE_READ_RINGS; i++)
+		ring_close(&store->read_ring[i]);
+	file_close(&store->file);
+	mem_release(store->map, MAP_BYTES);
+	mem_release(store, STORE_BYTES);
 }
 
-void filestore_free(struct filestore *store, file_slot_t slot)
-{
-	units_put(store, slot_unit(slot), slot_units(slot));
-}
-
-int filestore_read_run(struct filestore *store, const file_slot_t *slot, unsigned count,
-		       void *buffer)
-{
-	uint32_t first = slot_unit(slot[0]), units = slot_units(slot[0]);
-	unsigned taken = 1;
-	int err;
-
-	/* Pairs with the release in filestore_open. */
-	if (!load_acquire(&store->open))
-		return -EBADF;
-	while (taken < count && slot_unit(slot[taken]) == first + units &&
-	       (size_t)(units + slot_units(slot[taken])) * store->file.unit <= FILE_READ_BYTES)
-		units += slot_units(slot[taken++]);
-	err = file_read(&store->file, buffer, (size_t)units * store->file.unit,
-			(off_t)first * store->file.unit);
-	return err ? err : (int)taken;
-}
-
-int filestore_unpack(struct filestore *store, const file_slot_t *slot, unsigned index,
-		     const void *buffer, page_no_t page, void *dst)
-{
-	size_t offset = (size_t)(slot_unit(slot[index]) - slot_unit(slot[0])) * store->file.unit;
-
-	return object_unpack((const struct object *)((const char *)buffer + offset),
-			     (size_t)slot_units(slot[index]) * store->file.unit, page, dst);
-}
-
-int filestore_read(struct filestore *store, file_slot_t slot, page_no_t page, void *buffer,
-		   void *dst)
-{
-	int got = filestore_read_run(store, &slot, 1, buffer);
-
-	return got < 0 ? got : filestore_unpack(store, &slot, 0, buffer, page, dst);
-}
+const struct weir_store_ops filestore_ops = {
+	.size = sizeof(struct weir_store_ops),
+	.open = store_open_file,
+	.close = store_close_file,
+	.write = store_write_batch,
+	.read = store_read_batch,
+	.discard = store_discard_keys,
+	.bytes = store_bytes,
+	.flush = store_flush,
+	.stat = store_stat,
+	.poll = store_poll_writes,
+	.share = store_share_file,
+};
 
 int filestore_validate(struct filestore *store)
 {
@@ -286,11 +485,8 @@ int filestore_validate(struct filestore *store)
 	lock_acquire(&store->lock);
 	for (uint32_t word = 0; word < DIV_UP(store->size, WORD_BITS); word++)
 		used += (uint32_t)__builtin_popcountll(store->map[word]);
-	if (used != store->used || store->used > store->size)
+	if (used != store->used || store->used > store->size || store->size > store->most)
 		err = -EINVAL;
 	lock_release(&store->lock);
-	if (!err && load_relaxed(&store->open) &&
-	    load_relaxed(&store->bytes) != (uint64_t)used * store->file.unit)
-		err = -EINVAL;
 	return err;
 }

@@ -51,11 +51,11 @@ void page_fill(void *dst, uint32_t word)
 		w[i] = word;
 }
 
-static uint32_t checksum(const struct object *obj, page_no_t page)
+static uint64_t checksum(const struct object *obj, page_no_t page)
 {
 	uint64_t seed = page ^ (uint64_t)obj->bytes << 48 ^ (uint64_t)obj->codec << 40;
 
-	return (uint32_t)XXH3_64bits_withSeed(obj->packed, obj->bytes, seed);
+	return XXH3_64bits_withSeed(obj->packed, obj->bytes, seed);
 }
 
 size_t object_pack(struct packer *packer, page_no_t page, const void *src)
@@ -66,7 +66,7 @@ size_t object_pack(struct packer *packer, page_no_t page, const void *src)
 
 	obj->page = page;
 	obj->codec = packed > 0 ? CODEC_LZ4 : CODEC_RAW;
-	obj->bytes = packed > 0 ? (uint16_t)packed : (uint16_t)PAGE_SIZE;
+	obj->bytes = (packed > 0 ? (unsigned)packed : (unsigned)PAGE_SIZE) & 0x1fff;
 	if (packed <= 0)
 		page_copy(obj->packed, src);
 	obj->check = checksum(obj, page);

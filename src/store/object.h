@@ -16,10 +16,10 @@ typedef uint64_t page_no_t;
 enum object_codec { CODEC_RAW = 1, CODEC_LZ4 = 2 };
 
 struct object {
-	page_no_t page;
-	uint32_t check; /* low half of XXH3-64 */
-	uint16_t bytes; /* of packed[] */
-	uint16_t codec;
+	uint64_t page : 48;  /* page_no_t */
+	uint64_t bytes : 13; /* of packed[] */
+	uint64_t codec : 3;
+	uint64_t check; /* XXH3-64 */
 	uint8_t packed[];
 };
 
@@ -43,6 +43,12 @@ int object_unpack(const struct object *obj, size_t room, page_no_t page, void *d
 
 /* The same contents as another page's, from now on. Checked first: 0, or -EBADMSG, and nothing changed. */
 int object_rename(struct object *obj, size_t room, page_no_t from, page_no_t to) MUST_CHECK;
+
+/* Which page it says it is, while its holder may be at it: somebody looks again under the page's busy bit. */
+static inline page_no_t object_page_racing(const struct object *obj)
+{
+	return *(const volatile uint64_t *)obj & ((1ull << 48) - 1);
+}
 
 static inline size_t object_size(const struct object *obj)
 {

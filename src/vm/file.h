@@ -23,6 +23,7 @@
 #define WEIR_VM_FILE_H
 
 #include "control/account.h"
+#include "os/file.h"
 #include "vm/vm.h"
 
 enum { FILE_REGIONS = 16 };

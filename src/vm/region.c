@@ -8,7 +8,7 @@
 #define SLOTS_BYTES (REGIONS_MAX * sizeof(void *))
 
 int vm_init(struct vm *vm, struct weir_container *root, struct compressed *memory,
-	    struct filestore *file)
+	    struct store *store)
 {
 	int err;
 
@@ -19,7 +19,7 @@ int vm_init(struct vm *vm, struct weir_container *root, struct compressed *memor
 	vm->self_mem = -1;
 	vm->root = root;
 	vm->memory = memory;
-	vm->file = file;
+	vm->store = store;
 	store_relaxed(&vm->memory_share, UINT64_MAX);
 	waitq_init(&vm->attention);
 	lock_init(&vm->advised_lock, RANK_ADVISED, "advised");
@@ -344,8 +344,8 @@ void page_copy_free(struct vm *vm, const struct region *region, uint64_t w)
 		container_uncharge(page_owner(region, w), CHARGE_COMPRESSED, bytes);
 	} else if (word_kind(w) == COPY_FILE) {
 		container_swap_uncharge(page_owner(region, w),
-					filestore_slot_bytes(vm->file, word_location(w)));
-		filestore_free(vm->file, word_location(w));
+					store_key_bytes(vm->store, word_location(w)));
+		store_discard(vm->store, word_location(w));
 	}
 }
 

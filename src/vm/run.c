@@ -106,25 +106,25 @@ void run_extend(struct vm *vm, struct run *run, unsigned want, int step)
 	add_relaxed(&vm->count.ahead, got);
 }
 
-/* Reads the copies of pages from index i on that lie in the file one behind the other. Returns how many. */
-static int fill_from_file(struct vm *vm, struct pager *self, struct run *run, uint32_t i)
+/* Reads the copies of pages from index i on that are in the store, as many as fit the buffer. Returns how many. */
+static int fill_from_store(struct vm *vm, struct pager *self, struct run *run, uint32_t i)
 {
-	file_slot_t slot[RUN_MAX];
+	store_key_t key[RUN_MAX];
 	uint32_t n = 0;
 	int got;
 
 	while (i + n < run->count && word_kind(run->before[i + n]) == COPY_FILE &&
 	       word_state(run->before[i + n]) == PAGE_ABSENT) {
-		slot[n] = word_location(run->before[i + n]);
+		key[n] = word_location(run->before[i + n]);
 		n++;
 	}
 	if (self->before_block)
 		self->before_block(self->data);
-	got = filestore_read_run(vm->file, slot, n, self->file);
+	got = store_read(vm->store, &self->reader, key, n, self->stored, self->borrowed);
 	for (int k = 0; k < got; k++) {
-		int err = filestore_unpack(vm->file, slot, (unsigned)k, self->file,
-					   page_number(run->region, run->first + i + (uint32_t)k),
-					   self->run[i + (uint32_t)k]);
+		int err = store_unpack(&self->reader, (unsigned)k,
+				       page_number(run->region, run->first + i + (uint32_t)k),
+				       self->run[i + (uint32_t)k]);
 		if (err)
 			return k ? k : err;
 		if (run_waited_for(run, i + (uint32_t)k))
@@ -148,7 +148,7 @@ int run_fill(struct vm *vm, struct pager *self, struct run *run, uint32_t i)
 	}
 	switch (word_kind(w)) {
 	case COPY_FILE:
-		return fill_from_file(vm, self, run, i);
+		return fill_from_store(vm, self, run, i);
 	case COPY_MEMORY:
 		object = compressed_object(vm->memory, word_location(w));
 		if (!object)

@@ -40,7 +40,7 @@ static int page_transfer(struct vm *vm, struct weir_container *from, struct weir
 		copy = compressed_room(vm->memory, word_location(w));
 		err = container_transfer(from, to, CHARGE_COMPRESSED, copy);
 	} else if (word_kind(w) == COPY_FILE) {
-		copy = filestore_slot_bytes(vm->file, word_location(w));
+		copy = store_key_bytes(vm->store, word_location(w));
 		err = container_swap_transfer(from, to, copy);
 	}
 	if (err)

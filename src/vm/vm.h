@@ -16,7 +16,7 @@
 #include "os/mem.h"
 #include "os/uffd.h"
 #include "store/compressed.h"
-#include "store/filestore.h"
+#include "store/store.h"
 #include "control/owners.h"
 #include "vm/page.h"
 #include "weir/region.h"
@@ -128,7 +128,7 @@ struct vm {
 	unsigned kmap_slots;		  /* (C) windows on a file; 0: it is mapped */
 	struct weir_container *root;	  /* (C) */
 	struct compressed *memory;	  /* (C) */
-	struct filestore *file;		  /* (C) */
+	struct store *store;		  /* (C) */
 	_Atomic(struct region *) *region; /* [REGIONS_MAX] (I) to write, (A) to read */
 	_Atomic uint32_t regions;	  /* (A) slots in use, holes included */
 	struct region_index *index;	  /* (C) the same by address */
@@ -147,8 +147,9 @@ struct vm {
 
 /* What a thread needs to load pages; one a thread, allocated before it starts. */
 struct pager {
-	_Alignas(4096) char run[RUN_MAX][4096];	   /* contents on their way in */
-	_Alignas(4096) char file[FILE_READ_BYTES]; /* objects as they come from the file */
+	_Alignas(4096) char run[RUN_MAX][4096];	      /* contents on their way in */
+	_Alignas(4096) char stored[STORE_READ_BYTES]; /* objects as they come from the store */
+	struct store_reader reader;
 	struct packer packer;
 	/* Called before a load that may block: another handler takes over reading. May be NULL. */
 	void (*before_block)(void *data);
@@ -173,7 +174,7 @@ enum pagein_result {
 };
 
 int vm_init(struct vm *vm, struct weir_container *root, struct compressed *memory,
-	    struct filestore *file);
+	    struct store *store);
 void vm_destroy(struct vm *vm);
 /* The region at an address, or NULL. Never waits. For a thread that the one who destroys a region waits for: it is there
  * until that thread says that it is through. */

@@ -47,7 +47,7 @@ enum fake_call {
 	FAKE_RESIDENT,	 /* mem_resident of a region (pages) */
 	FAKE_HIDE,	 /* mem_protect_none of a region (pages) */
 	FAKE_COMMIT,	 /* mem_commit of a region (pages) */
-	FAKE_FILE_OPEN,	 /* file_temp_open */
+	FAKE_FILE_OPEN,	 /* file_store_open */
 	FAKE_FILE_WRITE, /* file_write (bytes) */
 	FAKE_FILE_READ,	 /* file_read (bytes) */
 	FAKE_CALLS

@@ -5,7 +5,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "os/file.h"
+#include "os/ring.h"
 #include "state.h"
 
 enum { FAKE_FD = 2000 };
@@ -15,7 +15,11 @@ static size_t size, disk = FAKE_FILE_MAX;
 static unsigned unit = 512;
 static bool open_;
 
-int __wrap_file_temp_open(struct file *file, const char *dir);
+int __wrap_file_store_open(struct file *file, const char *place);
+int __wrap_file_disk_free(const struct file *file, uint64_t *bytes);
+uint64_t __wrap_file_disk_reserve(const struct file *file);
+int __wrap_file_flush(const struct file *file);
+int __wrap_ring_open(struct ring *ring, unsigned entries);
 void __wrap_file_close(struct file *file);
 int __wrap_file_write(const struct file *file, const void *from, size_t bytes, off_t offset);
 int __wrap_file_read(const struct file *file, void *to, size_t bytes, off_t offset);
@@ -51,7 +55,35 @@ unsigned char *fake_file(size_t *bytes)
 	return data;
 }
 
-int __wrap_file_temp_open(struct file *file, const char *dir)
+/* Its disk tells by -ENOSPC only, and what it has written is there. */
+int __wrap_file_disk_free(const struct file *file, uint64_t *bytes)
+{
+	(void)file;
+	(void)bytes;
+	return -ENOSYS;
+}
+
+uint64_t __wrap_file_disk_reserve(const struct file *file)
+{
+	(void)file;
+	return 0;
+}
+
+int __wrap_file_flush(const struct file *file)
+{
+	(void)file;
+	return 0;
+}
+
+/* One thread, and the kernel is not there: everything is done at once. */
+int __wrap_ring_open(struct ring *ring, unsigned entries)
+{
+	(void)entries;
+	memset(ring, 0, sizeof(*ring));
+	return -ENOSYS;
+}
+
+int __wrap_file_store_open(struct file *file, const char *dir)
 {
 	struct fake_failure failure = {0};
 	int err = 0;
@@ -69,7 +101,8 @@ int __wrap_file_temp_open(struct file *file, const char *dir)
 		if (data == MAP_FAILED)
 			fake_misuse("no address space for the file");
 		open_ = true;
-		*file = (struct file){.fd = FAKE_FD, .unit = unit, .direct = true};
+		*file = (struct file){
+			.fd = FAKE_FD, .unit = unit, .direct = true, .where = "a fake"};
 	}
 	fake_guard_leave();
 	return err;

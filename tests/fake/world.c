@@ -2,6 +2,8 @@
 #include "world.h"
 
 #include "../frames.h"
+#include "store.h"
+#include "store/filestore.h"
 
 #include "base/log.h"
 
@@ -93,8 +95,9 @@ void world_open(struct world *w, const struct world_options *options)
 		frames_leave(w->pool, options->free_frames);
 	w->not_ours = frames_used(w->pool);
 	assert_int_equal(compressed_init(&w->memory, w->pool), 0);
-	assert_int_equal(filestore_init(&w->file, "/a/disk"), 0);
-	assert_int_equal(vm_init(&w->vm, w->container, &w->memory, &w->file), 0);
+	assert_int_equal(store_init(&w->store, options->store, options->store ? NULL : "/a/disk"),
+			 0);
+	assert_int_equal(vm_init(&w->vm, w->container, &w->memory, &w->store), 0);
 	w->vm.uffd = uffd_open(0);
 	w->vm.can_poison = true;
 	w->pager = must(mem_alloc(ALIGN_UP(sizeof(struct pager), PAGE_SIZE)));
@@ -135,7 +138,7 @@ void world_close(struct world *w)
 	}
 	assert_int_equal(load_relaxed(&w->container->charged), w->packets);
 	assert_int_equal(load_relaxed(&w->memory.objects), 0);
-	assert_int_equal(load_relaxed(&w->file.bytes), 0);
+	assert_int_equal(load_relaxed(&w->store.bytes), 0);
 	assert_int_equal(load_relaxed(&w->container->swap), 0);
 	assert_int_equal(frames_used(w->pool), w->not_ours);
 	assert_int_equal(compressed_validate(&w->memory), 0);
@@ -145,7 +148,7 @@ void world_close(struct world *w)
 	mem_release(w->pager, ALIGN_UP(sizeof(struct pager), PAGE_SIZE));
 	mem_release(w->background, ALIGN_UP(sizeof(struct pager), PAGE_SIZE));
 	vm_destroy(&w->vm);
-	filestore_destroy(&w->file);
+	store_close(&w->store);
 	compressed_destroy(&w->memory);
 	weir_pool_destroy(w->pool);
 	tree_destroy(&w->tree);
@@ -157,7 +160,7 @@ void world_close(struct world *w)
 
 /* What all words together say. */
 struct tally {
-	uint64_t resident, compressed, objects, units;
+	uint64_t resident, compressed, objects, stored;
 };
 
 /* Names the page in what is printed when an assertion fails. */
@@ -199,6 +202,29 @@ static void check_state(struct world *w, unsigned r, uint32_t page, uint64_t x)
 	page_assert(state != PAGE_POISONED || x == PAGE_POISONED);
 }
 
+/* Where the store has it. Reading would count as a call; these bytes do not. NULL: nowhere. */
+static const struct object *stored_object(struct world *w, uint32_t key, size_t *bytes)
+{
+	uint32_t room;
+	const void *kept;
+	size_t offset;
+
+	if (w->store.ops != &filestore_ops) {
+		mark_once(seen_unit, sizeof(seen_unit), key);
+		kept = test_store_peek(key, &room);
+		*bytes = room;
+		return kept;
+	}
+	for (uint32_t i = 0; i <= (key & 15); i++)
+		mark_once(seen_unit, sizeof(seen_unit), (key >> FILE_UNITS_SHIFT) + i);
+	kept = fake_file(bytes);
+	offset = (size_t)(key >> FILE_UNITS_SHIFT) * w->store.unit;
+	if (!kept || offset >= *bytes)
+		return NULL;
+	*bytes -= offset;
+	return (const struct object *)((const char *)kept + offset);
+}
+
 static void check_copy(struct world *w, unsigned r, uint32_t page, uint64_t x, struct tally *sum)
 {
 	static _Alignas(4096) char unpacked[4096];
@@ -219,22 +245,15 @@ static void check_copy(struct world *w, unsigned r, uint32_t page, uint64_t x, s
 		err = object_unpack(compressed_object(&w->memory, slot),
 				    compressed_room(&w->memory, slot), number, unpacked);
 		break;
-	case COPY_FILE:
-		for (uint32_t i = 0; i <= (slot & 15); i++)
-			mark_once(seen_unit, sizeof(seen_unit), (slot >> FILE_UNITS_SHIFT) + i);
-		sum->units += (slot & 15) + 1;
-		/* Reading would count as a call; the file's own bytes do not. */
-		{
-			size_t bytes;
-			const unsigned char *file = fake_file(&bytes);
-			const size_t offset =
-				(size_t)(slot >> FILE_UNITS_SHIFT) * w->file.file.unit;
+	case COPY_FILE: {
+		size_t bytes;
+		const struct object *object = stored_object(w, slot, &bytes);
 
-			page_assert(file && offset < bytes);
-			err = object_unpack((const struct object *)(file + offset), bytes - offset,
-					    number, unpacked);
-		}
+		page_assert(object);
+		sum->stored += store_key_bytes(&w->store, slot);
+		err = object_unpack(object, bytes, number, unpacked);
 		break;
+	}
 	}
 	if (w->lost[r][page])
 		return;
@@ -290,7 +309,7 @@ static void check_owners(struct world *w)
 				if (word_kind(x) == COPY_MEMORY)
 					compressed += compressed_room(&w->memory, word_location(x));
 				else if (word_kind(x) == COPY_FILE)
-					stored += filestore_slot_bytes(&w->file, word_location(x));
+					stored += store_key_bytes(&w->store, word_location(x));
 			}
 		}
 		assert_int_equal(container_own_usage(c, CHARGE_RESIDENT), resident);
@@ -315,15 +334,16 @@ void world_check(struct world *w)
 	assert_int_equal(container_usage(w->container, CHARGE_COMPRESSED), sum.compressed);
 	assert_int_equal(load_relaxed(&w->memory.class_bytes), sum.compressed);
 	assert_int_equal(load_relaxed(&w->memory.objects), sum.objects);
-	assert_int_equal(load_relaxed(&w->file.bytes), sum.units * w->file.file.unit);
-	assert_int_equal(load_relaxed(&w->container->swap), load_relaxed(&w->file.bytes));
+	assert_int_equal(load_relaxed(&w->store.bytes), sum.stored);
+	assert_int_equal(load_relaxed(&w->container->swap), load_relaxed(&w->store.bytes));
 	for (unsigned kind = 0; kind < CHARGE_KINDS; kind++)
 		usage += load_relaxed(&w->container->usage[kind]);
 	assert_int_equal(load_relaxed(&w->container->charged), usage + (int64_t)w->packets);
 	assert_true(load_relaxed(&w->container->peak) >= usage);
 	check_owners(w);
 	assert_int_equal(compressed_validate(&w->memory), 0);
-	assert_int_equal(filestore_validate(&w->file), 0);
+	if (store_is_open(&w->store) && w->store.ops == &filestore_ops)
+		assert_int_equal(filestore_validate(w->store.handle), 0);
 	assert_int_equal(weir_pool_validate(w->pool), 0);
 	assert_int_equal((frames_used(w->pool) - w->not_ours) << PAGE_SHIFT,
 			 load_relaxed(&w->memory.span_bytes));

@@ -28,6 +28,7 @@ struct world_options {
 	size_t pool;		       /* bytes, whole blocks; 0: 16 MiB */
 	size_t free_frames;	       /* of the pool, at the start; 0: all */
 	bool check_each;	       /* world_check after every touch and every job */
+	const char *store;	       /* URI; NULL: the file of the fake */
 	bool streams; /* faults in a row bring more pages; else each fault is the first of its kind */
 };
 
@@ -39,7 +40,7 @@ struct world {
 	struct tree tree;
 	struct weir_container *container;
 	struct compressed memory;
-	struct filestore file;
+	struct store store;
 	struct vm vm;
 	struct reclaim reclaim;
 	struct pager *pager; /* of the handler that serves the program's faults */

@@ -5,6 +5,7 @@
  * list of all points is in docs/architecture.md.
  */
 #include "tenants.h"
+#include "store/filestore.h"
 
 #include "../frames.h"
 #include "control/stock.h"
@@ -122,7 +123,7 @@ static void test_a_page_that_is_lost_uncharges(void **state)
 	evict_all(&w);
 	compressed_object(&w.memory, word_location(word_of(&w, 1)))->packed[3] ^= 1;
 	(fake_file(&bytes) + (size_t)(word_location(word_of(&w, 0)) >> FILE_UNITS_SHIFT) *
-				     w.file.file.unit)[sizeof(struct object) + 3] ^= 1;
+				     w.store.unit)[sizeof(struct object) + 3] ^= 1;
 	w.lost[0][0] = w.lost[0][1] = true;
 	world_read(&w, 0, 0);
 	assert_int_equal(weir_container_get(a, WEIR_SWAP_CURRENT), 0);

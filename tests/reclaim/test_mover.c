@@ -80,10 +80,10 @@ static void test_what_packets_say(void **state)
 	assert_int_equal(failures(), 0);
 	assert_int_equal(load_relaxed(&w.reclaim.movers.packets), trace.packets);
 	trace_from_here(-1, -1, 0);
-	assert_int_equal(filestore_open(&w.file, false), 0);
+	assert_int_equal(store_open(&w.store), 0);
 	store_relaxed(&w.vm.memory_share, 0);
 	assert_int_equal(writeback_once(&w.reclaim), PAGES);
-	assert_int_equal(trace.packets, 1);
+	assert_int_equal(trace.packets, 2);
 	assert_int_equal(count_of(MOVER_COMMAND, MOVER_GATHER), PAGES);
 	assert_int_equal(count_of(MOVER_COMMAND, MOVER_WRITE), 1);
 	assert_int_equal(count_of(MOVER_COMMAND, MOVER_TURN), 1);
@@ -131,14 +131,14 @@ static void test_a_job_that_fails_anywhere(void **state)
 	world_close(&w);
 }
 
-/* The same for the file: nothing of it is left behind, the pages stay compressed, and the next attempt has them. */
-static void test_a_writeback_that_fails_anywhere(void **state)
+/* The same for the store, in the packet that hands pages over, or that turns them over: nothing is left behind there, the pages stay
+ * compressed, and the next attempt has them. Returns the commands of that packet. */
+static unsigned writeback_fails_in(int packet)
 {
 	unsigned at;
 
-	(void)state;
 	world_open(&w, &plain);
-	assert_int_equal(filestore_open(&w.file, false), 0);
+	assert_int_equal(store_open(&w.store), 0);
 	for (at = 0;; at++) {
 		const unsigned before = failures();
 		int n;
@@ -146,27 +146,35 @@ static void test_a_writeback_that_fails_anywhere(void **state)
 		write_pages(&w, 0, PAGES, NOISE);
 		evict_all(&w);
 		assert_int_equal(resident(&w), 0);
-		assert_int_equal(load_relaxed(&w.file.bytes), 0);
-		trace_from_here(0, (int)at, bad[at % ARRAY_SIZE(bad)]);
+		assert_int_equal(load_relaxed(&w.store.bytes), 0);
+		trace_from_here(packet, (int)at, bad[at % ARRAY_SIZE(bad)]);
 		store_relaxed(&w.vm.memory_share, 0);
 		n = writeback_once(&w.reclaim);
 		store_relaxed(&w.vm.memory_share, UINT64_MAX);
 		world_check(&w);
 		if (failures() == before)
 			break;
-		/* Behind TURN everything was done: the end of the packet is no page's. */
-		if (load_relaxed(&w.file.bytes))
+		/* Behind the last command everything was done: the end of the packet is no page's. */
+		if (load_relaxed(&w.store.bytes))
 			assert_int_equal(n, PAGES);
 		else
 			assert_true(n < 0);
-		assert_int_equal(load_relaxed(&w.container->swap), load_relaxed(&w.file.bytes));
+		assert_int_equal(load_relaxed(&w.container->swap), load_relaxed(&w.store.bytes));
 		store_relaxed(&w.reclaim.retry_ns, 0);
 		trace_from_here(-1, -1, 0);
 		read_all();
 	}
-	/* 64 pages, two commands each, and the first one's high half; WRITE and TURN; two for the end. */
-	assert_int_equal(at, 2 * PAGES + 1 + 2 + 2);
 	world_close(&w);
+	return at;
+}
+
+static void test_a_writeback_that_fails_anywhere(void **state)
+{
+	(void)state;
+	/* 64 pages, two commands each, and the first one's high half; WRITE; two for the end. */
+	assert_int_equal(writeback_fails_in(0), 2 * PAGES + 1 + 1 + 2);
+	/* Which batch; TURN; two for the end. */
+	assert_int_equal(writeback_fails_in(1), 2 + 2);
 }
 
 /* The disk fails in the middle of a packet: STATUS says why, and what the caller is told is that. */
@@ -176,12 +184,12 @@ static void test_the_write_fails(void **state)
 	world_open(&w, &plain);
 	write_pages(&w, 0, PAGES, NOISE);
 	evict_all(&w);
-	assert_int_equal(filestore_open(&w.file, false), 0);
+	assert_int_equal(store_open(&w.store), 0);
 	store_relaxed(&w.vm.memory_share, 0);
 	fake_fail(FAKE_FILE_WRITE, 1, 4096, -EIO);
 	assert_int_equal(writeback_once(&w.reclaim), -EIO);
 	assert_int_equal(failures(), 1);
-	assert_int_equal(load_relaxed(&w.file.bytes), 0);
+	assert_int_equal(load_relaxed(&w.store.bytes), 0);
 	world_check(&w);
 	assert_int_equal(writeback_once(&w.reclaim), PAGES);
 	read_all();

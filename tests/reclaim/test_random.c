@@ -5,6 +5,7 @@
  * See random_run.h for the environment.
  */
 #include "world.h"
+#include "store/filestore.h"
 
 #include "random_run.h"
 
@@ -184,7 +185,7 @@ static void break_copy(void)
 		copy = (unsigned char *)compressed_object(&w.memory, word_location(x));
 	else if (word_kind(x) == COPY_FILE)
 		copy = fake_file(&bytes) +
-		       (size_t)(word_location(x) >> FILE_UNITS_SHIFT) * w.file.file.unit;
+		       (size_t)(word_location(x) >> FILE_UNITS_SHIFT) * w.store.unit;
 	else
 		return;
 	bytes = object_size((struct object *)copy);

@@ -40,9 +40,9 @@ static void object_make(void *room, page_no_t page, size_t size, uint64_t seed)
 	struct object *obj = room;
 
 	obj->page = page;
-	obj->bytes = (uint16_t)(size - sizeof(*obj));
+	obj->bytes = (size - sizeof(*obj)) & 0x1fff;
 	obj->codec = CODEC_RAW;
-	obj->check = (uint32_t)seed;
+	obj->check = seed;
 	random_bytes(&seed, obj->packed, obj->bytes);
 }
 

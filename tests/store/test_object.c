@@ -118,7 +118,7 @@ static void test_every_page_comes_back(void **state)
 	(void)state;
 	for (unsigned i = 0; i < 3000; i++) {
 		enum page_kind kind = i % PAGE_KINDS;
-		page_no_t page = random_next(&seed) >> 12;
+		page_no_t page = random_next(&seed) >> 16; /* 48 bits */
 		struct object *obj;
 		size_t size;
 
@@ -213,10 +213,10 @@ static void test_every_flipped_bit_is_refused(void **state)
 		assert_int_equal(object_unpack(obj, size, PAGE_NO, dst), 0);
 		/* With room behind it, a longer length could be read: refused all the same. */
 		obj = copy_of(packer->out, OBJECT_MAX);
-		for (unsigned bit = 0; bit < 16; bit++) {
-			obj->bytes ^= (uint16_t)(1u << bit);
+		for (unsigned bit = 0; bit < 13; bit++) {
+			obj->bytes ^= 1u << bit;
 			refused_untouched(obj, OBJECT_MAX, PAGE_NO);
-			obj->bytes ^= (uint16_t)(1u << bit);
+			obj->bytes ^= 1u << bit;
 		}
 	}
 }
@@ -270,7 +270,7 @@ static void test_another_pages_object_is_refused(void **state)
 		refused_untouched(obj, size, 0);
 		refused_untouched(obj, size, PAGE_NO + 1);
 		/* Nor does it help to write the other number over it: the checksum is the number's. */
-		for (unsigned bit = 0; bit < 52; bit++) {
+		for (unsigned bit = 0; bit < 48; bit++) {
 			obj->page = PAGE_NO ^ 1ull << bit;
 			refused_untouched(obj, size, obj->page);
 		}
@@ -298,7 +298,7 @@ static void seal(struct object *obj)
 {
 	uint64_t by = obj->page ^ (uint64_t)obj->bytes << 48 ^ (uint64_t)obj->codec << 40;
 
-	obj->check = (uint32_t)XXH3_64bits_withSeed(obj->packed, obj->bytes, by);
+	obj->check = XXH3_64bits_withSeed(obj->packed, obj->bytes, by);
 }
 
 static struct object *sealed(unsigned codec, const void *bytes, size_t count)
@@ -369,7 +369,7 @@ static void test_unknown_codecs_are_refused(void **state)
 	size_t n = lz4_of(PAGE_SIZE, out, sizeof(out));
 
 	(void)state;
-	for (unsigned codec = 0; codec < 256; codec++) {
+	for (unsigned codec = 0; codec < 8; codec++) {
 		struct object *obj = sealed(codec, out, n);
 
 		if (codec != CODEC_LZ4)

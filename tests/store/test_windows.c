@@ -86,7 +86,7 @@ static void make(unsigned i, char room[OBJECT_MAX])
 	uint64_t seed = i + 1;
 
 	obj->page = i;
-	obj->bytes = (uint16_t)(f.size[i] - sizeof(*obj));
+	obj->bytes = (f.size[i] - sizeof(*obj)) & 0x1fff;
 	obj->codec = CODEC_RAW;
 	obj->check = i;
 	random_bytes(&seed, obj->packed, obj->bytes);

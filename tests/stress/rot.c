@@ -177,7 +177,7 @@ NO_TSAN static void hurt_length_by_half(struct object *obj)
 
 NO_TSAN static void hurt_length_wildly(struct object *obj)
 {
-	obj->bytes = UINT16_MAX;
+	obj->bytes = 0x1fff;
 }
 
 NO_TSAN static void hurt_codec(struct object *obj)

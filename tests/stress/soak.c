@@ -20,6 +20,7 @@
  * with 0, 1 (with what went wrong and the seed), 2 for wrong arguments, 77 where it cannot run (and why).
  */
 #include "soak.h"
+#include "store/filestore.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -194,7 +195,8 @@ static void leak_check(struct weir *weir)
 	      "%" PRIu64 " free, %" PRIu64 " cached and %" PRIu64 " offline are not %" PRIu64,
 	      zone->free, zone->cached, zone->offline, zone->total);
 	CHECK(!compressed_validate(&weir->memory), "the compressed store is not as it should be");
-	CHECK(!filestore_validate(&weir->file), "the file store is not as it should be");
+	CHECK(!(store_is_open(&weir->store) && filestore_validate(weir->store.handle)),
+	      "the file store is not as it should be");
 	CHECK(!weir_pool_validate(weir->pool), "the pool is not as it should be");
 }
 

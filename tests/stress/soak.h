@@ -21,6 +21,7 @@ enum injection {
 	FULL_WRITE,	/* and what is left of it meets a full disk */
 	NO_SPACE,	/* ENOSPC from the start */
 	WRITE_ERROR,	/* EIO */
+	RING_FAILED,	/* a ring did not do it, or a part */
 	SHORT_READ,	/* the first half is read */
 	READ_ERROR,	/* EIO: may cost a page */
 	DAMAGED_READ,	/* one bit is another: may cost a page */

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include "os/mem.h"
+#include "os/ring.h"
 #include "os/uffd.h"
 #include "soak.h"
 #include "store/compressed.h"
@@ -16,6 +17,7 @@ static const struct {
 	[FULL_WRITE] = {"short writes that met a full disk", 2},
 	[NO_SPACE] = {"writes to a full disk", 50},
 	[WRITE_ERROR] = {"writes with EIO", 40},
+	[RING_FAILED] = {"requests that a ring did not do", 2},
 	[SHORT_READ] = {"short reads", 60},
 	[READ_ERROR] = {"reads with EIO", 200},
 	[DAMAGED_READ] = {"reads with damage", 200},
@@ -157,6 +159,19 @@ ssize_t __wrap_pread64(int fd, void *data, size_t bytes, off_t offset)
 	if (!source && got > 0 && due(DAMAGED_READ))
 		((unsigned char *)data)[mixed((uint64_t)offset) % (size_t)got] ^= 0x20;
 	return got;
+}
+
+bool __real_ring_reap(struct ring *ring, uint64_t *tag, int *result);
+bool __wrap_ring_reap(struct ring *ring, uint64_t *tag, int *result);
+
+/* Not done, or half of it: then it is done by pread or pwrite, which have errors of their own. */
+bool __wrap_ring_reap(struct ring *ring, uint64_t *tag, int *result)
+{
+	if (!__real_ring_reap(ring, tag, result))
+		return false;
+	if (due(RING_FAILED))
+		*result = *result > (int)PAGE_SIZE ? (int)PAGE_SIZE : -EAGAIN;
+	return true;
 }
 
 void *__real_mem_alloc(size_t bytes);

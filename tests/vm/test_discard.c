@@ -91,7 +91,7 @@ static void test_all_kinds_in_one_window(void **state)
 	assert_int_equal(world_discard(&w, 0, 0, KINDS, true), 0);
 	assert_none(0, KINDS);
 	assert_int_equal(container_charged(w.container), w.packets);
-	assert_int_equal(load_relaxed(&w.file.bytes), 0);
+	assert_int_equal(load_relaxed(&w.store.bytes), 0);
 	assert_int_equal(populated(0), 0);
 	world_close(&w);
 }

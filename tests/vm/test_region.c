@@ -212,7 +212,7 @@ static void test_destroy_uncharges_everything(void **state)
 		world_poke(&w, 0, page, 0, page);
 	world_poke(&w, 1, 63, 0, 1);
 	world_check(&w);
-	assert_true(resident(&w) > 30 && compressed(&w) > 0 && load_relaxed(&w.file.bytes) > 0);
+	assert_true(resident(&w) > 30 && compressed(&w) > 0 && load_relaxed(&w.store.bytes) > 0);
 	world_close(&w);
 }
 

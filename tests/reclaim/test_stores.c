@@ -1,0 +1,433 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A store that a program brings, and that fails in every way a store can: what it must not come to is a wrong byte, a page lost without
+ * its reader being told, or a count that does not tally (world_check, after each step).
+ */
+#include "store.h"
+#include "world.h"
+
+static struct world w;
+
+enum { PAGES = 512 };
+static const struct world_options plain = {.pages = {PAGES}, .check_each = true, .store = "test:"};
+
+static void start(void)
+{
+	test_store_reset();
+	world_open(&w, &plain);
+}
+
+static void end(void)
+{
+	(void)test_store_complete(UINT32_MAX);
+	writeback_flush(&w.reclaim);
+	world_close(&w);
+	assert_int_equal(test_store_pages(), 0);
+	assert_false(test_store_open());
+}
+
+static enum copy_kind kind_of(uint32_t page)
+{
+	return word_kind(word_of(&w, page));
+}
+
+static void away(uint32_t first, uint32_t count)
+{
+	w.check_each = false;
+	write_pages(&w, first, count, NOISE);
+	while (resident(&w))
+		assert_true(evict_all(&w) > 0);
+	w.check_each = true;
+	world_check(&w);
+}
+
+static int write_once(void)
+{
+	int n;
+
+	store_relaxed(&w.vm.memory_share, 0);
+	n = writeback_once(&w.reclaim);
+	store_relaxed(&w.vm.memory_share, UINT64_MAX);
+	return n;
+}
+
+static void read_all(uint32_t count)
+{
+	for (uint32_t page = 0; page < count; page++)
+		read_page(&w, page);
+}
+
+/* Nothing above the table knows what kind of store it is. */
+static void test_pages_go_there_and_come_back(void **state)
+{
+	(void)state;
+	for (unsigned unit = 512; unit <= PAGE_SIZE; unit *= 2) {
+		start();
+		test_store_plan.unit = unit;
+		away(0, 200);
+		assert_int_equal(write_all(&w), 200);
+		assert_int_equal(test_store_pages(), 200);
+		assert_int_equal(load_relaxed(&w.store.bytes), 200 * ALIGN_UP(4112u, unit));
+		read_all(200);
+		assert_true(test_store_reads() >= 200);
+		end();
+	}
+}
+
+/* --- writing --- */
+
+/* One page of a batch fails: it alone stays in memory. */
+static void test_one_page_of_a_batch_fails(void **state)
+{
+	static const int errors[] = {-EIO, -ENOSPC, -ENODEV, EIO};
+
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_SIZE(errors); i++) {
+		start();
+		away(0, 40);
+		test_store_plan.fail_page = 1 + i * 13;
+		test_store_plan.fail_err = errors[i];
+		assert_int_equal(write_once(), errors[i] < 0 ? errors[i] : -EIO);
+		world_check(&w);
+		assert_int_equal(test_store_pages(), 39);
+		assert_int_equal(load_relaxed(&w.vm.count.written), 39);
+		assert_int_equal(load_relaxed(&w.vm.count.write_failed), 1);
+		assert_int_equal(load_relaxed(&w.memory.objects), 1);
+		/* Once a process. */
+		assert_true(i || world_said("they stay compressed in memory"));
+		/* It is tried again when it is time, not before. */
+		test_store_plan.fail_page = 0;
+		assert_true(store_failing(&w.reclaim));
+		fake_time_pass(2000000000);
+		assert_int_equal(write_once(), 1);
+		world_check(&w);
+		read_all(40);
+		end();
+	}
+}
+
+/* All of them, for want of room: pages stay, over the limit; when there is room they go. */
+static void test_a_full_store(void **state)
+{
+	(void)state;
+	start();
+	away(0, 200);
+	test_store_plan.room = 100 * 9 * 512;
+	assert_int_equal(write_until_failure(&w), -ENOSPC);
+	world_check(&w);
+	assert_int_equal(test_store_pages(), 100);
+	assert_int_equal(load_relaxed(&w.memory.objects), 100);
+	read_all(50);
+	test_store_plan.room = 0;
+	fake_time_pass(2000000000);
+	evict_all(&w);
+	(void)write_all(&w);
+	assert_int_equal(load_relaxed(&w.memory.objects), 0);
+	read_all(200);
+	end();
+}
+
+/* It cannot be opened, and later it can. */
+static void test_a_store_that_does_not_open(void **state)
+{
+	(void)state;
+	start();
+	away(0, 10);
+	test_store_plan.open_err = -ECONNREFUSED;
+	assert_int_equal(write_once(), -ECONNREFUSED);
+	assert_int_equal(load_relaxed(&w.memory.objects), 10);
+	read_page(&w, 0);
+	test_store_plan.open_err = 0;
+	fake_time_pass(2000000000);
+	assert_int_equal(write_once(), 9);
+	read_all(10);
+	end();
+}
+
+/* --- late, and in another order --- */
+
+/* Batches that are under way are not chosen again, there are never more than there is room for, and what they hold can be read, written,
+ * discarded, moved meanwhile. */
+static void test_batches_in_flight(void **state)
+{
+	(void)state;
+	for (unsigned reversed = 0; reversed < 2; reversed++) {
+		start();
+		away(0, 3 * STORE_BATCH);
+		test_store_plan.late = true;
+		test_store_plan.reversed = reversed;
+		for (unsigned i = 0; i < WRITES; i++)
+			assert_int_equal(write_once(), STORE_BATCH);
+		assert_int_equal(test_store_pages(), 0);
+		assert_true(writeback_flying(&w.reclaim));
+		assert_int_equal(write_once(), 0);
+		w.check_each = false;
+		read_page(&w, 0);
+		world_poke(&w, 0, 1, 7, 7);
+		assert_int_equal(world_discard(&w, 0, 2, 3, false), 0);
+		relocate_object(&w.reclaim, page_number(w.only, 5), word_location(word_of(&w, 5)));
+		/* Those of the others that are asked for while their batches land, one by one. */
+		for (unsigned left = WRITES; left; left--) {
+			assert_int_equal(test_store_complete(1), left - 1);
+			assert_int_equal(writeback_land(&w.reclaim, false), 0);
+			read_page(&w, left * 40);
+		}
+		assert_false(writeback_flying(&w.reclaim));
+		w.check_each = true;
+		world_check(&w);
+		/* 0 and those with a batch just read are dirty: their copies were large; 1 was written, 2 to 4 are gone, 5 has moved. */
+		assert_true(kind_of(0) == COPY_NONE && kind_of(1) == COPY_NONE);
+		assert_int_equal(kind_of(5), COPY_MEMORY);
+		assert_int_equal(kind_of(6), COPY_FILE);
+		assert_true(test_store_pages() >= 3 * STORE_BATCH - 9);
+		read_all(3 * STORE_BATCH);
+		end();
+	}
+}
+
+/* With all batches under way a further one waits for the first; so does a quiesce, for all. */
+static void test_no_batch_left(void **state)
+{
+	(void)state;
+	start();
+	away(0, 5 * STORE_BATCH);
+	test_store_plan.late = true;
+	for (unsigned i = 0; i < 5; i++)
+		assert_int_equal(write_once(), STORE_BATCH);
+	assert_int_equal(test_store_writes(), 2 * STORE_BATCH);
+	reclaim_quiesce(&w.reclaim);
+	assert_int_equal(test_store_writes(), 5 * STORE_BATCH);
+	assert_false(writeback_flying(&w.reclaim));
+	world_check(&w);
+	read_all(5 * STORE_BATCH);
+	end();
+}
+
+/* What is on its way counts as gone: else twice as much would go as the share wants. */
+static void test_no_more_goes_than_is_wanted(void **state)
+{
+	(void)state;
+	start();
+	away(0, 256);
+	test_store_plan.late = true;
+	store_relaxed(&w.vm.memory_share, compressed(&w) - 100 * 4160);
+	for (unsigned i = 0; i < 6; i++)
+		background_turns(&w, 1);
+	writeback_flush(&w.reclaim);
+	assert_in_range(test_store_pages(), 100, 2 * STORE_BATCH);
+	world_check(&w);
+	read_all(256);
+	end();
+}
+
+/* It dies with batches under way: what it has is lost, and said to be; what it was given last is in memory. */
+static void test_a_store_that_dies(void **state)
+{
+	unsigned lost = 0;
+
+	(void)state;
+	start();
+	away(0, 5 * STORE_BATCH);
+	test_store_plan.late = true;
+	assert_int_equal(write_once(), STORE_BATCH);
+	assert_int_equal(write_once(), STORE_BATCH);
+	test_store_plan.dies_after = STORE_BATCH + 20;
+	writeback_flush(&w.reclaim);
+	world_check(&w);
+	assert_int_equal(test_store_pages(), STORE_BATCH + 20);
+	assert_int_equal(load_relaxed(&w.vm.count.write_failed), STORE_BATCH - 20);
+	for (uint32_t page = 0; page < 5 * STORE_BATCH; page++) {
+		w.lost[0][page] = kind_of(page) == COPY_FILE;
+		lost += w.lost[0][page];
+	}
+	assert_int_equal(lost, STORE_BATCH + 20);
+	read_all(5 * STORE_BATCH);
+	for (uint32_t page = 0; page < 5 * STORE_BATCH; page++)
+		assert_int_equal(word_state(word_of(&w, page)) == PAGE_POISONED, w.lost[0][page]);
+	assert_int_equal(load_relaxed(&w.vm.count.poisoned), lost);
+	assert_true(world_said("cannot be read back (ENODEV)"));
+	end();
+}
+
+/* --- reading --- */
+
+/* Whatever a read may say or give: right bytes, or the reader is told. Neighbours that it was not asked for are left alone. */
+static void test_reads_that_fail_or_lie(void **state)
+{
+	(void)state;
+	for (enum test_store_read how = READ_FAILS; how < READ_KINDS; how++) {
+		start();
+		away(0, 64);
+		assert_int_equal(write_all(&w), 64);
+		test_store_plan.read = how;
+		w.lost[0][7] = true;
+		read_page(&w, 7);
+		assert_int_equal(word_state(word_of(&w, 7)), PAGE_POISONED);
+		assert_int_equal(load_relaxed(&w.vm.count.poisoned), 1);
+		assert_true(world_said("the page at"));
+		/* In a run of eight one in three is bad; those that were not asked for come when they are. */
+		w.streams = true;
+		test_store_plan.read_every = 3;
+		for (uint32_t page = 16; page < 40; page++) {
+			const uint64_t before = load_relaxed(&w.vm.count.poisoned);
+
+			w.lost[0][page] = true;
+			read_page(&w, page);
+			if (load_relaxed(&w.vm.count.poisoned) == before)
+				w.lost[0][page] = false;
+			world_check(&w);
+		}
+		assert_true(load_relaxed(&w.vm.count.poisoned) < 1 + 24);
+		test_store_plan.read = READ_RIGHT;
+		w.streams = false;
+		for (uint32_t page = 40; page < 64; page++)
+			read_page(&w, page);
+		end();
+	}
+}
+
+/* A buffer that has the page of an earlier read: a store that gives nothing and says that it has gives nobody that one. */
+static void test_what_was_read_before_is_not_read_again(void **state)
+{
+	(void)state;
+	start();
+	away(0, 1);
+	assert_int_equal(write_all(&w), 1);
+	read_page(&w, 0);
+	world_poke(&w, 0, 0, 3, 3);
+	evict_all(&w);
+	assert_int_equal(write_all(&w), 1);
+	test_store_plan.read = READ_NOTHING;
+	w.lost[0][0] = true;
+	read_page(&w, 0);
+	assert_int_equal(word_state(word_of(&w, 0)), PAGE_POISONED);
+	end();
+}
+
+/* --- none --- */
+
+/* mem: nothing leaves memory. Copies of resident pages go when there are too many, and it is not called a failure. */
+static void test_no_store(void **state)
+{
+	const struct world_options nowhere = {
+		.pages = {PAGES}, .check_each = true, .store = "mem:"};
+
+	(void)state;
+	test_store_reset();
+	world_open(&w, &nowhere);
+	write_pages(&w, 0, 50, TEXT);
+	evict_all(&w);
+	read_all(20);
+	assert_true(store_failing(&w.reclaim));
+	store_relaxed(&w.vm.memory_share, 0);
+	background_turns(&w, 5);
+	world_check(&w);
+	assert_int_equal(load_relaxed(&w.vm.count.written), 0);
+	assert_int_equal(load_relaxed(&w.memory.objects), 30);
+	assert_false(world_said("failed"));
+	store_relaxed(&w.vm.memory_share, UINT64_MAX);
+	read_all(50);
+	world_close(&w);
+}
+
+/* --- URIs --- */
+
+static void test_uris(void **state)
+{
+	static const struct {
+		const char *uri;
+		int err;
+		uint64_t bytes_max, keep;
+		const char *place;
+	} cases[] = {
+		{"mem:", 0, UINT64_MAX, UINT64_MAX, ""},
+		{"mem:x", -EINVAL, 0, 0, NULL},
+		{"file:/var/tmp", 0, UINT64_MAX, UINT64_MAX, "/var/tmp"},
+		{"file:/var/tmp?size=8G", 0, GIB(8), UINT64_MAX, "/var/tmp"},
+		{"file:/x/y?size=1.5M&keep=2G", 0, MIB(1) + KIB(512), GIB(2), "/x/y"},
+		{"file:/x/y?keep=0", 0, UINT64_MAX, 0, "/x/y"},
+		{"test:a b&c", 0, UINT64_MAX, UINT64_MAX, "a b&c"},
+		{"test:?size=1", 0, 1, UINT64_MAX, ""},
+		{"file:", -EINVAL, 0, 0, NULL},
+		{"file:/x?size=", -EINVAL, 0, 0, NULL},
+		{"file:/x?size=0", -EINVAL, 0, 0, NULL},
+		{"file:/x?size=8G&", -EINVAL, 0, 0, NULL},
+		{"file:/x?size=50%", -EINVAL, 0, 0, NULL},
+		{"file:/x?colour=red", -EINVAL, 0, 0, NULL},
+		{"file:/x?size=99999999999999999999G", -ERANGE, 0, 0, NULL},
+		{"/var/tmp", -EINVAL, 0, 0, NULL},
+		{"", -EINVAL, 0, 0, NULL},
+		{":", -EINVAL, 0, 0, NULL},
+		{"File:/x", -EINVAL, 0, 0, NULL},
+		{"nbd://host/export", -ENOSYS, 0, 0, NULL},
+		{"rados://pool", -ENOSYS, 0, 0, NULL},
+		{"nosuch:", -ENOSYS, 0, 0, NULL},
+	};
+	static char long_uri[STORE_PLACE_MAX + 16];
+	struct store s;
+
+	(void)state;
+	test_store_reset();
+	for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+		if (store_init(&s, cases[i].uri, "/ignored") != cases[i].err)
+			fail_msg("%s: %d", cases[i].uri, store_init(&s, cases[i].uri, NULL));
+		if (cases[i].err)
+			continue;
+		assert_int_equal(s.config.bytes_max, cases[i].bytes_max);
+		assert_int_equal(s.config.keep_free, cases[i].keep);
+		assert_string_equal(s.place, cases[i].place);
+		assert_int_equal(store_there(&s), strcmp(cases[i].uri, "mem:") != 0);
+	}
+	memset(long_uri, 'x', sizeof(long_uri) - 1);
+	snprintf(long_uri, 7, "file:/");
+	long_uri[6] = 'x';
+	assert_int_equal(store_init(&s, long_uri, NULL), -ENAMETOOLONG);
+}
+
+static void test_registering(void **state)
+{
+	static struct weir_store_ops ops;
+	struct store s;
+
+	(void)state;
+	test_store_reset();
+	assert_int_equal(store_init(&s, "test:", NULL), 0);
+	ops = *s.ops;
+	assert_int_equal(weir_store_register("test", &ops), -EEXIST);
+	assert_int_equal(weir_store_register("file", &ops), -EEXIST);
+	assert_int_equal(weir_store_register("mem", &ops), -EEXIST);
+	assert_int_equal(weir_store_register("x", &ops), -EINVAL);
+	assert_int_equal(weir_store_register("Upper", &ops), -EINVAL);
+	assert_int_equal(weir_store_register("1st", &ops), -EINVAL);
+	assert_int_equal(weir_store_register("asixteenletterxx", &ops), -EINVAL);
+	/* A table of the first size has no poll and no share; one that is smaller is none. */
+	ops.size = offsetof(struct weir_store_ops, poll);
+	assert_int_equal(weir_store_register("older", &ops), 0);
+	assert_int_equal(store_init(&s, "older:", NULL), 0);
+	ops.size--;
+	assert_int_equal(weir_store_register("broken", &ops), -EINVAL);
+	ops.size = sizeof(ops);
+	ops.bytes = NULL;
+	assert_int_equal(weir_store_register("broken", &ops), -EINVAL);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_pages_go_there_and_come_back),
+		cmocka_unit_test(test_one_page_of_a_batch_fails),
+		cmocka_unit_test(test_a_full_store),
+		cmocka_unit_test(test_a_store_that_does_not_open),
+		cmocka_unit_test(test_batches_in_flight),
+		cmocka_unit_test(test_no_batch_left),
+		cmocka_unit_test(test_no_more_goes_than_is_wanted),
+		cmocka_unit_test(test_a_store_that_dies),
+		cmocka_unit_test(test_reads_that_fail_or_lie),
+		cmocka_unit_test(test_what_was_read_before_is_not_read_again),
+		cmocka_unit_test(test_no_store),
+		cmocka_unit_test(test_uris),
+		cmocka_unit_test(test_registering),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
