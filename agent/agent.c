@@ -138,6 +138,7 @@ static void options_fill(struct weir_options *options)
 		.trace = config.trace[0] ? config.trace : NULL,
 		.kmap_slots = config.kmap_slots,
 		.publish = 1,
+		.container = config.container[0] ? config.container : NULL,
 	};
 }
 
@@ -160,6 +161,8 @@ __attribute__((constructor)) static void agent_start(void)
 	err = weir_open(&options, &agent.weir);
 	if (err)
 		refuse("userfaultfd", err);
+	if (config.high)
+		(void)weir_container_set(weir_container_root(agent.weir), WEIR_HIGH, config.high);
 	err = weir_region_adopt(agent.weir, agent.region, agent.region_bytes);
 	if (err)
 		refuse("userfaultfd cannot take the region", err);

@@ -40,6 +40,8 @@ struct weir {
 	const char *
 		trace; /* (C) until weir_open returns: where packets are traced to; NULL: nowhere */
 	int trace_fd;  /* (C) once they are */
+	struct weir_container *
+		home; /* (C) of regions for which nothing else is said; deleted, it is a program's error */
 	bool published; /* (C) others may see and steer it */
 	uint64_t share; /* (I) compressed_share as it was asked for; 0: the default */
 };

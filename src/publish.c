@@ -95,6 +95,7 @@ static void segment_write(struct weir *weir)
 	const uint64_t before = load_relaxed(sequence);
 	struct weir_stats stats = {.size = sizeof(stats)};
 
+	assert_always(segment);
 	(void)weir_stats_read(weir, &stats);
 	store_relaxed(sequence, before + 1);
 	/* Pairs with what a reader does between its reads: it sees the odd number, or nothing of what follows. */
@@ -174,10 +175,13 @@ static struct reply moved(int64_t bytes)
 
 static struct reply run(struct weir *weir, struct client *client, const struct command *command)
 {
+	int err;
+
 	switch (command->kind) {
 	case COMMAND_WATCH:
-		client->watches = true;
-		return (struct reply){.result = segment_make(weir)};
+		err = segment_make(weir);
+		client->watches |= !err;
+		return (struct reply){.result = err};
 	case COMMAND_SET:
 	case COMMAND_RECLAIM:
 		return container_command(weir, command);
@@ -256,6 +260,8 @@ static int until_next(const struct publish *p)
 	bool watched = false;
 	uint64_t past;
 
+	if (!p->segment)
+		return -1;
 	for (unsigned i = 0; i < p->clients; i++)
 		watched |= p->client[i].watches;
 	if (!watched)

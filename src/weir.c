@@ -152,6 +152,28 @@ _Static_assert((int)WEIR_PLACEMENT_AUTO == PLACEMENT_AUTO &&
 		       (int)WEIR_PLACEMENT_FOLLOW == PLACEMENT_FOLLOW,
 	       "the program's placements are the service's");
 
+/* The containers of a path, each of which is made. */
+static int home_make(struct weir *weir, const char *path)
+{
+	weir->home = weir->containers.root;
+	for (const char *at = path ? path : ""; *at;) {
+		char name[WEIR_NAME_MAX + 1];
+		const size_t len = strcspn(at, "/");
+		int err;
+
+		if (len > WEIR_NAME_MAX)
+			return -EINVAL;
+		memcpy(name, at, len);
+		name[len] = '\0';
+		err = weir_container_create(weir->home, name, &weir->home);
+		if (err)
+			return err;
+		at += len;
+		at += *at == '/';
+	}
+	return 0;
+}
+
 static int parts_init(struct weir *weir, const struct weir_options *options)
 {
 	int err;
@@ -161,6 +183,9 @@ static int parts_init(struct weir *weir, const struct weir_options *options)
 	weir->published = options->publish;
 	lock_init(&weir->lock, RANK_INSTANCE, "instance");
 	err = tree_init(&weir->containers, options->limit);
+	if (err)
+		return err;
+	err = home_make(weir, options->container);
 	if (err)
 		return err;
 	weir->frames_fd = -1;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The statistics that a process under weir publishes (`weir run`, and `publish` of struct weir_options): how to find them, and
- * their layout. `weir stat` and `weir top` read nothing else.
+ * Statistics: what a process under weir publishes, how to find it, and its layout. That is any under `weir run`, and those that ask for
+ * it (`publish` of struct weir_options). `weir stat` and `weir top` read nothing else.
  *
  * Finding them. The process listens on a socket of the type SOCK_SEQPACKET with an abstract name, "@weir/PID" (or "@weir/PID.N",
  * where somebody else has taken that); /proc/net/unix lists them. There is no file: when the process ends, however it does, its

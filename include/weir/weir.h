@@ -89,6 +89,9 @@ struct weir_options {
 	/* 1: the same user and root can see this instance in `weir stat` and `weir top`, and change its limits by `weir set`:
 	 * weir/segment.h. A thread more. Default 0: nobody can. */
 	unsigned publish;
+	/* Path of a container, like "batch/nightly", that is made, and has all regions for which nothing else is said. -EINVAL: no
+	 * path. Default the root. */
+	const char *container;
 };
 
 #define WEIR_LIMIT_MIN (1u << 20)

@@ -47,7 +47,7 @@ figure()
 	json "$tmp/figure.json" "$1" || fail "expected $1 in: $(cat "$tmp/figure.json")"
 }
 
-hold --limit 64M
+hold --limit 64M --high 90% --container batch/nightly
 
 # The three forms.
 wants 0 "^ *$pid perl +64M" "$WEIR" stat
@@ -55,6 +55,10 @@ wants 0 "limit +64M" "$WEIR" stat "$pid"
 [ "$(figure limit_bytes)" -eq $((64 * MiB)) ] || fail "expected a limit of 64M"
 [ "$(figure program)" = perl ] || fail "expected the program's name"
 [ "$(figure managed_bytes)" -gt $((16 * MiB)) ] || fail "expected at least 16M to be managed"
+grep -q '"high_bytes":60397977,' "$tmp/figure.json" ||
+	fail "expected a high of 90 % of 64M: $(cat "$tmp/figure.json")"
+perl -ne 'exit !/"path":"batch\/nightly","current_bytes":(\d+)/ || $1 < 16 << 20' "$tmp/figure.json" ||
+	fail "expected the program's memory in its container: $(cat "$tmp/figure.json")"
 "$WEIR" stat --json | perl -0777 -ne 'exit !/^\[.*\{"pid":'"$pid"',.*\}\]\n$/s' ||
 	fail "expected an array with process $pid: $("$WEIR" stat --json)"
 esc=$(printf '\033')
@@ -119,7 +123,11 @@ wants 125 "at least 1M" "$WEIR" set "$pid" max=64K
 wants 125 "at least 1M" "$WEIR" set "$pid" max=max
 wants 125 "sets nothing" "$WEIR" set "$pid" max
 wants 125 "a process and what to set" "$WEIR" set "$pid"
-wants 1 "no such container" "$WEIR" set "$pid" batch/nightly:max=3M
+wants 0 "" "$WEIR" set "$pid" batch/nightly:max=126M
+grep -q . "$tmp/wants.both" && fail "expected no word about a limit that is set"
+figure pid >"$tmp/out"
+grep -q "\"path\":\"batch/nightly\",[^}]*\"max_bytes\":$((126 * MiB))," "$tmp/figure.json" || fail "expected a limit of the container"
+wants 1 "no such container" "$WEIR" set "$pid" batch/daily:max=3M
 wants 1 "no such container" "$WEIR" reclaim --container batch "$pid" 3M
 wants 125 "not a size" "$WEIR" reclaim "$pid" much
 wants 125 "a process and a size" "$WEIR" reclaim "$pid"
