@@ -209,9 +209,12 @@ void reclaim_after_fault(struct reclaim *r, struct pager *self)
 		(void)job_work(r, self, 2, &dropped);
 }
 
-/* Lets the background thread write. False: it cannot, since it waits until nobody serves a fault. */
-static bool background_helps(struct reclaim *r)
+/* Lets the background thread write. False: it cannot, since it waits until nobody serves a fault; or this is it, and there is
+ * nothing to write. */
+static bool background_helps(struct reclaim *r, const struct pager *self)
 {
+	if (self == r->pager)
+		return writeback_once(r) > 0;
 	if (load_relaxed(&r->quiescing))
 		return false;
 	vm_attention(r->vm);
@@ -232,7 +235,7 @@ void reclaim_throttle(struct reclaim *r, struct pager *self, struct weir_contain
 		if (n || job_start(r, level, CHOOSE_ANY))
 			continue;
 		/* Others are at it, or it is copies that must go to the file: the tenant waits a little, and goes on. */
-		if (!background_helps(r))
+		if (!background_helps(r, self))
 			break;
 		waited++;
 	}
@@ -277,7 +280,7 @@ enum room reclaim_make_room(struct reclaim *r, struct pager *self, struct weir_c
 		if (trim(r))
 			continue;
 		if (writing_helps(r, level)) {
-			if (!background_helps(r))
+			if (!background_helps(r, self))
 				break;
 			continue;
 		}
@@ -288,7 +291,7 @@ enum room reclaim_make_room(struct reclaim *r, struct pager *self, struct weir_c
 			continue;
 		}
 		if (writing_spares_the_safe(r, level)) {
-			if (!background_helps(r))
+			if (!background_helps(r, self))
 				break;
 			continue;
 		}

@@ -680,6 +680,83 @@ static void test_jobs_wait_while_they_cannot_help(void **state)
 	world_close(&w);
 }
 
+/* --- who waits for whom --- */
+
+static unsigned yields;
+
+static void count_yield(void *data)
+{
+	(void)data;
+	yields++;
+}
+
+static void write_at_yield(void *data)
+{
+	(void)data;
+	yields++;
+	(void)writeback_once(&w.reclaim);
+}
+
+/* Only copies are left, and they do not fit. */
+static void only_copies(void)
+{
+	world_open(&w, &plain);
+	away(0, 200);
+	container_set_max(w.container, 20 * PAGE_SIZE);
+	over_share();
+	yields = 0;
+}
+
+static enum room room_for(struct pager *pager)
+{
+	return reclaim_make_room(&w.reclaim, pager, w.container, PAGE_SIZE);
+}
+
+static void test_a_fault_waits_until_the_background_has_written(void **state)
+{
+	(void)state;
+	only_copies();
+	fake_on_yield(write_at_yield, NULL);
+	assert_int_equal(room_for(w.pager), ROOM_MADE);
+	assert_in_range(yields, 1, 200);
+	world_check(&w);
+	read_all(200);
+	world_close(&w);
+}
+
+/* The background thread waits for faults to end, as it does before a container or a region goes. */
+static void test_a_fault_does_not_wait_for_who_waits_for_it(void **state)
+{
+	(void)state;
+	only_copies();
+	fake_on_yield(count_yield, NULL);
+	store_relaxed(&w.reclaim.quiescing, true);
+	assert_int_equal(room_for(w.pager), ROOM_LATER);
+	reclaim_throttle(&w.reclaim, w.pager, w.container);
+	assert_int_equal(yields, 0);
+	store_relaxed(&w.reclaim.quiescing, false);
+	read_all(200);
+	world_close(&w);
+}
+
+/* It serves a fault for a thread that cannot: there is nobody else to write. */
+static void test_the_background_thread_does_not_wait_for_itself(void **state)
+{
+	(void)state;
+	only_copies();
+	fake_on_yield(count_yield, NULL);
+	assert_int_equal(room_for(w.reclaim.pager), ROOM_MADE);
+	assert_int_equal(yields, 0);
+	/* Nowhere to write: it gives up soon. */
+	fake_disk(0);
+	container_set_max(w.container, 0);
+	assert_int_not_equal(room_for(w.reclaim.pager), ROOM_MADE);
+	assert_true(yields < 4);
+	fake_disk(UINT64_MAX);
+	read_all(200);
+	world_close(&w);
+}
+
 /* --- what has rotted --- */
 
 /* A header that has rotted is passed over, wherever the bit is, and does not keep others from being written. */
@@ -749,6 +826,9 @@ int main(void)
 		cmocka_unit_test(test_background_does_not_try_before_its_time),
 		cmocka_unit_test(test_incompressible_pages_stay_while_nothing_can_be_written),
 		cmocka_unit_test(test_jobs_wait_while_they_cannot_help),
+		cmocka_unit_test(test_a_fault_waits_until_the_background_has_written),
+		cmocka_unit_test(test_a_fault_does_not_wait_for_who_waits_for_it),
+		cmocka_unit_test(test_the_background_thread_does_not_wait_for_itself),
 		cmocka_unit_test(test_rotten_headers_are_passed_over),
 		cmocka_unit_test(test_rotten_contents_are_found_out_at_the_read),
 	};
