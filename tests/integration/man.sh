@@ -40,6 +40,7 @@ if command -v python3 >/dev/null && command -v scdoc >/dev/null; then
 		grep -q "'${header##*/}'\|: '$(basename "$header" .h)'" "$man/meson.build" || fail "expected a manual page of ${header##*/} in man/meson.build"
 		python3 "$man/header.py" name "$header" >"$tmp/page.scd" || fail "expected a page of $header"
 		scdoc <"$tmp/page.scd" >"$tmp/page" 2>"$tmp/page.err" || fail "scdoc, of ${header##*/}: $(cat "$tmp/page.err")"
+		# shellcheck disable=SC2013 # words
 		for function in $(sed -n 's/^WEIR_API.*[ *]\([a-z][a-z0-9_]*\)(.*/\1/p' "$header"); do
 			grep -q "$function" "$tmp/page" || fail "expected $function in the page of ${header##*/}"
 		done
