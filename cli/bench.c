@@ -40,6 +40,10 @@ static const char usage[] =
 	"\n"
 	"  --json    one JSON object instead of a text\n"
 	"  --svg FILE  a picture, too (pool: by gnuplot)\n"
+	"  --only GLOB  paging: only rows whose names match, like zram_text_*_2t, "
+	"file_text_random_rw_1t,\n"
+	"            mmap_text_seq_read_1t\n"
+	"  --no-peers  paging: only weir and the limit\n"
 	"  --quick   fewer and smaller runs, at most 20 s: shows that the bench works, for "
 	"figures\n"
 	"            leave it out\n"
@@ -93,6 +97,16 @@ int bench_options_parse(const char *name, int argc, char **argv, struct bench_op
 				return -EINVAL;
 			}
 			options->svg = argv[i];
+		} else if (!strcmp(name, "paging") && !strcmp(argv[i], "--no-peers")) {
+			options->no_peers = true;
+		} else if (!strcmp(name, "paging") && !strcmp(argv[i], "--only")) {
+			if (++i == argc) {
+				log_line("bench paging: --only needs a pattern for names like "
+					 "zram_text_random_read_1t");
+				*status = EXIT_WEIR;
+				return -EINVAL;
+			}
+			options->only = argv[i];
 		} else if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
 			fputs(usage, stdout);
 			return -ECANCELED;

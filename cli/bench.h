@@ -15,6 +15,9 @@ enum { BENCH_RUNS = 5, BENCH_RUNS_QUICK = 2, EXIT_SKIPPED = 77 };
 struct bench_options {
 	bool json, quick;
 	const char *svg; /* file for a picture; NULL: none */
+	/* paging only: rows whose names match, as a shell would; NULL: all. And no peers: for two builds of weir side by side. */
+	const char *only;
+	bool no_peers;
 };
 
 /* The options of a bench. 0; else *status is what to exit with (0 after --help). */

@@ -15,6 +15,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <fnmatch.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,6 +28,7 @@
 #include "os/file.h"
 #include "os/mem.h"
 #include "os/uffd.h"
+#include "paging_growth.h"
 
 #define BOTH(table, contents, pattern, write)                                                      \
 	{table, contents, pattern, write, 1}, {table, contents, pattern, write, 2}
@@ -70,12 +72,32 @@ static struct {
 	char path[64];
 } files[GROUPS] = {{-1, ""}, {-1, ""}};
 
+/* --- rows --- */
+
+bool paging_named(const char *name)
+{
+	return !paging.options.only || !fnmatch(paging.options.only, name, 0);
+}
+
+bool paging_chosen(unsigned row)
+{
+	return paging_named(paging_row_name(row));
+}
+
+/* The first chosen one of [first, end), or end. */
+static unsigned chosen_next(unsigned first, unsigned end)
+{
+	while (first < end && !paging_chosen(first))
+		first++;
+	return first;
+}
+
 /* --- turns --- */
 
 static uint64_t total_of(const struct paging_row *row)
 {
 	/* Without a peer what it is known to use for such contents. */
-	static const double guess[CONTENTS] = {[TEXT] = .31, [RANDOM] = .76, [ZERO] = .01};
+	static const double guess[CONTENTS] = {[TEXT] = .325, [RANDOM] = .76, [ZERO] = .01};
 
 	if (row->table == TABLE_FILE)
 		return paging.resident;
@@ -275,7 +297,8 @@ static int group_run(unsigned first, unsigned end, unsigned run)
 	/* The pages of one after those of another: the disk and the CPUs are nobody else's while they are filled. */
 	for (enum design design = 0; design < DESIGNS && !err; design++)
 		err = design_start(&paging_rows[first], design);
-	for (unsigned row = first; row < end && !err; row++)
+	for (unsigned row = chosen_next(first, end); row < end && !err;
+	     row = chosen_next(row + 1, end))
 		err = turns(row, run);
 	if (!err)
 		err = designs_verify(paging_rows[first].table);
@@ -318,7 +341,9 @@ static int peers_up(void)
 	struct sigaction action = {.sa_handler = down_at};
 	const char *group = peers_group_why();
 
-	paging.why[TABLE_ZRAM] = peers_zram_why();
+	if (paging.options.no_peers)
+		group = "left out by --no-peers";
+	paging.why[TABLE_ZRAM] = group ? group : peers_zram_why();
 	paging.why[TABLE_FILE] = group;
 	paging.why[TABLE_MMAP] = group;
 	if (group)
@@ -373,6 +398,15 @@ static int file_make(enum peer_group whose)
 
 /* --- all --- */
 
+static bool table_wanted(enum table table)
+{
+	unsigned row = chosen_next(0, ROWS);
+
+	while (row < ROWS && paging_rows[row].table != table)
+		row = chosen_next(row + 1, ROWS);
+	return row < ROWS;
+}
+
 static int run_all(unsigned run)
 {
 	int err = 0;
@@ -384,11 +418,11 @@ static int run_all(unsigned run)
 				      paging_rows[end].contents == r->contents;)
 			end++;
 		if (!first || paging_rows[first - 1].table != r->table)
-			err = swap_up(r->table);
-		if (!err)
+			err = table_wanted(r->table) ? swap_up(r->table) : 0;
+		if (!err && chosen_next(first, end) < end)
 			err = group_run(first, end, run);
 		if (end == ROWS || paging_rows[end].table != r->table || err) {
-			if (!peers_group_why())
+			if (!paging.why[TABLE_FILE])
 				peers_swap_off();
 		}
 	}
@@ -427,6 +461,8 @@ static int measure(void)
 		if (!paging.options.json)
 			fprintf(stderr, "run %u of %u\n", run + 1, paging.runs);
 		err = run_all(run);
+		if (!err && growth_chosen())
+			err = growth_run(run, paging.options.quick);
 	}
 	peers_close();
 	for (enum peer_group whose = 0; whose < GROUPS; whose++) {
@@ -434,6 +470,25 @@ static int measure(void)
 			close(files[whose].fd);
 	}
 	return err;
+}
+
+/* Two: how the cost grows goes to FILE-growth.svg where FILE.svg has the patterns. */
+static int pictures(void)
+{
+	const char *const path = paging.options.svg;
+	const size_t length = strlen(path);
+	const size_t end = length > 4 && !strcmp(path + length - 4, ".svg") ? length - 4 : length;
+	const bool rows = chosen_next(0, ROWS) < ROWS;
+	char other[4096];
+	int err = rows ? paging_print_svg() : 0;
+
+	if (err || !growth_chosen())
+		return err;
+	if (!rows)
+		return growth_print_svg(path);
+	if (snprintf(other, sizeof(other), "%.*s-growth.svg", (int)end, path) >= (int)sizeof(other))
+		return -ENAMETOOLONG;
+	return growth_print_svg(other);
 }
 
 int bench_paging(int argc, char **argv)
@@ -446,6 +501,12 @@ int bench_paging(int argc, char **argv)
 	status = permission_check();
 	if (status)
 		return status;
+	if (chosen_next(0, ROWS) == ROWS && !growth_chosen()) {
+		log_line("bench paging: no row is called '%s'; they are called like %s, and "
+			 "growth_size, growth_limit and growth_regions",
+			 paging.options.only, paging_row_name(0));
+		return EXIT_WEIR;
+	}
 	paging.runs = paging.options.quick ? 1 : RUNS;
 	paging.bytes = paging.options.quick ? MIB(QUICK_MIB) : MIB(REGION_MIB);
 	paging.resident = paging.bytes / 4;
@@ -460,7 +521,7 @@ int bench_paging(int argc, char **argv)
 		paging_print_json();
 	else
 		paging_print_text();
-	err = paging.options.svg ? paging_print_svg() : 0;
+	err = paging.options.svg ? pictures() : 0;
 	if (err) {
 		log_line("bench paging: %s: %s", paging.options.svg, errno_name(err));
 		return 1;

@@ -40,6 +40,11 @@ struct paging {
 };
 extern struct paging paging;
 
+/* "zram_text_skew_rw_2t": table, contents, pattern, threads. In a buffer of its own. */
+const char *paging_row_name(unsigned row);
+/* Not left out by --only. */
+bool paging_named(const char *name);
+bool paging_chosen(unsigned row);
 /* Why a cell has no figures. */
 const char *paging_why(unsigned row, enum design design);
 void paging_print_text(void);

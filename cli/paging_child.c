@@ -69,8 +69,7 @@ static int weir_start(void)
 		.size = sizeof(options),
 		.limit = MAX(setup->limit, (uint64_t)WEIR_LIMIT_MIN),
 		/* All that it may: this is about compressed memory. With a file the default. */
-		.compressed_share =
-			setup->table == TABLE_ZRAM ? setup->limit - setup->limit / 8 : 0,
+		.compressed_share = setup->table == TABLE_ZRAM ? UINT64_MAX : 0,
 		.store_dir = setup->table == TABLE_FILE ? setup->path : NULL,
 		.mode = setup->design == SIGNAL ? WEIR_MODE_SIGNAL : WEIR_MODE_THREAD,
 	};

@@ -5,6 +5,7 @@
 
 #include "base/base.h"
 #include "bench_paging.h"
+#include "paging_growth.h"
 #include "svg.h"
 
 static const char *const table_name[TABLES] = {"zram", "file", "mmap"};
@@ -47,6 +48,8 @@ const char *paging_why(unsigned row, enum design design)
 		any |= paging.cell[row][design][run].there;
 	if (any)
 		return NULL;
+	if (!paging_chosen(row))
+		return "left out by --only";
 	if (design == PEER && paging.why[r->table])
 		return paging.why[r->table];
 	if (design == PEER)
@@ -130,6 +133,16 @@ static const char *row_name(unsigned row)
 	const struct paging_row *r = &paging_rows[row];
 
 	snprintf(name, sizeof(name), "%s_%s", pattern_name[r->pattern], r->write ? "rw" : "read");
+	return name;
+}
+
+const char *paging_row_name(unsigned row)
+{
+	static char name[64];
+	const struct paging_row *r = &paging_rows[row];
+
+	snprintf(name, sizeof(name), "%s_%s_%s_%ut", table_name[r->table],
+		 contents_name[r->contents], row_name(row), r->threads);
 	return name;
 }
 
@@ -243,7 +256,6 @@ static void print_missed_row(unsigned row)
 
 static void print_missed(void)
 {
-	putchar('\n');
 	for (unsigned row = 0; row < ROWS; row++)
 		print_missed_row(row);
 	for (unsigned i = 0; i < ARRAY_SIZE(wait_aims); i++) {
@@ -292,12 +304,15 @@ void paging_print_text(void)
 	       "touches of a microsecond and more.\n",
 	       (unsigned long long)(paging.bytes >> 20),
 	       (unsigned long long)(paging.resident >> 20));
-	for (unsigned row = 0; row < ROWS; row++) {
+	for (unsigned row = 0, last = ROWS; row < ROWS; row++) {
 		const struct paging_row *r = &paging_rows[row];
 
-		if (!row || paging_rows[row - 1].table != r->table ||
-		    paging_rows[row - 1].contents != r->contents)
+		if (!paging_chosen(row))
+			continue;
+		if (last == ROWS || paging_rows[last].table != r->table ||
+		    paging_rows[last].contents != r->contents)
 			print_title(r);
+		last = row;
 		printf("%s, %u thread%s\n", row_name(row), r->threads, r->threads > 1 ? "s" : "");
 		for (enum design design = 0; design < DESIGNS; design++) {
 			if ((design == LIMIT && r->table != TABLE_ZRAM) ||
@@ -306,10 +321,12 @@ void paging_print_text(void)
 			print_design(row, design);
 		}
 	}
-	if (one >= 0)
+	if (one >= 0 && paging_chosen((unsigned)one))
 		print_hist((unsigned)one, SIGNAL, "random reads of text, 1 thread, signal mode");
-	if (two >= 0)
+	if (two >= 0 && paging_chosen((unsigned)two))
 		print_hist((unsigned)two, SIGNAL, "random read-write, 2 threads, signal mode");
+	if (growth_chosen())
+		growth_print_text();
 	print_missed();
 	if (paging.killed)
 		printf("the kernel killed the peer %u times for lack of memory; those turns do not "
@@ -386,10 +403,15 @@ static const char *ratio_key(unsigned row)
 static void json_ratios(void)
 {
 	const int one = row_find(false, 1);
+	const bool there = one >= 0 && !paging_why((unsigned)one, SIGNAL);
 
-	printf("\"ratios\": {\"fault_p50_us\": %.3f, \"fault_p99_us\": %.3f",
-	       one < 0 ? 0 : wait_us((unsigned)one, SIGNAL, 500),
-	       one < 0 ? 0 : wait_us((unsigned)one, SIGNAL, 990));
+	printf("\"ratios\": {");
+	growth_json_ratios();
+	if (there)
+		printf("\"fault_p50_us\": %.3f, \"fault_p99_us\": %.3f",
+		       wait_us((unsigned)one, SIGNAL, 500), wait_us((unsigned)one, SIGNAL, 990));
+	else
+		printf("\"fault_p50_us\": null, \"fault_p99_us\": null");
 	for (unsigned row = 0; row < ROWS; row++) {
 		const char *key = ratio_key(row);
 		char longer[80];
@@ -423,9 +445,14 @@ static void json_skipped_one(const char *before, unsigned row, enum design weir,
 
 static void json_skipped(void)
 {
-	bool first = true;
+	const int one = row_find(false, 1);
+	const char *why = one < 0 ? "no such row" : paging_why((unsigned)one, SIGNAL);
+	bool first = !why;
 
 	printf("\"skipped\": {");
+	if (why)
+		printf("\"fault_p50_us\": \"%s\", \"fault_p99_us\": \"%s\"", why, why);
+	growth_json_skipped(&first);
 	for (unsigned row = 0; row < ROWS; row++) {
 		if (!ratio_key(row))
 			continue;
@@ -449,6 +476,7 @@ void paging_print_json(void)
 	       m->cpus, m->kernel, m->mem_mib, m->load, paging.runs,
 	       paging.options.quick ? "true" : "false", (unsigned long long)paging.bytes,
 	       (unsigned long long)paging.resident, paging.killed);
+	growth_json_results();
 	for (unsigned row = 0; row < ROWS; row++) {
 		for (enum design design = 0; design < DESIGNS; design++) {
 			if ((design == LIMIT && paging_rows[row].table != TABLE_ZRAM) ||

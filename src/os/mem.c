@@ -259,12 +259,21 @@ int mem_shared_create(size_t bytes)
 	return fd < 0 ? -errno : fd;
 }
 
-void *mem_shared_map(int fd, size_t bytes, bool write)
+static void *shared_map(int fd, size_t bytes, int prot)
 {
-	void *addr = map_file(NULL, bytes, write ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED,
-			      fd, 0);
+	return map_file(NULL, bytes, prot, MAP_SHARED, fd, 0);
+}
 
-	if (addr && !write && advise(addr, bytes, MADV_DONTFORK)) {
+void *mem_shared_map(int fd, size_t bytes)
+{
+	return shared_map(fd, bytes, PROT_READ | PROT_WRITE);
+}
+
+void *mem_shared_region_map(int fd, size_t bytes, bool write)
+{
+	void *addr = shared_map(fd, bytes, write ? PROT_READ | PROT_WRITE : PROT_READ);
+
+	if (addr && advise(addr, bytes, MADV_DONTFORK)) {
 		unmap(addr, bytes);
 		return NULL;
 	}
@@ -334,7 +343,8 @@ uint64_t mem_machine(void)
 	return (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
-uint64_t mem_peak_rss(void)
+/* A line of /proc/self/status, in bytes; 0 when the kernel does not tell. */
+static uint64_t status_bytes(const char *name)
 {
 	char text[4096];
 	int fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
@@ -348,6 +358,16 @@ uint64_t mem_peak_rss(void)
 	if (got <= 0)
 		return 0;
 	text[got] = '\0';
-	line = strstr(text, "VmHWM:");
-	return line ? strtoull(line + 6, NULL, 10) << 10 : 0;
+	line = strstr(text, name);
+	return line ? strtoull(line + strlen(name), NULL, 10) << 10 : 0;
+}
+
+uint64_t mem_peak_rss(void)
+{
+	return status_bytes("VmHWM:");
+}
+
+uint64_t mem_locked(void)
+{
+	return status_bytes("VmLck:");
 }

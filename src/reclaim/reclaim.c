@@ -457,8 +457,9 @@ static void sleep_until_needed(struct reclaim *r, bool idle)
 	waitq_prepare(&r->vm->attention, &me, WAIT_SHARED);
 	if (!work_to_do(r))
 		(void)waitq_sleep(&me, TICK_NS);
-	else if (idle)
-		(void)waitq_sleep(&me, 1000000);
+	else if (idle && load_relaxed(&r->state) != OPEN && !waitq_sleep(&me, 1000000))
+		/* In all that time nobody has faulted. */
+		store_relaxed(&r->faults_fill, false);
 	(void)waitq_finish(&r->vm->attention, &me);
 }
 
@@ -488,8 +489,10 @@ static bool background_turn(struct reclaim *r)
 	if (load_relaxed(&r->vm->hold))
 		return false;
 	follow_grow(r);
-	container = load_relaxed(&r->state) == IDLE ? reclaim_wanted(r) : NULL;
-	took = container && reclaim_take(r, container);
+	container = load_relaxed(&r->state) == IDLE && !load_relaxed(&r->faults_fill)
+			    ? reclaim_wanted(r)
+			    : NULL;
+	took = container && reclaim_take(r, r->pager, container);
 	worked = job_work(r, r->pager, JOB_MAX, &dropped);
 	slack_reduce(r);
 	(void)writeback_land(r, false);

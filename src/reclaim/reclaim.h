@@ -112,6 +112,9 @@ struct reclaim {
 	_Atomic uint32_t turn;	/* (A) which of the containers that want something is first */
 	/* Nothing can be written and a job has not got below the limit: no other job before this. (A) */
 	_Atomic uint64_t futile_until_ns;
+	/* A thread that had faulted began the last job, so the background thread leaves the next one to them as well: it is
+	 * chosen and protected while the background thread sleeps, which costs no shootdown. (A) */
+	_Atomic bool faults_fill;
 	struct follow follow;
 	_Atomic bool stop;	/* (A) */
 	_Atomic bool quiescing; /* (A) the background thread waits until no fault is being served */
@@ -227,7 +230,7 @@ enum choose { CHOOSE_UNSAFE, /* only where more is used than low protects */ CHO
 struct weir_container *reclaim_choose(struct reclaim *reclaim, struct weir_container *target,
 				      enum choose choose);
 /* Takes pages of it: drops some of a file's, or begins a job. False: nothing to be had just now. */
-bool reclaim_take(struct reclaim *reclaim, struct weir_container *container);
+bool reclaim_take(struct reclaim *reclaim, struct pager *self, struct weir_container *container);
 /* The container to take pages from in the background, NULL: nobody is above its mark. */
 struct weir_container *reclaim_wanted(struct reclaim *reclaim);
 /* A container whose compressed pages, and those below it, are more than their share, and may go to the file. */

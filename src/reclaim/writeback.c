@@ -236,7 +236,7 @@ static void batch_forget(struct reclaim *r, struct write *write)
 	write_free(r, write);
 }
 
-/* Gives up the copy of a resident page: it is dirty from now on, and still write-protected, which is harmless. */
+/* Gives up the copy of a resident page; it is still write-protected. */
 static void copy_give_up(struct vm *vm, struct region *region, uint32_t page, uint64_t w)
 {
 	if (!page_lock(&region->word[page], &w))
@@ -244,7 +244,7 @@ static void copy_give_up(struct vm *vm, struct region *region, uint32_t page, ui
 	page_copy_free(vm, region, w);
 	page_unlock(vm, region, page,
 		    word_history(w) | (uint64_t)word_credit(w) << CREDIT_SHIFT |
-			    (uint64_t)word_pins(w) << PIN_SHIFT | PAGE_DIRTY,
+			    (uint64_t)word_pins(w) << PIN_SHIFT | PAGE_GUARDED,
 		    true);
 }
 

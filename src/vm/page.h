@@ -11,8 +11,8 @@
  *   BUSY      the page lock. Who holds it alone may change the word, but for PARKED; it is never held over anything
  *             that waits for another page, and never by a thread that sleeps on a limit.
  *   PARKED    a fault waits for the busy bit to be cleared; whoever clears it wakes the page (page_unlock)
- *   rewritten 0 to 3: how sure we are that a read of this page is followed by a write; set to 3 by a write
- *             fault on a clean page, one less with each load that believed it
+ *   rewritten 0 to 3: how sure we are that a read of this page is followed by a write; set to 3 by a write fault on a
+ *             protected page, one less with each load that protects it all the same (rewrite_control in vm.h)
  *   kind      what location is: COPY_NONE, COPY_FILLED (the 32-bit word the page is full of), COPY_MEMORY (a slot of
  *             the compressed store), COPY_FILE (a slot of the file store)
  *   grade     0 to 5: how often the page came back within one limit's worth of evictions
@@ -43,14 +43,20 @@
  *
  *   NONE      never touched, or discarded: reads as zeroes. No page, no copy.
  *   DIRTY     present, no copy. The kernel may still write-protect it (harmless: one more fault).
+ *   GUARDED   present, no copy, and write-protected for certain: a job may protect it again at no cost to anybody.
  *   CLEANING  present; the current job write-protects it, then copies it. No copy yet.
  *   CLEAN     present, write-protected, and location holds a copy of it.
  *   ABSENT    not present; location holds the only copy. "compressed" with COPY_MEMORY or COPY_FILLED, "stored" with
  *             COPY_FILE.
  *   POISONED  its copy was lost; touching it is SIGBUS until it is discarded.
  *
- * Why CLEAN can be trusted: protection is taken away only by make_writable, under the busy bit, together with the
- * state. A page is compressed only in CLEANING, by the one job that chose it, after that job's write-protect
+ * GUARDED is DIRTY but for that; it is left out of the picture:
+ *
+ *      ABSENT ── load (read; the copy is not kept) ──▶ GUARDED ── job_fill: chosen ──────▶ CLEANING
+ *      CLEAN ─── copy_give_up ──────────────────────▶ GUARDED ── make_writable (write) ─▶ DIRTY
+ *
+ * Why CLEAN and GUARDED can be trusted: protection is taken away only by make_writable, under the busy bit, together with
+ * the state. A page is compressed only in CLEANING, by the one job that chose it, after that job's write-protect
  * call has returned; there is only one job at a time. Protecting too much costs a fault and is never wrong.
  */
 #ifndef WEIR_VM_PAGE_H
@@ -61,7 +67,15 @@
 
 typedef _Atomic uint64_t page_word_t;
 
-enum page_state { PAGE_NONE, PAGE_DIRTY, PAGE_CLEANING, PAGE_CLEAN, PAGE_ABSENT, PAGE_POISONED };
+enum page_state {
+	PAGE_NONE,
+	PAGE_DIRTY,
+	PAGE_CLEANING,
+	PAGE_CLEAN,
+	PAGE_ABSENT,
+	PAGE_POISONED,
+	PAGE_GUARDED,
+};
 enum copy_kind { COPY_NONE, COPY_FILLED, COPY_MEMORY, COPY_FILE };
 
 #define WORD_STATE 0x7ull
@@ -117,7 +131,7 @@ static inline uint32_t word_location(uint64_t w)
 static inline bool word_resident(uint64_t w)
 {
 	return word_state(w) == PAGE_DIRTY || word_state(w) == PAGE_CLEAN ||
-	       word_state(w) == PAGE_CLEANING;
+	       word_state(w) == PAGE_CLEANING || word_state(w) == PAGE_GUARDED;
 }
 
 /* 0 for a page that is away: the bits are its stamp then. */

@@ -14,14 +14,23 @@
 
 /* --- the transitions of a page that is there --- */
 
+/* Write-protected for certain. */
+static bool page_protected(uint64_t w)
+{
+	return word_state(w) == PAGE_CLEAN || word_state(w) == PAGE_GUARDED;
+}
+
 /* The word of a page that has become writable. */
 static uint64_t written_word(struct vm *vm, const struct region *region, uint64_t w)
 {
 	uint64_t history = word_history(w) | (uint64_t)word_credit(w) << CREDIT_SHIFT |
 			   (uint64_t)word_pins(w) << PIN_SHIFT;
 
-	if (word_state(w) == PAGE_CLEAN) {
+	if (page_protected(w)) {
 		page_copy_free(vm, region, w);
+		add_relaxed(
+			&tenant_of(page_owner(region, w))->rewrite[word_rewritten(w) > 0].written,
+			1);
 		history |= (uint64_t)REWRITTEN_MAX << REWRITTEN_SHIFT;
 	}
 	return history | PAGE_DIRTY;
@@ -58,7 +67,7 @@ static int make_writable(struct vm *vm, struct region *region, uint32_t page, ui
 		if (next < 0 || next >= load_relaxed(&region->pages))
 			break;
 		words[count] = load_relaxed(&region->word[next]);
-		if ((words[count] & WORD_BUSY) || word_state(words[count]) != PAGE_CLEAN ||
+		if ((words[count] & WORD_BUSY) || !page_protected(words[count]) ||
 		    !page_lock(&region->word[next], &words[count]))
 			break;
 	}
@@ -261,7 +270,7 @@ static enum pagein_result fault_serve(struct vm *vm, struct pager *self, struct 
 enum pagein_result pagein(struct vm *vm, struct pager *self, struct region *region, uint32_t page,
 			  enum fault_access access)
 {
-	enum pagein_result result = region->file ? file_pagein(vm, self, region, page)
+	enum pagein_result result = region->file ? file_pagein(vm, self, region, page, access)
 						 : fault_serve(vm, self, region, page, access);
 
 	if (self->stalled) {

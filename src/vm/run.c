@@ -34,14 +34,26 @@ static void credit_note(struct credit_control *c, bool quick, bool graded)
 	}
 }
 
-/* Grade and credit of a page that comes back: 1, 2, 4, 8, 15 for quick returns in a row, quartered otherwise. */
-static uint64_t credit_of(struct vm *vm, struct weir_container *container, uint64_t w, bool *quick)
+/*
+ * Evictions within which a page that was hot comes back: about as many as memory would hold pages if those that stay had no
+ * copies. That is half the limit where pages are compressed well, and not much more than is resident where they are not.
+ */
+static uint64_t soon(const struct weir_container *container)
+{
+	const uint64_t resident = (container_usage(container, CHARGE_RESIDENT) +
+				   container_usage(container, CHARGE_FILE)) >>
+				  PAGE_SHIFT;
+	const uint64_t half = load_relaxed(&container->limit) >> (PAGE_SHIFT + 1);
+
+	return MAX(resident, MIN(half, 2 * resident));
+}
+
+uint64_t credit_of(struct vm *vm, struct weir_container *container, uint64_t w, bool *quick)
 {
 	struct credit_control *control = &tenant_of(container)->credit;
-	unsigned away = (vm_clock(container) - word_stamp(w)) & STAMP_MASK;
 	unsigned grade = word_grade(w), credit = 0;
 
-	*quick = away < 512; /* vm_clock counts 512ths of the limit */
+	*quick = vm_away(container, w) < soon(container);
 	credit_note(control, *quick, grade > 0);
 	if (*quick) {
 		grade = MIN(grade + 1, (unsigned)GRADE_MAX);
@@ -53,6 +65,26 @@ static uint64_t credit_of(struct vm *vm, struct weir_container *container, uint6
 	if (grade && load_relaxed(&control->on))
 		credit = MIN(1u << (grade - 1), (unsigned)CREDIT_MAX);
 	return (uint64_t)grade << GRADE_SHIFT | (uint64_t)credit << CREDIT_SHIFT;
+}
+
+/* Is a read going to be followed by a write? before: the page was rewritten before. */
+static bool rewrite_expected(struct weir_container *container, bool before)
+{
+	enum { PROBE_EVERY = 16, PROBES = 64 };
+	struct rewrite_control *c = &tenant_of(container)->rewrite[before];
+	const bool expected = before != load_relaxed(&c->contrary);
+
+	if (expected && (add_relaxed(&c->loads, 1) + 1) % PROBE_EVERY)
+		return true;
+	if (add_relaxed(&c->probes, 1) + 1 == PROBES) {
+		/* To doubt what is known of a page takes more than to doubt what is not known. */
+		const uint32_t enough = before ? PROBES / 3 : PROBES * 2 / 3;
+
+		store_relaxed(&c->contrary, before != (load_relaxed(&c->written) >= enough));
+		store_relaxed(&c->written, 0);
+		store_relaxed(&c->probes, 0);
+	}
+	return false;
 }
 
 /* --- a run --- */
@@ -171,12 +203,18 @@ int run_fill(struct vm *vm, struct pager *self, struct run *run, uint32_t i)
 	      (unsigned long long)page_number(run->region, run->first + i));
 }
 
-/* Is a kept copy worth its memory? Not when it is larger than half a page. */
-static bool copy_worth_keeping(struct vm *vm, uint64_t w)
+/*
+ * Is a kept copy worth its memory? Not when it is larger than half a page; nor where the page will stay for long, so
+ * that making the copy again costs little an access: such pages have room for more of their like then.
+ */
+static bool copy_worth_keeping(struct vm *vm, uint64_t w, unsigned credit)
 {
+	enum { CREDIT_STAYS = 4 };
+
 	if (word_kind(w) != COPY_MEMORY)
 		return true;
-	return compressed_room(vm->memory, word_location(w)) <= PAGE_SIZE / 2;
+	return credit < CREDIT_STAYS &&
+	       compressed_room(vm->memory, word_location(w)) <= PAGE_SIZE / 2;
 }
 
 /*
@@ -209,16 +247,27 @@ static void run_decide(struct vm *vm, struct run *run, uint32_t i)
 		return;
 	}
 	kept |= credit_of(vm, run->container, w, &quick);
-	/* A copy stays with the container that its page belonged to, so a page that changes hands comes without. */
-	run->writable[i] = (run->access != ACCESS_READ) || rewritten ||
-			   word_owner(w) != run->owner || !copy_worth_keeping(vm, w) ||
-			   (run_waited_for(run, i) && belongs_in_memory(vm, run->container, w));
-	if (run->access == ACCESS_READ && rewritten)
-		rewritten--;
+	run->writable[i] = run->access != ACCESS_READ;
+	if (run->access == ACCESS_READ) {
+		const bool before = rewritten;
+
+		/* Once a run, so that it is not cut into pieces. */
+		if (!run->asked[before])
+			run->expected[before] = rewrite_expected(run->container, before);
+		run->asked[before] = true;
+		run->writable[i] = run->expected[before];
+		rewritten -= before && !run->writable[i];
+	}
 	kept |= (uint64_t)rewritten << REWRITTEN_SHIFT;
-	run->after[i] = run->writable[i]
-				? kept | PAGE_DIRTY
-				: kept | PAGE_CLEAN | word_copy_of(w) | (w & WORD_WRITEBACK);
+	/* A copy stays with the container that its page belonged to, so a page that changes hands comes without. */
+	if (run->writable[i])
+		run->after[i] = kept | PAGE_DIRTY;
+	else if (word_owner(w) != run->owner ||
+		 !copy_worth_keeping(vm, w, (unsigned)(kept >> CREDIT_SHIFT) & CREDIT_MAX) ||
+		 (run_waited_for(run, i) && belongs_in_memory(vm, run->container, w)))
+		run->after[i] = kept | PAGE_GUARDED;
+	else
+		run->after[i] = kept | PAGE_CLEAN | word_copy_of(w) | (w & WORD_WRITEBACK);
 }
 
 /* Its copy cannot be read: the reader is told, and never sees wrong bytes or zeroes. */
@@ -286,7 +335,7 @@ static int run_install(struct vm *vm, struct pager *self, struct run *run, uint3
 				self->run[from], (size_t)n << PAGE_SHIFT, !run->writable[from],
 				&done);
 		for (uint32_t i = from; i < from + (uint32_t)(done >> PAGE_SHIFT); i++) {
-			if (run->writable[i])
+			if (word_kind(run->after[i]) == COPY_NONE)
 				page_copy_free(vm, region, run->before[i]);
 			page_unlock(vm, region, run->first + i, run->after[i], true);
 		}

@@ -14,6 +14,8 @@ struct run {
 	uint64_t before[RUN_MAX]; /* words without BUSY */
 	uint64_t after[RUN_MAX];
 	bool writable[RUN_MAX];
+	/* Whether pages that were not rewritten before, and those that were, will be written; and they will. */
+	bool asked[2], expected[2];
 	struct weir_container *container; /* that pays, */
 	unsigned owner;			  /* in this slot of the region's table */
 	uint32_t charged; /* pages charged; what is not installed is uncharged at the end */
@@ -42,5 +44,9 @@ int run_fill(struct vm *vm, struct pager *self, struct run *run, uint32_t i);
  * longer one, unlocks. The target is locked and charged (run->charged >= 1); what is not installed is uncharged.
  */
 enum pagein_result run_load(struct vm *vm, struct pager *self, struct run *run);
+
+/* Grade and credit of a page that comes back, from its grade and its stamp: 1, 2, 4, 8, 15 for quick returns in a row, quartered
+ * otherwise. */
+uint64_t credit_of(struct vm *vm, struct weir_container *container, uint64_t w, bool *quick);
 
 #endif

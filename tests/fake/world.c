@@ -188,13 +188,13 @@ static void check_state(struct world *w, unsigned r, uint32_t page, uint64_t x)
 	const enum page_state state = word_state(x);
 
 	page_assert(!(x & (WORD_BUSY | WORD_PARKED)));
-	page_assert(state <= PAGE_POISONED);
+	page_assert(state <= PAGE_GUARDED);
 	page_assert((word_kind(x) != COPY_NONE) == (state == PAGE_CLEAN || state == PAGE_ABSENT));
 	page_assert(word_kind(x) != COPY_NONE || word_location(x) == 0);
 	page_assert(!(x & WORD_WRITEBACK) || word_kind(x) == COPY_MEMORY);
 	page_assert(fake_present(addr) == word_resident(x));
 	page_assert(fake_poisoned(addr) == (state == PAGE_POISONED));
-	page_assert(state != PAGE_CLEAN || fake_protected(addr));
+	page_assert((state != PAGE_CLEAN && state != PAGE_GUARDED) || fake_protected(addr));
 	page_assert(state != PAGE_CLEANING || load_relaxed(&w->reclaim.state) != 0);
 	page_assert(word_resident(x) || state == PAGE_ABSENT || !word_credit(x));
 	page_assert(word_grade(x) <= GRADE_MAX);

@@ -69,7 +69,9 @@ remember $bench
 wait $bench || failed_run quick "expected weir bench paging --quick to end with 0"
 forget
 as_before $bench "at the end"
-grep -q '</svg>' "$tmp/picture.svg" || fail "expected a picture"
+for picture in picture picture-growth; do
+	grep -q '</svg>' "$tmp/$picture.svg" || fail "expected a picture"
+done
 
 [ "$(json "$tmp/json" bench quick runs bytes resident_bytes)" = "paging true 1 33554432 8388608" ] ||
 	fail "expected a quick bench of 32 MiB over 8: $(cat "$tmp/json")"
@@ -93,7 +95,7 @@ check_ratio()
 }
 
 skipped=0
-for key in fault_p50_us fault_p99_us; do
+for key in fault_p50_us fault_p99_us growth_size growth_limit growth_regions; do
 	check_ratio $key
 done
 for threads in 1t 2t; do
@@ -112,6 +114,17 @@ for threads in 1t 2t; do
 			fail "expected a limit for $name with $threads"
 	done
 done
+
+# Only what is asked for; the rest is null, with the reason.
+TMPDIR=$store "$WEIR" bench paging --quick --json --no-peers --only 'zram_text_skew_r*_1t' >"$tmp/only" 2>"$tmp/only.err" ||
+	failed_run only "expected --only to end with 0"
+[ "$(json "$tmp/only" ratios.of_limit_zram_skew_read_1t)" != null ] || fail "expected the row that was asked for"
+[ "$(json "$tmp/only" ratios.of_limit_zram_skew_read_2t ratios.zram_skew_read_1t ratios.growth_size ratios.fault_p50_us)" = \
+	"null null null null" ] || fail "expected nothing that was not asked for"
+json "$tmp/only" skipped.of_limit_zram_skew_read_2t skipped.zram_skew_read_1t skipped.growth_size skipped.fault_p50_us \
+	>/dev/null || exit 1
+"$WEIR" bench paging --only nothing 2>"$tmp/none.err"
+[ $? -eq 125 ] || fail "expected 125 for a row that there is not"
 
 # Without root: the same, with reasons instead of peers.
 if [ "$(id -u)" -eq 0 ] && command -v setpriv >/dev/null &&

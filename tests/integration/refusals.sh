@@ -50,6 +50,14 @@ for container in '' /a a//b .. "a$(printf '\t')b"; do
 	refused 125 'container.*nightly' run --limit 64M --container="$container" -- touch "$marker"
 done
 refused 125 'pair, follow' run --limit 64M --placement=banana -- touch "$marker"
+refused 125 'no module' run --limit 64M --store nbd://localhost/x -- touch "$marker"
+refused 125 'no module' run --limit 64M --store rados://pool -- touch "$marker"
+refused 125 'none' run --limit 64M --store banana -- touch "$marker"
+refused 125 'no such folder' run --limit 64M --store "file:$tmp/misspelled" -- touch "$marker"
+refused 125 'ENOENT' run --limit 64M --store "file:$tmp/not/there?size=8M" -- touch "$marker"
+echo mine >"$tmp/mine"
+refused 125 'not made' run --limit 64M --store "file:$tmp/mine?size=8M" -- touch "$marker"
+[ "$(cat "$tmp/mine")" = mine ] || fail "expected a file of somebody else to stay as it is"
 refused 125 'limit' run --limit
 refused 125 'program' run --limit 64M
 refused 125 'program' run --limit 64M --

@@ -288,12 +288,12 @@ static void read_it(void *data)
 	met = true;
 }
 
-/* A large copy is not kept beside the page: the page is dirty, and the slot goes back. */
+/* A large copy is not kept beside the page: the page has none then, and the slot goes back. */
 static void test_page_is_loaded_meanwhile(void **state)
 {
 	(void)state;
 	write_while(read_it);
-	assert_int_equal(state_of(1), PAGE_DIRTY);
+	assert_int_equal(state_of(1), PAGE_GUARDED);
 	only_three_were_written();
 }
 
@@ -562,7 +562,7 @@ static void test_kept_copies_are_given_up_when_nothing_can_be_written(void **sta
 	assert_int_equal(write_until_failure(&w), -ENOSPC);
 	assert_int_equal(load_relaxed(&w.memory.objects), 10);
 	for (uint32_t page = 0; page < 20; page++)
-		assert_int_equal(state_of(page), page < 10 ? PAGE_DIRTY : PAGE_ABSENT);
+		assert_int_equal(state_of(page), page < 10 ? PAGE_GUARDED : PAGE_ABSENT);
 	read_all(20);
 	world_close(&w);
 }

@@ -99,31 +99,79 @@ static void test_write_fault_on_a_clean_page_frees_its_copy(void **state)
 	world_close(&w);
 }
 
-/* 3 after a write to a clean page, one less with each load that believed it, and clean again at 0. */
+/* 3 after a write to a clean page; one less with each load that protects it all the same, of which there is one in 16 at first,
+ * and then, since none of them is written, all: so it is clean again, and for good at 0. */
 static void test_rewritten_counts_down(void **state)
 {
+	unsigned loads = 0, guarded = 0, left = REWRITTEN_MAX;
+
 	(void)state;
 	world_open(&w, &plain);
 	away(1, TEXT);
 	read_page(&w, 0);
 	assert_int_equal(word_rewritten(word_of(&w, 0)), 0);
 	world_poke(&w, 0, 0, 0, 1);
-	for (unsigned left = REWRITTEN_MAX; left > 0; left--) {
+	for (; left > 0; loads++) {
 		assert_int_equal(word_rewritten(word_of(&w, 0)), left);
 		evict(&w, 1);
-		assert_int_equal(word_rewritten(word_of(&w, 0)), left);
 		read_page(&w, 0);
-		assert_int_equal(state_of(0), PAGE_DIRTY);
+		left -= state_of(0) == PAGE_CLEAN;
+		assert_int_equal(word_rewritten(word_of(&w, 0)), left);
 	}
-	assert_int_equal(word_rewritten(word_of(&w, 0)), 0);
-	evict(&w, 1);
-	read_page(&w, 0);
-	assert_int_equal(state_of(0), PAGE_CLEAN);
+	assert_int_equal(loads, 16 * REWRITTEN_MAX);
+	for (unsigned i = 0; i < 20; i++) {
+		evict(&w, 1);
+		read_page(&w, 0);
+		assert_int_equal(state_of(0), PAGE_CLEAN);
+	}
 	/* A load for a write is no news: the counter stays as it is. */
 	world_poke(&w, 0, 0, 0, 2);
 	evict(&w, 1);
 	assert_int_equal(touch(&w, 0, true), 1);
 	assert_int_equal(word_rewritten(word_of(&w, 0)), REWRITTEN_MAX);
+	/* Written again by none of so many: not believed any more, until that changes. */
+	for (unsigned i = 0; i < 64 * 16; i++) {
+		for (uint32_t page = 0; page < 4; page++)
+			guarded += i >= 64 * 16 - 8 && word_state(word_of(&w, page)) == PAGE_CLEAN;
+		evict_all(&w);
+		w.region[0]->word[0] |= 3ull << REWRITTEN_SHIFT;
+		read_page(&w, 0);
+	}
+	assert_int_equal(guarded, 8);
+	world_close(&w);
+}
+
+/* Where nearly all that is loaded for a read is written then, pages come back writable that never were rewritten before. */
+static void test_rewrites_are_expected_where_they_rule(void **state)
+{
+	enum { PAGES = 256 };
+	unsigned dirty = 0, soft;
+
+	(void)state;
+	world_open(&w, &plain);
+	away(PAGES, TEXT);
+	for (uint32_t page = 0; page < PAGES / 2; page++) {
+		const uint32_t at = page * 2; /* no stream of neighbours */
+
+		read_page(&w, at);
+		world_poke(&w, 0, at, 1, page);
+	}
+	evict_all(&w);
+	for (uint32_t page = 1; page < PAGES; page += 2) {
+		read_page(&w, page);
+		dirty += state_of(page) == PAGE_DIRTY;
+	}
+	assert_in_range(dirty, PAGES / 2 - PAGES / 16, PAGES / 2 - 1);
+	/* And no more when reads alone rule again. */
+	for (unsigned i = 0; i < 16; i++) {
+		evict_all(&w);
+		for (uint32_t page = 1; page < PAGES; page += 2)
+			read_page(&w, page);
+	}
+	soft = (unsigned)load_relaxed(&w.vm.count.soft);
+	for (uint32_t page = 1; page < PAGES; page += 2)
+		assert_int_equal(state_of(page), PAGE_CLEAN);
+	assert_int_equal(load_relaxed(&w.vm.count.soft), soft);
 	world_close(&w);
 }
 
@@ -138,7 +186,7 @@ static void test_large_copies_are_not_kept(void **state)
 		away(1, large[i]);
 		assert_true(compressed(&w) > PAGE_SIZE / 2);
 		read_page(&w, 0);
-		assert_int_equal(state_of(0), PAGE_DIRTY);
+		assert_int_equal(state_of(0), PAGE_GUARDED);
 		assert_int_equal(compressed(&w), 0);
 		world_close(&w);
 	}
@@ -472,7 +520,7 @@ static void test_pages_that_come_back_soon_leave_the_file(void **state)
 		if (late)
 			world_pass(&w, 1);
 		read_page(&w, 10);
-		assert_int_equal(state_of(10), late ? PAGE_CLEAN : PAGE_DIRTY);
+		assert_int_equal(state_of(10), late ? PAGE_CLEAN : PAGE_GUARDED);
 		assert_int_equal(word_kind(word_of(&w, 10)), late ? COPY_FILE : COPY_NONE);
 		assert_int_equal(state_of(11), PAGE_CLEAN);
 		assert_int_equal(word_kind(word_of(&w, 11)), COPY_FILE);
@@ -982,6 +1030,7 @@ int main(void)
 		cmocka_unit_test(test_second_eviction_of_a_page_that_was_only_read_costs_nothing),
 		cmocka_unit_test(test_write_fault_on_a_clean_page_frees_its_copy),
 		cmocka_unit_test(test_rewritten_counts_down),
+		cmocka_unit_test(test_rewrites_are_expected_where_they_rule),
 		cmocka_unit_test(test_large_copies_are_not_kept),
 		cmocka_unit_test(test_same_filled_pages_are_a_word),
 		cmocka_unit_test(test_load_from_the_file),
