@@ -128,7 +128,7 @@ grep -q . "$tmp/wants.both" && fail "expected no word about a limit that is set"
 figure pid >"$tmp/out"
 grep -q "\"path\":\"batch/nightly\",[^}]*\"max_bytes\":$((126 * MiB))," "$tmp/figure.json" || fail "expected a limit of the container"
 wants 1 "no such container" "$WEIR" set "$pid" batch/daily:max=3M
-wants 1 "no such container" "$WEIR" reclaim --container batch "$pid" 3M
+wants 1 "no such container" "$WEIR" reclaim --container daily "$pid" 3M
 wants 125 "not a size" "$WEIR" reclaim "$pid" much
 wants 125 "a process and a size" "$WEIR" reclaim "$pid"
 wants 125 "is no process" "$WEIR" stat perl
