@@ -82,6 +82,7 @@ struct weir_segment {
 	VALUE(over_max, COUNT, "Charges over the limit, for want of anything to move out.")        \
 	VALUE(poisoned, COUNT, "Pages lost.")                                                      \
 	VALUE(fork_loaded, COUNT, "Pages loaded for forks.")                                       \
+	VALUE(forks_handed_over, COUNT, "Children that went on with an instance of their own.")    \
 	VALUE(bindings, COUNT, "Times that a thread was bound beside its handler.")                \
 	VALUE(blocks_onlined, COUNT, "Blocks of memory for compressed pages that came.")           \
 	VALUE(blocks_offlined, COUNT, "Blocks that went.")                                         \

@@ -32,6 +32,9 @@ end_mux()
 }
 trap end_mux EXIT
 
+# Its server ends with its last session, and then for a moment another one cannot start.
+mux new-session -d -s base 'exec sleep 1000' || fail "expected tmux to start"
+
 # screen: what is to be seen now.
 screen()
 {
