@@ -131,13 +131,26 @@ static void options_fill(struct weir_options *options)
 		.size = sizeof(*options),
 		.limit = config.limit,
 		.compressed_share = config.compressed_share,
-		.store_dir = config.store_dir[0] ? config.store_dir : NULL,
+		.store = config.store[0] ? config.store : NULL,
 		.handlers = config.handlers,
 		.placement = (enum weir_placement)config.placement,
 		.churn_ms = config.churn_ms,
 		.trace = config.trace[0] ? config.trace : NULL,
 		.kmap_slots = config.kmap_slots,
 	};
+}
+
+/* file:/folder/name?size=8G becomes file:/folder?size=8G. */
+static void store_beside(void)
+{
+	char *question = strchrnul(config.store, '?');
+	char *slash = memrchr(config.store, '/', (size_t)(question - config.store));
+
+	if (!slash)
+		return;
+	/* Of a name in the root folder that one stays. */
+	slash += slash == config.store + strlen("file:");
+	memmove(slash, question, strlen(question) + 1);
 }
 
 __attribute__((constructor)) static void agent_start(void)
@@ -157,6 +170,11 @@ __attribute__((constructor)) static void agent_start(void)
 	report_prepare(&config);
 	options_fill(&options);
 	err = weir_open(&options, &agent.weir);
+	if (err == -EBUSY) {
+		/* A named file has one user: what the program starts meanwhile has one without a name beside it. */
+		store_beside();
+		err = weir_open(&options, &agent.weir);
+	}
 	if (err)
 		refuse("userfaultfd", err);
 	err = weir_region_adopt(agent.weir, agent.region, agent.region_bytes);

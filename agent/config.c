@@ -65,7 +65,7 @@ int config_format(const struct config *config, char *text, size_t room)
 	put_number(&out, "kmap", config->kmap_slots);
 	put_number(&out, "stats", config->stats);
 	put_text(&out, "file", config->stats_file);
-	put_text(&out, "store", config->store_dir);
+	put_text(&out, "store", config->store);
 	put_text(&out, "trace", config->trace);
 	put_text(&out, "agent", config->preload);
 	return out.err;
@@ -127,7 +127,7 @@ static int set(struct config *config, const char *key, size_t len, const char *v
 		size_t room;
 	} texts[] = {
 		{"file", config->stats_file, sizeof(config->stats_file)},
-		{"store", config->store_dir, sizeof(config->store_dir)},
+		{"store", config->store, sizeof(config->store)},
 		{"trace", config->trace, sizeof(config->trace)},
 		{"agent", config->preload, sizeof(config->preload)},
 	};

@@ -23,7 +23,7 @@ struct config {
 	unsigned kmap_slots;	   /* 0: everything is mapped */
 	enum stats_form stats;
 	char stats_file[4096]; /* empty: standard error */
-	char store_dir[4096];  /* empty: default */
+	char store[4096];      /* URI, or empty: default */
 	char trace[4096];      /* empty: packets are not traced */
 	char preload[4096];    /* the agent's own path, as in LD_PRELOAD */
 };

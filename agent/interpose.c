@@ -89,6 +89,30 @@ AGENT_EXPORT int posix_madvise(void *addr, size_t bytes, int advice)
 							   : 0;
 }
 
+/* What is locked cannot leave. A quarter of the limit may be; whoever asks for more learns that he may not, and mostly does without. */
+static bool may_lock(struct weir *weir, const void *addr, size_t bytes)
+{
+	struct weir_stats stats = {.size = sizeof(stats)};
+
+	if (!weir || !(agent_owns(addr) || mapping_touches(addr, bytes)) ||
+	    weir_stats_read(weir, &stats) || mem_locked() + bytes <= stats.limit / 4)
+		return true;
+	log_once("mlock of more than a quarter of the limit is refused");
+	errno = EPERM;
+	return false;
+}
+
+AGENT_EXPORT int mlock(const void *addr, size_t bytes)
+{
+	return may_lock(agent_weir(), addr, bytes) ? (int)syscall(SYS_mlock, addr, bytes) : -1;
+}
+
+AGENT_EXPORT int mlock2(const void *addr, size_t bytes, unsigned flags)
+{
+	return may_lock(agent_weir(), addr, bytes) ? (int)syscall(SYS_mlock2, addr, bytes, flags)
+						   : -1;
+}
+
 /* It would bring all of weir's reservations into memory, the region's 256 GiB among them. */
 AGENT_EXPORT int mlockall(int flags)
 {

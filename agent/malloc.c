@@ -5,82 +5,161 @@
  *
  * mimalloc's own library exports them too, but behind libc's in the order of search: the agent is loaded before
  * both, and hands each call on.
+ *
+ * A program that is linked with an allocator of its own keeps it: jemalloc and tcmalloc have more functions than these, and what
+ * one of theirs has given must not be freed by another's. It gets its memory by mmap, which is managed (mapping.c). What mimalloc
+ * has given until that was known goes back to it.
  */
+#include <dlfcn.h>
 #include <errno.h>
 #include <malloc.h>
 #include <mimalloc.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "agent.h"
+#include "base/atomic.h"
 #include "base/base.h"
+
+/* The program's own, where it has one. */
+static struct {
+	bool kept; /* (C) once looked for, which the first malloc does, before there is a second thread */
+	bool looked;
+	void *(*malloc)(size_t);
+	void (*free)(void *);
+	void *(*calloc)(size_t, size_t);
+	void *(*realloc)(void *, size_t);
+	void *(*memalign)(size_t, size_t);
+	int (*posix_memalign)(void **, size_t, size_t);
+	size_t (*usable)(void *);
+} own;
+
+/* What only those two have. */
+static bool own_there(void)
+{
+	static const char *const names[] = {"mallocx", "tc_malloc"};
+	bool there = false;
+
+	for (size_t i = 0; i < ARRAY_SIZE(names) && !there; i++)
+		there = dlsym(RTLD_NEXT, names[i]) != NULL;
+	/* A name that is not there is an error, which the program is not to find. */
+	(void)dlerror();
+	return there;
+}
+
+static void own_look(void)
+{
+	/* Looking a name up may allocate: from mimalloc, then. */
+	own.looked = true;
+	if (!own_there())
+		return;
+	own.malloc = (__typeof__(own.malloc))dlsym(RTLD_NEXT, "malloc");
+	own.free = (__typeof__(own.free))dlsym(RTLD_NEXT, "free");
+	own.calloc = (__typeof__(own.calloc))dlsym(RTLD_NEXT, "calloc");
+	own.realloc = (__typeof__(own.realloc))dlsym(RTLD_NEXT, "realloc");
+	own.memalign = (__typeof__(own.memalign))dlsym(RTLD_NEXT, "memalign");
+	own.posix_memalign = (__typeof__(own.posix_memalign))dlsym(RTLD_NEXT, "posix_memalign");
+	own.usable = (__typeof__(own.usable))dlsym(RTLD_NEXT, "malloc_usable_size");
+	own.kept = own.malloc && own.free && own.calloc && own.realloc && own.memalign &&
+		   own.posix_memalign && own.usable;
+}
 
 static inline void ready(void)
 {
-	if (unlikely(!agent.region))
+	if (likely(own.looked))
+		return;
+	if (!agent.region)
 		agent_early();
+	own_look();
+}
+
+/* Is a block of the program's own allocator? */
+static inline bool theirs(const void *ptr)
+{
+	return unlikely(own.kept) && ptr && !agent_owns(ptr);
 }
 
 AGENT_EXPORT void *malloc(size_t size)
 {
 	ready();
-	return mi_malloc(size);
+	return unlikely(own.kept) ? own.malloc(size) : mi_malloc(size);
 }
 
 AGENT_EXPORT void free(void *ptr)
 {
-	mi_free(ptr);
+	if (theirs(ptr))
+		own.free(ptr);
+	else
+		mi_free(ptr);
 }
 
 AGENT_EXPORT void *calloc(size_t count, size_t size)
 {
 	ready();
-	return mi_calloc(count, size);
+	return unlikely(own.kept) ? own.calloc(count, size) : mi_calloc(count, size);
+}
+
+/* A block of mimalloc's becomes one of the program's. */
+static void *realloc_across(void *ptr, size_t size)
+{
+	void *new = own.malloc(size);
+
+	if (!new)
+		return NULL;
+	memcpy(new, ptr, MIN(size, mi_usable_size(ptr)));
+	mi_free(ptr);
+	return new;
 }
 
 AGENT_EXPORT void *realloc(void *ptr, size_t size)
 {
 	ready();
-	return mi_realloc(ptr, size);
+	if (likely(!own.kept))
+		return mi_realloc(ptr, size);
+	return !ptr || theirs(ptr) ? own.realloc(ptr, size) : realloc_across(ptr, size);
 }
 
 AGENT_EXPORT void *reallocarray(void *ptr, size_t count, size_t size)
 {
-	ready();
-	return mi_reallocarray(ptr, count, size);
+	size_t bytes;
+
+	if (__builtin_mul_overflow(count, size, &bytes)) {
+		errno = ENOMEM;
+		return NULL;
+	}
+	return realloc(ptr, bytes);
 }
 
 AGENT_EXPORT void *memalign(size_t alignment, size_t size)
 {
 	ready();
-	return mi_memalign(alignment, size);
+	return unlikely(own.kept) ? own.memalign(alignment, size) : mi_memalign(alignment, size);
 }
 
 AGENT_EXPORT void *aligned_alloc(size_t alignment, size_t size)
 {
-	ready();
 	/* As libc does: any power of two, any size. */
-	return mi_memalign(alignment, size);
+	return memalign(alignment, size);
 }
 
 AGENT_EXPORT int posix_memalign(void **out, size_t alignment, size_t size)
 {
 	ready();
-	return mi_posix_memalign(out, alignment, size);
+	return unlikely(own.kept) ? own.posix_memalign(out, alignment, size)
+				  : mi_posix_memalign(out, alignment, size);
 }
 
 AGENT_EXPORT void *valloc(size_t size)
 {
-	ready();
-	return mi_valloc(size);
+	return memalign(PAGE_SIZE, size);
 }
 
 AGENT_EXPORT void *pvalloc(size_t size)
 {
-	ready();
-	return mi_pvalloc(size);
+	return memalign(PAGE_SIZE, ALIGN_UP(size, PAGE_SIZE));
 }
 
 AGENT_EXPORT size_t malloc_usable_size(void *ptr)
 {
-	return mi_malloc_usable_size(ptr);
+	return theirs(ptr) ? own.usable(ptr) : mi_malloc_usable_size(ptr);
 }

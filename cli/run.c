@@ -19,6 +19,7 @@
 #include "os/file.h"
 #include "os/mem.h"
 #include "os/uffd.h"
+#include "store/store.h"
 #include "weir/weir.h"
 
 enum {
@@ -39,10 +40,11 @@ static const struct argp_option options[] = {
 	 "memory that each process may use for its heap, compressed pages included: 64M, 1.5G, or "
 	 "50% of the machine's",
 	 1},
-	{"store", KEY_STORE, "file:DIR", 0,
-	 "folder of the unlinked file for pages that do not fit when compressed (default: TMPDIR, "
-	 "then /var/tmp; "
-	 "never one in memory)",
+	{"store", KEY_STORE, "URI", 0,
+	 "where pages go that do not fit when compressed: file:DIR, an unlinked file there "
+	 "(default: TMPDIR, "
+	 "then /var/tmp; never one in memory), file:NAME?size=8G, a file of that name, or mem:, "
+	 "nowhere",
 	 2},
 	{"compressed", KEY_COMPRESSED, "SIZE", 0,
 	 "compressed pages beyond this go to the file: a size, or a percentage of the limit "
@@ -119,34 +121,75 @@ static void limit_set(struct arguments *a, const char *text)
 	}
 }
 
+static _Noreturn void store_refuse(const char *text, const char *why)
+{
+	log_line("store %s: %s", text, why);
+	exit(EXIT_WEIR);
+}
+
+/* The program may change its folder: an absolute path, of a file that perhaps is not there yet. */
+static void store_absolute(struct arguments *a, const char *text, const struct store *store)
+{
+	const char *name = store->late ? NULL : strrchr(store->place, '/');
+	const char *rest = strchrnul(text, '?');
+	char folder[STORE_PLACE_MAX], path[PATH_MAX];
+	int n;
+
+	if (store->late)
+		strcpy(folder, store->place);
+	else if (name)
+		snprintf(folder, sizeof(folder), "%.*s/", (int)(name - store->place), store->place);
+	else
+		strcpy(folder, ".");
+	if (!realpath(folder, path))
+		store_refuse(text, "no such folder; give one that is there");
+	n = snprintf(a->config.store, sizeof(a->config.store), "file:%s%s%s%s", path,
+		     store->late ? "" : "/",
+		     store->late ? ""
+		     : name	 ? name + 1
+				 : store->place,
+		     rest);
+	if (n < 0 || (size_t)n >= sizeof(a->config.store))
+		store_refuse(text, "its path is too long; give another folder");
+}
+
+/* A file is made when the first page must go there, or when the program has started: too late to refuse. So it is tried here. */
 static void store_set(struct arguments *a, const char *text)
 {
-	const char *dir = strncmp(text, "file:", 5) ? NULL : text + 5;
-	char path[PATH_MAX];
+	static struct store store;
 	struct file file;
-	int err;
+	int err = store_init(&store, text, NULL);
 
-	if (!dir || !*dir || strlen(dir) >= sizeof(a->config.store_dir)) {
-		log_line("store '%s' is none; give a folder on a disk, such as file:/var/tmp",
-			 text);
-		exit(EXIT_WEIR);
-	}
-	/* The file is made when the first page must go there, too late to refuse. */
-	err = file_temp_open(&file, dir);
-	if (err == -EOPNOTSUPP)
-		log_line("store %s: lies in memory; give a folder on a disk, such as file:/var/tmp",
-			 dir);
-	else if (err)
-		log_line("store %s: %s; give a folder that you may write to", dir, errno_name(err));
+	if (err == -ENOSYS)
+		store_refuse(text, "this weir has no module for such stores; give a folder on a "
+				   "disk, such as file:/var/tmp, or mem:");
+	if (err == -EINVAL && !strncmp(text, "file:", 5) && text[5])
+		store_refuse(text, "there is no such folder; give one, such as file:/var/tmp, or "
+				   "the size of a "
+				   "file of that name, such as file:/var/tmp/cold?size=8G");
 	if (err)
-		exit(EXIT_WEIR);
-	file_close(&file);
-	/* Absolute, since the program may change its folder. */
-	if (!realpath(dir, path) || strlen(path) >= sizeof(a->config.store_dir)) {
-		log_line("store %s: its path is too long; give another folder", dir);
+		store_refuse(text, "is none; give a folder on a disk, such as file:/var/tmp, a "
+				   "file, such as "
+				   "file:/var/tmp/cold?size=8G, or mem:");
+	if (!store_there(&store)) {
+		strcpy(a->config.store, "mem:");
+		return;
+	}
+	err = store.late ? file_temp_open(&file, store.place) : file_named_open(&file, store.place);
+	if (err == -EOPNOTSUPP)
+		store_refuse(text,
+			     "lies in memory; give a folder on a disk, such as file:/var/tmp");
+	if (err == -EEXIST)
+		store_refuse(text,
+			     "is there, and weir has not made it; give another name, or remove it");
+	if (err == -EBUSY)
+		store_refuse(text, "another process uses it; give another name");
+	if (err) {
+		log_line("store %s: %s; give a place that you may write to", text, errno_name(err));
 		exit(EXIT_WEIR);
 	}
-	strcpy(a->config.store_dir, path);
+	file_close(&file);
+	store_absolute(a, text, &store);
 }
 
 /* A file that the agent appends to, and what it is, for messages. */

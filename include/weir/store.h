@@ -64,7 +64,22 @@ struct weir_store_batch {
 	void (*done)(struct weir_store_batch *batch);
 };
 
-/* What a store is opened with: the parts of its URI, scheme:place?size=8G&keep=1G. */
+/*
+ * URIs, scheme:place?size=8G&keep=1G. Those of weir itself:
+ *
+ *   mem:                 none: pages stay in memory, over the limit if need be
+ *   file:/folder         an unlinked temporary file, made when the first page must go there, in that folder, else in /var/tmp, else in /tmp;
+ *                        never in memory (tmpfs, ramfs): another is tried then
+ *   file:/path/name?size=8G   a file of that name (which may be in memory), made or emptied when the instance is opened, removed by
+ *                        weir_close. weir_open fails with -EBUSY where another process has it, -EEXIST where it is not weir's: a file that
+ *                        weir has not made is never touched, unless it is empty. When its process is killed it stays by its name, its lock
+ *                        does not. size is needed: a folder that is misspelled is no file
+ *   nbd://, rados://     -ENOSYS: this build has no such module
+ *
+ * size: it takes no more. keep: so much of the disk stays free; by default a hundredth of it, at least 64 MiB, of a small disk an eighth.
+ * In signal mode reads on the thread that faulted go by pread.
+ */
+/* What a store is opened with: the parts of its URI. */
 struct weir_store_config {
 	size_t size;	    /* sizeof(struct weir_store_config) of the caller */
 	const char *place;  /* valid while the store is open */

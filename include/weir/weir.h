@@ -40,6 +40,7 @@
 
 #include <weir/api.h>
 #include <weir/container.h>
+#include <weir/file.h>
 #include <weir/kmap.h>
 #include <weir/pool.h>
 #include <weir/region.h>
@@ -93,7 +94,7 @@ struct weir_options {
  * Starts an instance: its threads block all signals and have a table of file descriptors of their own.
  * -EINVAL: options; -ENOTSUP: windows and signal mode; -EPERM: no permission for userfaultfd; -ENOSYS: a kernel without it or without its
  * write-protect mode, or without close_range (before Linux 5.9); -ENOMEM; -ENOSPC: 64 instances in signal mode; what open(2)
- * said of the file in trace. weir_advice tells people what to do about it.
+ * said of the file in trace; of the store -EINVAL, -ENOSYS, -ENAMETOOLONG, -EBUSY, -EEXIST (weir/store.h) or what else it says. weir_advice tells people what to do about it.
  */
 WEIR_API int weir_open(const struct weir_options *options, struct weir **weir);
 /* For an error of weir_open: "permission denied; set vm.unprivileged_userfaultfd=1, or give access to ...". */

@@ -7,10 +7,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/vfs.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "os/mem.h"
@@ -59,10 +61,10 @@ static void direct_probe(struct file *file)
 
 	file->unit = 512;
 	file->direct = page && flags >= 0 && fcntl(file->fd, F_SETFL, flags | O_DIRECT) == 0;
-	if (file->direct && pwrite(file->fd, page, 512, 0) != 512) {
+	if (file->direct && pwrite(file->fd, page, 512, file->base) != 512) {
 		file->unit = (unsigned)PAGE_SIZE;
 		file->direct = errno != ENOSPC &&
-			       pwrite(file->fd, page, PAGE_SIZE, 0) == (ssize_t)PAGE_SIZE;
+			       pwrite(file->fd, page, PAGE_SIZE, file->base) == (ssize_t)PAGE_SIZE;
 		if (!file->direct)
 			(void)fcntl(file->fd, F_SETFL, flags);
 	}
@@ -80,10 +82,111 @@ int file_temp_open(struct file *file, const char *dir)
 		return -EOPNOTSUPP;
 	}
 	file->fd = fd;
+	file->base = 0;
+	file->name[0] = '\0';
 	(void)file_identity(fd, &file->device, &file->inode);
 	(void)snprintf(file->where, sizeof(file->where), "an unlinked file in %s", dir);
 	direct_probe(file);
 	return 0;
+}
+
+/* --- a file with a name --- */
+
+static const char header[] =
+	"weir store 1\nCold pages of a process. To be removed while no process uses it.\n";
+
+/* Is it weir's, or nobody's? */
+static int header_check(int fd)
+{
+	char seen[sizeof(header)] = "";
+	struct stat st;
+
+	if (fstat(fd, &st))
+		return -errno;
+	if (!S_ISREG(st.st_mode))
+		return -EEXIST;
+	if (st.st_size && (pread(fd, seen, sizeof(seen), 0) != (ssize_t)sizeof(seen) ||
+			   memcmp(seen, header, sizeof(seen))))
+		return -EEXIST;
+	return 0;
+}
+
+static bool name_is(const char *name, dev_t device, ino_t inode)
+{
+	struct stat st;
+
+	return !stat(name, &st) && st.st_dev == device && st.st_ino == inode;
+}
+
+/*
+ * Two locks. The one of flock(2) goes when the kernel has done the last input and output of a process that was killed, some milliseconds after it:
+ * before that nobody else may write there. The one of fcntl(2) goes with the process, and tells whether it is worth waiting for the
+ * other.
+ */
+static int named_lock(int fd)
+{
+	enum { PATIENCE_MS = 1000 };
+	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+
+	for (unsigned ms = 0; flock(fd, LOCK_EX | LOCK_NB); ms++) {
+		const struct timespec wait = {.tv_nsec = 1000000};
+		struct flock holder = lock;
+
+		if (errno != EWOULDBLOCK)
+			return -errno;
+		if (ms == PATIENCE_MS || fcntl(fd, F_GETLK, &holder) || holder.l_type != F_UNLCK)
+			return -EBUSY;
+		nanosleep(&wait, NULL);
+	}
+	(void)fcntl(fd, F_SETLK, &lock);
+	return 0;
+}
+
+/* -EAGAIN: its last user removed the name meanwhile. */
+static int named_take(int fd, const char *name)
+{
+	dev_t device;
+	ino_t inode;
+	int err = named_lock(fd);
+
+	if (err)
+		return err;
+	err = file_identity(fd, &device, &inode);
+	if (err)
+		return err;
+	return name_is(name, device, inode) ? header_check(fd) : -EAGAIN;
+}
+
+int file_named_open(struct file *file, const char *name)
+{
+	int err = -EAGAIN;
+
+	if (strlen(name) >= sizeof(file->name))
+		return -ENAMETOOLONG;
+	/* Killed between this and the header it leaves an empty file, which the next one takes. */
+	while (err == -EAGAIN) {
+		file->fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+		if (file->fd < 0)
+			return errno == ELOOP || errno == EISDIR ? -EEXIST : -errno;
+		err = named_take(file->fd, name);
+		if (err)
+			close(file->fd);
+	}
+	if (err)
+		return err;
+	file->base = (off_t)PAGE_SIZE;
+	strcpy(file->name, name);
+	(void)snprintf(file->where, sizeof(file->where), "the file %s", name);
+	(void)file_identity(file->fd, &file->device, &file->inode);
+	if (pwrite(file->fd, header, sizeof(header), 0) != (ssize_t)sizeof(header))
+		err = errno ? -errno : -EIO;
+	if (!err) {
+		direct_probe(file);
+		err = ftruncate(file->fd, file->base) ? -errno : 0;
+	}
+	if (err)
+		file_close(file);
+	return err;
 }
 
 int file_store_open(struct file *file, const char *place)
@@ -136,8 +239,12 @@ void file_close(struct file *file)
 
 	/* In a table of descriptors that has not got it, its number may be somebody else's. */
 	if (file->fd >= 0 && !file_identity(file->fd, &device, &inode) && device == file->device &&
-	    inode == file->inode)
+	    inode == file->inode) {
+		/* While it is still locked: who has opened it meanwhile looks for the name again. */
+		if (file->name[0] && name_is(file->name, device, inode))
+			(void)unlink(file->name);
 		close(file->fd);
+	}
 	file->fd = -1;
 }
 
@@ -190,43 +297,115 @@ int file_read(const struct file *file, void *data, size_t bytes, off_t offset)
 	return 0;
 }
 
-int file_source_open(const char *path, struct file_id *id)
+static int regular_open(const char *path, int flags, struct stat *st)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	struct stat st;
-	int err = fd < 0 || fstat(fd, &st) ? -errno : 0;
+	int fd = open(path, flags | O_CLOEXEC | O_NONBLOCK);
 
-	if (!err && (!S_ISREG(st.st_mode) || !st.st_size))
-		err = -EINVAL;
-	if (err) {
-		if (fd >= 0)
-			close(fd);
-		return err;
-	}
-	*id = (struct file_id){st.st_dev, st.st_ino, (uint64_t)st.st_size};
-	return fd;
-}
-
-void file_source_close(int fd)
-{
+	if (fd < 0)
+		return -errno;
+	if (!fstat(fd, st) && S_ISREG(st->st_mode) && st->st_size)
+		return fd;
 	close(fd);
+	return -EINVAL;
 }
 
-int file_source_read(int fd, void *dst, size_t bytes, off_t offset)
+int file_source_open(struct file_source *source, const char *path, bool write, struct file_id *id)
 {
+	const int flags = write ? O_RDWR : O_RDONLY;
+	struct stat st, again;
+
+	source->plain = regular_open(path, flags, &st);
+	if (source->plain < 0)
+		return source->plain;
+	/* The kernel's own readahead would read everything a second time. */
+	(void)posix_fadvise(source->plain, 0, 0, POSIX_FADV_RANDOM);
+	source->direct = regular_open(path, flags | O_DIRECT, &again);
+	/* Another file has got the name in between. */
+	if (source->direct >= 0 && (again.st_dev != st.st_dev || again.st_ino != st.st_ino)) {
+		close(source->direct);
+		source->direct = -1;
+	}
+	if (id)
+		*id = (struct file_id){st.st_dev, st.st_ino, (uint64_t)st.st_size};
+	return 0;
+}
+
+void file_source_close(struct file_source *source)
+{
+	if (source->plain >= 0)
+		close(source->plain);
+	if (source->direct >= 0)
+		close(source->direct);
+	*source = (struct file_source){-1, -1};
+}
+
+/* What goes past the page cache is whole pages; a file system that wants more than that says EINVAL. */
+static int way(const struct file_source *source, size_t bytes, size_t at)
+{
+	return source->direct >= 0 && !((bytes | at) & PAGE_MASK) ? source->direct : source->plain;
+}
+
+static bool once_more(const struct file_source *source, int fd)
+{
+	return errno == EINTR || (errno == EINVAL && fd != source->plain);
+}
+
+int file_source_read(const struct file_source *source, void *dst, size_t bytes, off_t offset,
+		     uint64_t size)
+{
+	const size_t there = (uint64_t)offset < size ? MIN(bytes, size - (uint64_t)offset) : 0;
 	size_t at = 0;
+	bool plain = false;
 
-	while (at < bytes) {
-		ssize_t got = pread(fd, (char *)dst + at, bytes - at, offset + (off_t)at);
+	while (at < there) {
+		/* Up to a page's end also where the file ends before: past the cache only whole pages are read. */
+		size_t want = plain ? there - at : ALIGN_UP(there, PAGE_SIZE) - at;
+		int fd = plain ? source->plain : way(source, want, at);
+		ssize_t got = pread(fd, (char *)dst + at, want, offset + (off_t)at);
 
-		if (got < 0 && errno != EINTR)
+		if (got < 0 && !once_more(source, fd))
 			return -errno;
 		if (got == 0)
-			break;
+			return -ESTALE;
+		plain = plain || (got < 0 && errno == EINVAL);
 		at += got > 0 ? (size_t)got : 0;
 	}
-	memset((char *)dst + at, 0, bytes - at);
+	memset((char *)dst + there, 0, bytes - there);
 	return 0;
+}
+
+int file_source_write(const struct file_source *source, const void *src, size_t bytes, off_t offset,
+		      uint64_t size)
+{
+	const size_t there = (uint64_t)offset < size ? MIN(bytes, size - (uint64_t)offset) : 0;
+	struct stat st;
+	size_t at = 0;
+	bool plain = false;
+
+	/* Written all the same it would grow again, with a hole in it. */
+	if (fstat(source->plain, &st))
+		return -errno;
+	if ((uint64_t)st.st_size < (uint64_t)offset + there)
+		return -ESTALE;
+	while (at < there) {
+		size_t whole = ALIGN_DOWN(there - at, PAGE_SIZE);
+		size_t want = whole && !plain ? whole : there - at;
+		int fd = plain ? source->plain : way(source, want, at);
+		ssize_t n = pwrite(fd, (const char *)src + at, want, offset + (off_t)at);
+
+		if (n < 0 && !once_more(source, fd))
+			return -errno;
+		if (n == 0)
+			return -EIO;
+		plain = plain || (n < 0 && errno == EINVAL);
+		at += n > 0 ? (size_t)n : 0;
+	}
+	return 0;
+}
+
+int file_source_sync(const struct file_source *source)
+{
+	return fdatasync(source->plain) ? -errno : 0;
 }
 
 int file_identity(int fd, dev_t *device, ino_t *inode)

@@ -11,6 +11,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/atomic.h"
+
 /* The system calls themselves: in a program under weir run, the names of libc are the agent's, which come here. */
 static int advise(void *addr, size_t bytes, int advice)
 {
@@ -74,8 +76,12 @@ int mem_decommit(void *addr, size_t bytes)
 	return err;
 }
 
+/* ThreadSanitizer does not see these calls: what one thread gives back, another one may get. */
+static char given_back;
+
 void mem_release(void *addr, size_t bytes)
 {
+	tsan_release(&given_back);
 	if (addr)
 		unmap(addr, bytes);
 }
@@ -84,6 +90,7 @@ void *mem_alloc(size_t bytes)
 {
 	void *addr = map(NULL, bytes, PROT_READ | PROT_WRITE, ANON);
 
+	tsan_acquire(&given_back);
 	/* Huge pages would put memory behind tables that are meant to stay mostly empty. Not every kernel
 	 * has them, so the answer does not matter. */
 	if (addr)
@@ -259,12 +266,21 @@ int mem_shared_create(size_t bytes)
 	return fd < 0 ? -errno : fd;
 }
 
-void *mem_shared_map(int fd, size_t bytes, bool write)
+static void *shared_map(int fd, size_t bytes, int prot)
 {
-	void *addr = map_file(NULL, bytes, write ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED,
-			      fd, 0);
+	return map_file(NULL, bytes, prot, MAP_SHARED, fd, 0);
+}
 
-	if (addr && !write && advise(addr, bytes, MADV_DONTFORK)) {
+void *mem_shared_map(int fd, size_t bytes)
+{
+	return shared_map(fd, bytes, PROT_READ | PROT_WRITE);
+}
+
+void *mem_shared_region_map(int fd, size_t bytes, bool write)
+{
+	void *addr = shared_map(fd, bytes, write ? PROT_READ | PROT_WRITE : PROT_READ);
+
+	if (addr && advise(addr, bytes, MADV_DONTFORK)) {
 		unmap(addr, bytes);
 		return NULL;
 	}
@@ -309,7 +325,8 @@ uint64_t mem_machine(void)
 	return (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
-uint64_t mem_peak_rss(void)
+/* A line of /proc/self/status, in bytes; 0 when the kernel does not tell. */
+static uint64_t status_bytes(const char *name)
 {
 	char text[4096];
 	int fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
@@ -323,6 +340,16 @@ uint64_t mem_peak_rss(void)
 	if (got <= 0)
 		return 0;
 	text[got] = '\0';
-	line = strstr(text, "VmHWM:");
-	return line ? strtoull(line + 6, NULL, 10) << 10 : 0;
+	line = strstr(text, name);
+	return line ? strtoull(line + strlen(name), NULL, 10) << 10 : 0;
+}
+
+uint64_t mem_peak_rss(void)
+{
+	return status_bytes("VmHWM:");
+}
+
+uint64_t mem_locked(void)
+{
+	return status_bytes("VmLck:");
 }

@@ -136,7 +136,7 @@ static uint32_t key_unit(store_key_t key)
 
 static off_t offset_of(const struct filestore *store, uint32_t unit)
 {
-	return (off_t)unit * store->file.unit;
+	return store->file.base + (off_t)unit * store->file.unit;
 }
 
 /* --- writing --- */
@@ -426,10 +426,12 @@ static void store_share_file(void *data, int (*move)(void *data, int fd), void *
 	store->file.fd = move(mover, store->file.fd);
 }
 
-static int store_open_file(const struct weir_store_config *config, struct weir_store_info *info,
+static int store_open_with(int (*open_file)(struct file *file, const char *place),
+			   const struct weir_store_config *config, struct weir_store_info *info,
 			   void **out)
 {
 	struct filestore *store = mem_alloc(STORE_BYTES);
+	uint64_t bytes;
 	int err = -ENOMEM;
 
 	if (!store)
@@ -437,18 +439,31 @@ static int store_open_file(const struct weir_store_config *config, struct weir_s
 	lock_init(&store->lock, RANK_FILE, "file store");
 	store->map = mem_alloc(MAP_BYTES);
 	if (store->map)
-		err = file_store_open(&store->file, config->place);
+		err = open_file(&store->file, config->place);
 	if (err) {
 		mem_release(store->map, MAP_BYTES);
 		mem_release(store, STORE_BYTES);
 		return err;
 	}
-	store->most = (uint32_t)MIN(config->bytes_max / store->file.unit, (uint64_t)UNITS_MAX);
+	bytes = config->bytes_max - MIN(config->bytes_max, (uint64_t)store->file.base);
+	store->most = (uint32_t)MIN(bytes / store->file.unit, (uint64_t)UNITS_MAX);
 	store->keep_free = config->keep_free == UINT64_MAX ? file_disk_reserve(&store->file)
 							   : config->keep_free;
 	info->unit = store->file.unit;
 	*out = store;
 	return 0;
+}
+
+static int store_open_temporary(const struct weir_store_config *config,
+				struct weir_store_info *info, void **out)
+{
+	return store_open_with(file_store_open, config, info, out);
+}
+
+static int store_open_named(const struct weir_store_config *config, struct weir_store_info *info,
+			    void **out)
+{
+	return store_open_with(file_named_open, config, info, out);
 }
 
 static void store_close_file(void *data)
@@ -463,19 +478,23 @@ static void store_close_file(void *data)
 	mem_release(store, STORE_BYTES);
 }
 
-const struct weir_store_ops filestore_ops = {
-	.size = sizeof(struct weir_store_ops),
-	.open = store_open_file,
-	.close = store_close_file,
-	.write = store_write_batch,
-	.read = store_read_batch,
-	.discard = store_discard_keys,
-	.bytes = store_bytes,
-	.flush = store_flush,
-	.stat = store_stat,
-	.poll = store_poll_writes,
-	.share = store_share_file,
-};
+#define STORE_OPS(open_)                                                                           \
+	{                                                                                          \
+		.size = sizeof(struct weir_store_ops),                                             \
+		.open = (open_),                                                                   \
+		.close = store_close_file,                                                         \
+		.write = store_write_batch,                                                        \
+		.read = store_read_batch,                                                          \
+		.discard = store_discard_keys,                                                     \
+		.bytes = store_bytes,                                                              \
+		.flush = store_flush,                                                              \
+		.stat = store_stat,                                                                \
+		.poll = store_poll_writes,                                                         \
+		.share = store_share_file,                                                         \
+	}
+
+const struct weir_store_ops filestore_ops = STORE_OPS(store_open_temporary);
+const struct weir_store_ops filestore_named_ops = STORE_OPS(store_open_named);
 
 int filestore_validate(struct filestore *store)
 {

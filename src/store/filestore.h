@@ -47,7 +47,8 @@ struct filestore {
 	struct ring read_ring[FILE_READ_RINGS];
 };
 
-extern const struct weir_store_ops filestore_ops;
+/* Whose place is a folder, or "": a temporary file; and a name. */
+extern const struct weir_store_ops filestore_ops, filestore_named_ops;
 int filestore_validate(struct filestore *store);
 
 #endif

@@ -150,6 +150,15 @@ int store_init(struct store *s, const char *uri, const char *dir)
 		if (!length)
 			return -EINVAL;
 		s->late = file_is_folder(s->place);
+		if (!s->late)
+			s->ops = &filestore_named_ops;
 	}
-	return *question ? parameters_parse(question + 1, &s->config) : 0;
+	if (*question) {
+		int err = parameters_parse(question + 1, &s->config);
+
+		if (err)
+			return err;
+	}
+	/* A folder that is misspelled is not to become a file that fills the disk. */
+	return s->ops == &filestore_named_ops && s->config.bytes_max == UINT64_MAX ? -EINVAL : 0;
 }

@@ -16,10 +16,14 @@
 
 #include "vm/vm.h"
 
+struct entry {
+	_Atomic uintptr_t base;		 /* (A) */
+	_Atomic(struct region *) region; /* (A) */
+};
+
 struct region_list {
-	_Atomic uint32_t count;			      /* (A) */
-	_Atomic uintptr_t base[REGIONS_MAX];	      /* (A) rising */
-	_Atomic(struct region *) region[REGIONS_MAX]; /* (A) */
+	_Atomic uint32_t count;	      /* (A) */
+	struct entry at[REGIONS_MAX]; /* by base, rising */
 };
 
 struct region_index {
@@ -41,18 +45,16 @@ void index_destroy(struct vm *vm)
 	vm->index = NULL;
 }
 
-/* How many regions begin at or below the address. */
-static uint32_t list_rank(const struct region_list *list, uintptr_t address)
+/* How many regions begin at or below the address. Which way it goes at each step is no branch, which nobody could predict. */
+static inline uint32_t list_rank(const struct region_list *list, uintptr_t address)
 {
-	uint32_t from = 0, to = MIN(load_acquire(&list->count), (uint32_t)REGIONS_MAX);
+	uint32_t count = MIN(load_acquire(&list->count), (uint32_t)REGIONS_MAX), from = 0;
 
-	while (from < to) {
-		const uint32_t middle = from + (to - from) / 2;
+	while (count > 0) {
+		const uint32_t half = (count + 1) / 2;
 
-		if (load_acquire(&list->base[middle]) <= address)
-			from = middle + 1;
-		else
-			to = middle;
+		from += load_acquire(&list->at[from + half - 1].base) <= address ? half : 0;
+		count -= half;
 	}
 	return from;
 }
@@ -71,7 +73,7 @@ struct region *vm_find(struct vm *vm, uintptr_t address)
 		version = load_acquire(&index->version);
 		list = &index->list[version & 1];
 		rank = list_rank(list, address);
-		region = rank ? load_acquire(&list->region[rank - 1]) : NULL;
+		region = rank ? load_acquire(&list->at[rank - 1].region) : NULL;
 	} while (unlikely(load_relaxed(&index->version) != version));
 	return region && address - (uintptr_t)region->base < (size_t)region->room << PAGE_SHIFT
 		       ? region
@@ -91,16 +93,16 @@ uint32_t index_count(const struct vm *vm)
 static void entry_set(struct region_list *list, uint32_t i, uintptr_t base, struct region *region)
 {
 	/* Pair with the acquires in list_rank and vm_find. */
-	store_release(&list->base[i], base);
-	store_release(&list->region[i], region);
+	store_release(&list->at[i].base, base);
+	store_release(&list->at[i].region, region);
 }
 
 static void entries_copy(struct region_list *to, uint32_t at, const struct region_list *from,
 			 uint32_t first, uint32_t end)
 {
 	for (uint32_t i = first; i < end; i++)
-		entry_set(to, at + (i - first), load_relaxed(&from->base[i]),
-			  load_relaxed(&from->region[i]));
+		entry_set(to, at + (i - first), load_relaxed(&from->at[i].base),
+			  load_relaxed(&from->at[i].region));
 }
 
 static void list_publish(struct region_index *index, struct region_list *next, uint32_t count)
@@ -130,7 +132,7 @@ void index_remove(struct vm *vm, const struct region *region)
 	const uint32_t count = load_relaxed(&now->count);
 	const uint32_t rank = list_rank(now, (uintptr_t)region->base);
 
-	assert_debug(rank && load_relaxed(&now->region[rank - 1]) == region);
+	assert_debug(rank && load_relaxed(&now->at[rank - 1].region) == region);
 	entries_copy(next, 0, now, 0, rank - 1);
 	entries_copy(next, rank - 1, now, rank, count);
 	list_publish(vm->index, next, count - 1);

@@ -32,7 +32,7 @@ static void assert_same(const struct config *a, const struct config *b)
 	assert_int_equal(a->stats, b->stats);
 	assert_string_equal(a->stats_file, b->stats_file);
 	assert_string_equal(a->trace, b->trace);
-	assert_string_equal(a->store_dir, b->store_dir);
+	assert_string_equal(a->store, b->store);
 	assert_string_equal(a->preload, b->preload);
 }
 
@@ -52,7 +52,7 @@ static void config_random(uint64_t *seed, struct config *c)
 	c->stats = (enum stats_form)random_below(seed, STATS_JSON + 1);
 	path_random(seed, c->stats_file, sizeof(c->stats_file));
 	path_random(seed, c->trace, sizeof(c->trace));
-	path_random(seed, c->store_dir, sizeof(c->store_dir));
+	path_random(seed, c->store, sizeof(c->store));
 	path_random(seed, c->preload, sizeof(c->preload));
 }
 
@@ -89,7 +89,7 @@ static void test_the_longest_paths(void **state)
 		c.limit = UINT64_MAX;
 		memset(c.stats_file, fills[i], sizeof(c.stats_file) - 1);
 		memset(c.trace, fills[i], sizeof(c.trace) - 1);
-		memset(c.store_dir, fills[i], sizeof(c.store_dir) - 1);
+		memset(c.store, fills[i], sizeof(c.store) - 1);
 		memset(c.preload, fills[i], sizeof(c.preload) - 1);
 		assert_int_equal(config_format(&c, text, sizeof(text)), 0);
 		assert_int_equal(config_parse(text, &back), 0);
@@ -120,7 +120,7 @@ static void test_the_text_is_as_documented(void **state)
 /* Too little room is -ENAMETOOLONG, never a byte beyond the room, and what stands there ends with a NUL. */
 static void test_too_little_room_is_told(void **state)
 {
-	struct config c = {.limit = 4096, .store_dir = "/a:b%c", .stats = STATS_TABLE};
+	struct config c = {.limit = 4096, .store = "/a:b%c", .stats = STATS_TABLE};
 	char text[256];
 	size_t len;
 
@@ -146,13 +146,13 @@ static void test_what_may_be_left_out(void **state)
 	(void)state;
 	assert_int_equal(config_parse("limit=1:", &c), 0);
 	assert_true(c.limit == 1 && !c.compressed_share && !c.handlers && !c.placement);
-	assert_true(c.stats == STATS_NONE && !c.stats_file[0] && !c.store_dir[0] && !c.preload[0]);
+	assert_true(c.stats == STATS_NONE && !c.stats_file[0] && !c.store[0] && !c.preload[0]);
 	assert_int_equal(config_parse("agent=/x:store=/y:placement=1:limit=77:share=5:", &c), 0);
 	assert_true(c.limit == 77 && c.compressed_share == 5 && c.placement == 1);
-	assert_string_equal(c.store_dir, "/y");
+	assert_string_equal(c.store, "/y");
 	assert_string_equal(c.preload, "/x");
 	assert_int_equal(config_parse("store=:limit=5:", &c), 0);
-	assert_string_equal(c.store_dir, "");
+	assert_string_equal(c.store, "");
 	assert_int_equal(config_parse("limit=18446744073709551615:handlers=4294967295:", &c), 0);
 	assert_true(c.limit == UINT64_MAX && c.handlers == 4294967295u);
 }

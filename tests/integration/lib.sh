@@ -146,8 +146,8 @@ needs()
 	# shellcheck disable=SC2034 # for the caller
 	need_status=$status
 	need=$(stat_of huge peak_managed_bytes) || exit 1
-	[ "$need" -ge $((16 * MiB)) ] ||
-		failed_run huge "expected at least $((16 * MiB)) managed bytes from: $*; seen $need: is its heap managed?"
+	[ "$need" -ge $((8 * MiB)) ] ||
+		failed_run huge "expected at least $((8 * MiB)) managed bytes from: $*; seen $need: is its heap managed?"
 	[ "$(stat_of huge moved_out)" -eq 0 ] ||
 		failed_run huge "expected nothing moved out at a limit of 8G: $*"
 }

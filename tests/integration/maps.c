@@ -3,6 +3,7 @@
  * maps: what programs do with mmap and its kin, against an oracle of what every byte must be.
  *
  *     maps storm THREADS ROUNDS [SEED]   random mappings, each thread's own, and what each page must hold
+ *     maps profiled THREADS ROUNDS SEED  the same under a storm of SIGPROF, whose handler looks at memory, too
  *     maps rules                         one case each: errors, what is mapped, guards, MAP_FIXED, mremap
  *     maps fork                          the child sees what the parent had mapped; advice about forks is kept
  *
@@ -20,6 +21,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -618,6 +620,39 @@ static int forks(void)
 	return 0;
 }
 
+/* --- a profiler --- */
+
+static volatile sig_atomic_t samples;
+static unsigned char *table;
+
+/* A handler that looks at memory which may not be there. */
+static void on_prof(int sig)
+{
+	static unsigned at;
+	int saved = errno;
+
+	(void)sig;
+	at = (at * 1103515245u + 12345u) % 4096;
+	if (!page_holds(table + (size_t)at * PAGE, at + 1))
+		_exit(3);
+	samples++;
+	errno = saved;
+}
+
+static int profiled(unsigned threads, unsigned rounds)
+{
+	const struct sigaction action = {.sa_handler = on_prof, .sa_flags = SA_RESTART};
+	const struct itimerval often = {{0, 500}, {0, 500}}, never = {0};
+
+	table = map(4096, RW);
+	fill(table, 4096, 1);
+	must(!sigaction(SIGPROF, &action, NULL) && !setitimer(ITIMER_PROF, &often, NULL));
+	must(!storm(threads, rounds));
+	must(!setitimer(ITIMER_PROF, &never, NULL) && samples);
+	holds(table, 4096, 1);
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	const struct sigaction action = {.sa_handler = on_segv};
@@ -627,6 +662,10 @@ int main(int argc, char **argv)
 	if (argc >= 4 && !strcmp(argv[1], "storm")) {
 		seed_given = argc > 4 ? strtoull(argv[4], NULL, 0) : (unsigned long long)getpid();
 		return storm((unsigned)atoi(argv[2]), (unsigned)atoi(argv[3]));
+	}
+	if (argc == 5 && !strcmp(argv[1], "profiled")) {
+		seed_given = strtoull(argv[4], NULL, 0);
+		return profiled((unsigned)atoi(argv[2]), (unsigned)atoi(argv[3]));
 	}
 	if (argc == 2 && !strcmp(argv[1], "rules"))
 		return rules();

@@ -44,6 +44,14 @@ for slots in 0 2 3 513 65536 many; do
 	refused 125 'windows' run --limit 64M --kmap $slots -- touch "$marker"
 done
 refused 125 'pair, follow' run --limit 64M --placement=banana -- touch "$marker"
+refused 125 'no module' run --limit 64M --store nbd://localhost/x -- touch "$marker"
+refused 125 'no module' run --limit 64M --store rados://pool -- touch "$marker"
+refused 125 'none' run --limit 64M --store banana -- touch "$marker"
+refused 125 'no such folder' run --limit 64M --store "file:$tmp/misspelled" -- touch "$marker"
+refused 125 'ENOENT' run --limit 64M --store "file:$tmp/not/there?size=8M" -- touch "$marker"
+echo mine >"$tmp/mine"
+refused 125 'not made' run --limit 64M --store "file:$tmp/mine?size=8M" -- touch "$marker"
+[ "$(cat "$tmp/mine")" = mine ] || fail "expected a file of somebody else to stay as it is"
 refused 125 'limit' run --limit
 refused 125 'program' run --limit 64M
 refused 125 'program' run --limit 64M --

@@ -18,7 +18,7 @@ enum { WORLDS = 6, PROGRAM_REGIONS = 2, CHECK_EACH = 100 };
 static struct {
 	uint64_t first, compressed, stored, ahead, parked, vanished, poisoned, moved_out,
 		same_filled;
-	uint64_t written, write_failed, relocated, locked, over_max;
+	uint64_t written, write_failed, relocated, locked, over_max, looked;
 } sum;
 
 /* --- the program --- */
@@ -98,6 +98,26 @@ static void program_walk(void)
 		if (p.page == (up ? pages - 1 : 0))
 			break;
 		p.page = up ? p.page + 1 : p.page - 1;
+	}
+}
+
+/* Hints, and at times what the background thread makes of them. */
+static void program_advise(void)
+{
+	static const enum weir_region_advice advice[] = {
+		WEIR_ADVICE_NORMAL,   WEIR_ADVICE_NORMAL, WEIR_ADVICE_SEQUENTIAL,
+		WEIR_ADVICE_WILLNEED, WEIR_ADVICE_RANDOM, WEIR_ADVICE_COLD,
+	};
+	struct place p = anywhere();
+	struct advised piece;
+
+	assert_int_equal(region_advise(&w.vm, w.region[p.region], p.page,
+				       1 + below(w.region[p.region]->pages - p.page),
+				       advice[below(ARRAY_SIZE(advice))]),
+			 0);
+	while (!one_in(4) && advised_cut(&w.vm, &w.vm.wanted, NULL, RUN_MAX, &piece)) {
+		sum.looked += pagein_ahead(&w.vm, w.pager, piece.region, piece.first,
+					   piece.end - piece.first);
 	}
 }
 
@@ -396,8 +416,10 @@ static void step(void)
 		program_poke(anywhere());
 	else if (dice < 60)
 		program_walk();
-	else if (dice < 63)
+	else if (dice < 62)
 		program_discard();
+	else if (dice < 63)
+		program_advise();
 	else if (dice < 75)
 		(void)reclaim_once(&w.reclaim, w.pager);
 	else if (dice < 84)
@@ -540,6 +562,7 @@ static void test_everything_happened(void **state)
 	all &= HAPPENED(relocated);
 	all &= HAPPENED(locked);
 	all &= HAPPENED(over_max);
+	all &= HAPPENED(looked);
 	assert_true(all);
 }
 

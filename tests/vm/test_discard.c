@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* region_discard: contents gone, memory and copies free at once, and exactly those that were asked for. */
-#include "world.h"
+#include "kinds.h"
 
 static struct world w;
 
@@ -22,56 +22,13 @@ static void assert_none(uint32_t first, uint32_t count)
 
 /* --- states --- */
 
-/* Pages 0 to 9 of the kinds that a page may have, one each. */
-enum {
-	DIRTY,
-	CLEAN,
-	CLEAN_FILLED,
-	MEMORY,
-	STORED,
-	FILLED_AWAY,
-	POISONED,
-	REWRITTEN,
-	CLEAN_STORED,
-	NEVER,
-	KINDS
-};
-
-static void one_of_each(void)
-{
-	write_pages(&w, CLEAN_STORED, 1, NOISE);
-	write_pages(&w, STORED, 1, NOISE);
-	evict_all(&w);
-	write_all(&w);
-	write_pages(&w, CLEAN, 1, TEXT);
-	write_pages(&w, CLEAN_FILLED, 1, FILLED);
-	write_pages(&w, MEMORY, 1, TEXT);
-	write_pages(&w, FILLED_AWAY, 1, FILLED);
-	write_pages(&w, POISONED, 1, TEXT);
-	write_pages(&w, REWRITTEN, 1, TEXT);
-	evict_all(&w);
-	read_page(&w, CLEAN);
-	read_page(&w, CLEAN_STORED);
-	read_page(&w, CLEAN_FILLED);
-	read_page(&w, REWRITTEN);
-	world_poke(&w, 0, REWRITTEN, 1, 1);
-	write_pages(&w, DIRTY, 1, TEXT);
-	compressed_object(&w.memory, word_location(word_of(&w, POISONED)))->packed[0] ^= 1;
-	w.lost[0][POISONED] = true;
-	read_page(&w, POISONED);
-	assert_int_equal(word_state(word_of(&w, CLEAN_STORED)), PAGE_CLEAN);
-	assert_int_equal(word_kind(word_of(&w, STORED)), COPY_FILE);
-	assert_int_equal(word_state(word_of(&w, POISONED)), PAGE_POISONED);
-	assert_int_equal(populated(0), KINDS - 1);
-}
-
 static void test_every_kind_of_page(void **state)
 {
 	(void)state;
 	for (unsigned have_uffd = 0; have_uffd < 2; have_uffd++) {
 		for (uint32_t kind = 0; kind < KINDS; kind++) {
 			world_open(&w, &plain);
-			one_of_each();
+			one_of_each(&w);
 			assert_int_equal(world_discard(&w, 0, kind, 1, have_uffd), 0);
 			assert_none(kind, 1);
 			assert_int_equal(populated(0), KINDS - 1 - (kind != NEVER));
@@ -87,7 +44,7 @@ static void test_all_kinds_in_one_window(void **state)
 {
 	(void)state;
 	world_open(&w, &plain);
-	one_of_each();
+	one_of_each(&w);
 	assert_int_equal(world_discard(&w, 0, 0, KINDS, true), 0);
 	assert_none(0, KINDS);
 	assert_int_equal(container_charged(w.container), w.packets);
@@ -195,7 +152,7 @@ static void test_failed_discard(void **state)
 	/* Bit i: page i is locked. None: the call fails all the same. */
 	for (unsigned locked = 0; locked < 1u << KINDS; locked += locked < 8 ? 1 : 61) {
 		world_open(&w, &plain);
-		one_of_each();
+		one_of_each(&w);
 		w.check_each = false;
 		for (uint32_t page = 0; page < KINDS; page++) {
 			before[page] = word_of(&w, page);
@@ -263,7 +220,7 @@ static void test_faults_during_a_discard_park_and_are_woken(void **state)
 		struct meddling m = {0};
 
 		world_open(&w, &plain);
-		one_of_each();
+		one_of_each(&w);
 		/* So that the page that was never touched is below the highest one. */
 		touch(&w, KINDS, true);
 		w.check_each = false;

@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "places.h"
+
+#include "base/log.h"
+#include "maps.h"
+#include "os/mem.h"
+
+/* As many mappings as the kernel allows, and some. 12 bytes each, when they are there. */
+enum { ROOM = 128 << 10 };
+
+struct places places = {.lock = LOCK_INIT(RANK_MAPS, "mappings")};
+
+bool mapping_touches(const void *addr, size_t bytes)
+{
+	/* Pairs with the release in region_ready. */
+	const char *base = load_acquire(&places.base);
+
+	return base && (const char *)addr < base + place_bytes(places.pages) &&
+	       ((const char *)addr >= base || bytes > (size_t)(base - (const char *)addr));
+}
+
+bool place_inside(const void *addr, size_t bytes)
+{
+	const char *base = load_acquire(&places.base);
+	const size_t all = place_bytes(places.pages), at = (size_t)((const char *)addr - base);
+
+	return base && at < all && bytes <= all - at;
+}
+
+bool places_ready(struct weir *weir)
+{
+	uint64_t bytes = MIN(GIB(256), ALIGN_DOWN(mem_address_space() / 4, MIB(2)));
+	struct range *table;
+	char *base = NULL;
+
+	if (load_acquire(&places.base))
+		return true;
+	lock_acquire(&places.lock);
+	if (load_relaxed(&places.base) || places.refused)
+		goto out;
+	for (; bytes >= MIB(16) && maps_create(weir, bytes, &base); bytes /= 2)
+		;
+	table = base ? mem_alloc(ROOM * sizeof(*table)) : NULL;
+	if (!table) {
+		log_once("no address space for what the program maps: it is not managed");
+		places.refused = true;
+		goto out;
+	}
+	/* A page at either end is never given away: no range of the program's begins outside and ends inside. */
+	places.pages = (uint32_t)(bytes >> PAGE_SHIFT) - 2;
+	ranges_init(&places.ranges, table, ROOM, places.pages);
+	/* Pairs with the acquires above. */
+	store_release(&places.base, base + PAGE_SIZE);
+out:
+	lock_release(&places.lock);
+	return load_relaxed(&places.base) != NULL;
+}
+
+bool place_readable(uint32_t what)
+{
+	return (what & (PROT_READ | PROT_WRITE)) && !(what & KEY);
+}
+
+int place_protect(struct weir *weir, uint32_t page, uint32_t count, uint32_t was, uint32_t what,
+		  int key)
+{
+	char *addr = place_address(page);
+	int err;
+
+	if (!place_readable(what))
+		maps_readable(weir, addr, place_bytes(count), false);
+	err = kernel_protect(addr, place_bytes(count), (int)(what & ACCESS), key);
+	if (place_readable(err ? was : what))
+		maps_readable(weir, addr, place_bytes(count), true);
+	return err;
+}
+
+bool place_free(uint32_t page, uint32_t count)
+{
+	return ranges_piece(&places.ranges, page, page + count).pages == count &&
+	       !ranges_piece(&places.ranges, page, page + count).what;
+}
+
+/* What was set a moment ago is free again: that takes no room. */
+static void must_fit(int err)
+{
+	if (err)
+		panic("a mapping cannot be taken back");
+}
+
+int place_use(struct weir *weir, uint32_t page, uint32_t count, uint32_t prot)
+{
+	int err = ranges_set(&places.ranges, page, count, USED | prot);
+
+	if (err || !prot)
+		return err;
+	err = place_protect(weir, page, count, 0, prot, -1);
+	if (err)
+		must_fit(ranges_set(&places.ranges, page, count, 0));
+	return err;
+}
+
+/* Contents, access and advice of used pages go: as they were before the first mapping. */
+static int place_empty_one(struct weir *weir, struct range r)
+{
+	char *addr = place_address(r.first);
+	const size_t bytes = place_bytes(r.pages);
+
+	if (r.what & FOREIGN)
+		return maps_restore(weir, addr, bytes);
+	if (r.what & ACCESS)
+		(void)place_protect(weir, r.first, r.pages, 0, 0, r.what & KEY ? 0 : -1);
+	maps_discard(weir, addr, bytes);
+	if (r.what & ADVISED) {
+		(void)kernel_advise(addr, bytes, MADV_DOFORK);
+		(void)kernel_advise(addr, bytes, MADV_KEEPONFORK);
+		(void)kernel_advise(addr, bytes, MADV_DODUMP);
+	}
+	return 0;
+}
+
+int place_empty(struct weir *weir, uint32_t page, uint32_t count)
+{
+	const uint32_t end = page + count;
+	int err = 0;
+
+	while (page < end && !err) {
+		const struct range r = ranges_piece(&places.ranges, page, end);
+
+		if (r.what & USED)
+			err = place_empty_one(weir, r);
+		page += r.pages;
+	}
+	return err ? err : ranges_set(&places.ranges, end - count, count, 0);
+}
+
+int place_leave(struct weir *weir, uint32_t page, uint32_t end)
+{
+	while (page < end) {
+		struct range r;
+		int err = 0;
+
+		lock_acquire(&places.lock);
+		r = ranges_piece(&places.ranges, page, end);
+		if (r.what & USED)
+			err = ranges_set(&places.ranges, r.first, r.pages, LEAVING);
+		lock_release(&places.lock);
+		if (err)
+			return err;
+		page += r.pages;
+		if (!(r.what & USED))
+			continue;
+		if (place_empty_one(weir, r)) {
+			/* The range is lost, and nothing else. */
+			(void)kernel_unmap(place_address(r.first), place_bytes(r.pages));
+			continue;
+		}
+		lock_acquire(&places.lock);
+		err = ranges_set(&places.ranges, r.first, r.pages, 0);
+		lock_release(&places.lock);
+		if (err)
+			return err;
+	}
+	return 0;
+}
