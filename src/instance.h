@@ -4,7 +4,9 @@
 #define WEIR_INSTANCE_H
 
 #include "fault/service.h"
+#include "fork.h"
 #include "fault/signal.h"
+#include "publish.h"
 #include "weir/weir.h"
 
 /* Descriptors that are in the program's table and in weir's own, by the same number: for signal mode (modes.c). */
@@ -27,9 +29,11 @@ struct weir {
 	struct reclaim reclaim;
 	struct service service;
 	struct signal_service signal;
-	enum weir_mode mode;		    /* (C) */
-	struct shared shared[SHARED_MAX];   /* (C) */
-	unsigned shares;		    /* (C) */
+	struct fork fork;
+	enum weir_mode mode;		  /* (C) */
+	struct shared shared[SHARED_MAX]; /* (C) */
+	unsigned shares;		  /* (C) */
+	struct publish publish;
 	struct pager *pager;		    /* (C) of the background thread */
 	pthread_t background;		    /* (C) */
 	_Atomic uint32_t started;	    /* (A) enum start_state, slept on as a futex */
@@ -38,6 +42,9 @@ struct weir {
 	const char *
 		trace; /* (C) until weir_open returns: where packets are traced to; NULL: nowhere */
 	int trace_fd;  /* (C) once they are */
+	struct weir_container *
+		home; /* (C) of regions for which nothing else is said; deleted, it is a program's error */
+	bool published; /* (C) others may see and steer it */
 	uint64_t share; /* (I) compressed_share as it was asked for; 0: the default */
 };
 
@@ -45,6 +52,11 @@ static inline struct weir *instance_of(const struct weir_container *container)
 {
 	return CONTAINER_OF(container->tree, struct weir, containers);
 }
+
+/* weir.c: the background thread says once how its start went, and who started it waits for that. */
+void instance_starting(struct weir *weir);
+void instance_started(struct weir *weir, int err);
+int instance_start_wait(struct weir *weir);
 
 /* modes.c: descriptors of signal mode, in the program's table; before weir's threads take a table of their own. */
 int modes_open_signal(struct weir *weir);

@@ -91,7 +91,7 @@ static int options_check(struct weir *weir, const struct weir_region_options *in
 	if (in)
 		memcpy(out, in, MIN(in->size, sizeof(*out)));
 	if (!out->container)
-		out->container = weir->containers.root;
+		out->container = weir->home;
 	if (out->container->tree != &weir->containers)
 		return -EXDEV;
 	if ((unsigned)out->access > WEIR_ADVICE_RANDOM || out->cluster > RUN_MAX ||
@@ -131,7 +131,7 @@ int weir_region_adopt(struct weir *weir, void *addr, uint64_t bytes)
 	const struct region_options how = {.signal = weir->mode == WEIR_MODE_SIGNAL};
 	void *same;
 
-	return addr ? region_add(weir->containers.root, addr, bytes, &how, &same) : -EINVAL;
+	return addr ? region_add(weir->home, addr, bytes, &how, &same) : -EINVAL;
 }
 
 /* Runs an errand for the region that begins at addr, and for no other. */
@@ -228,6 +228,21 @@ static int range_pages(const struct region *region, const void *addr, uint64_t b
 	return 0;
 }
 
+/* For a visit that changes what pages are, which a fork cannot bear. False: it has been waited for in vain, and what was to be
+ * discarded was written with zeroes. */
+static bool visit_beside_forks(struct weir *weir, void *addr, uint64_t bytes, unsigned *turn)
+{
+	*turn = instance_visit(weir);
+	/* Behind the visitor's fence: the fork waits for this visit, or this visit sees the fork. */
+	while (unlikely(load_relaxed(&weir->vm.forking))) {
+		instance_leave(weir, *turn);
+		if (fork_discard(weir, addr, bytes))
+			return false;
+		*turn = instance_visit(weir);
+	}
+	return true;
+}
+
 int weir_region_discard(struct weir *weir, void *addr, uint64_t bytes)
 {
 	struct region *region;
@@ -236,7 +251,8 @@ int weir_region_discard(struct weir *weir, void *addr, uint64_t bytes)
 	int err;
 	THREAD_SIGNALS_BLOCKED;
 
-	turn = instance_visit(weir);
+	if (!visit_beside_forks(weir, addr, bytes, &turn))
+		return 0;
 	region = vm_find(&weir->vm, (uintptr_t)addr);
 	err = range_pages(region, addr, bytes, &page, &count);
 	if (!err)
@@ -284,9 +300,12 @@ int weir_region_advise(struct weir *weir, void *addr, uint64_t bytes,
 	if ((unsigned)advice > WEIR_ADVICE_COLD || bytes > INT64_MAX)
 		return -EINVAL;
 	/* What is lost is said exactly. */
-	if (advice != WEIR_ADVICE_DONTNEED)
+	if (advice != WEIR_ADVICE_DONTNEED) {
 		bytes = ALIGN_UP(bytes, (uint64_t)PAGE_SIZE);
-	turn = instance_visit(weir);
+		turn = instance_visit(weir);
+	} else if (!visit_beside_forks(weir, addr, bytes, &turn)) {
+		return 0;
+	}
 	region = vm_find(&weir->vm, (uintptr_t)addr);
 	err = range_pages(region, addr, bytes, &page, &count);
 	file = !err && region->file;

@@ -110,6 +110,8 @@ struct weir_container {
 	struct weir_container *parent, *child, *next; /* (L); parent see above */
 	struct tree *tree;			      /* (C) */
 	unsigned depth;				      /* (L) */
+	_Atomic uint32_t
+		pins;	  /* (A) raised under the lock; slept on as a futex by who deletes it */
 	unsigned leaving; /* (L) children whose deletion is under way: it must outlive it */
 	uint64_t elow;	  /* (L) container_protect: effective low */
 	bool safe;	  /* (L) container_protect: nothing may be taken */
@@ -126,6 +128,11 @@ struct weir_container {
 
 /* A tree with its root, whose max this is. 0 or -ENOMEM. */
 int tree_init(struct tree *tree, uint64_t max);
+/* In the child of a fork, by the thread that forked, of a tree that has a root only: its locks are free, and it is charged what
+ * was charged without a page, but for what other threads were just charging. */
+void tree_after_fork(struct tree *tree);
+/* Then: what its pages say. */
+void tree_recount(struct tree *tree, uint64_t resident, uint64_t compressed, uint64_t swap);
 /* Frees all containers; nobody charges any more. */
 void tree_destroy(struct tree *tree);
 /* Sets max; high stays. The mark is a sixteenth below max, at most 8 MiB, at least 16 pages. */
@@ -173,7 +180,14 @@ void container_stall_end(struct weir_container *container, uint64_t now);
 /* Before a page is charged: makes the thread work for a level that is above its high. */
 void container_throttle(struct weir_container *container);
 
+/* As weir_container_find, and its deletion waits for the unpin: for who did not create it. */
+struct weir_container *container_pin(struct weir_container *parent, const char *path);
+void container_unpin(struct weir_container *container);
+
 /* --- the tree, for reclaim; the caller holds the lock --- */
+
+/* "batch/nightly"; "" for the root. Its length, or -ENAMETOOLONG. */
+int container_path(const struct weir_container *container, char *path, size_t room);
 
 /* All containers from root downwards, parents first: the one after c, or NULL. */
 struct weir_container *container_next(const struct weir_container *root, struct weir_container *c);

@@ -98,6 +98,21 @@ void *mem_alloc(size_t bytes)
 	return addr;
 }
 
+void *mem_alloc_lowest(size_t bytes)
+{
+	/* vm.mmap_min_addr is 64 KiB nearly everywhere; programs begin at 4 MiB, if not far above. */
+	for (uintptr_t at = 64 << 10; at < (2 << 20); at += 64 << 10) {
+		void *addr =
+			map((void *)at, bytes, PROT_READ | PROT_WRITE, ANON | MAP_FIXED_NOREPLACE);
+
+		if (addr == (void *)at)
+			return addr;
+		/* A kernel that does not know the flag (before 4.17) puts it elsewhere. */
+		mem_release(addr, bytes);
+	}
+	return NULL;
+}
+
 void *mem_region_map(size_t bytes, size_t align)
 {
 	char *wide = map(NULL, bytes + align, PROT_READ | PROT_WRITE, ANON);
@@ -287,6 +302,31 @@ void *mem_shared_region_map(int fd, size_t bytes, bool write)
 	return addr;
 }
 
+int mem_published_create(size_t bytes, void **addr)
+{
+	enum { SEALS = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL };
+	int fd = memfd_create("weir-statistics", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	void *at = MAP_FAILED;
+	int err;
+
+	if (fd < 0)
+		return -errno;
+	if (ftruncate(fd, (off_t)bytes) == 0)
+		at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	err = at == MAP_FAILED ? -errno : advise(at, bytes, MADV_DONTFORK);
+	/* After the mapping: future writes are those by new ones. */
+	if (!err && fcntl(fd, F_ADD_SEALS, SEALS))
+		err = -errno;
+	if (!err) {
+		*addr = at;
+		return fd;
+	}
+	if (at != MAP_FAILED)
+		munmap(at, bytes);
+	close(fd);
+	return err;
+}
+
 int mem_shared_punch(int fd, size_t offset, size_t bytes)
 {
 	return fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset,
@@ -304,7 +344,7 @@ int mem_resident(void *addr, size_t bytes, uint8_t *resident)
 	for (size_t at = 0; at < pages; at += ARRAY_SIZE(vec)) {
 		size_t n = MIN(ARRAY_SIZE(vec), pages - at);
 
-		if (mincore((char *)addr + (at << PAGE_SHIFT), n << PAGE_SHIFT, vec))
+		if (syscall(SYS_mincore, (char *)addr + (at << PAGE_SHIFT), n << PAGE_SHIFT, vec))
 			return -errno;
 		for (size_t i = 0; i < n; i++)
 			resident[(at + i) / 8] |= (uint8_t)((vec[i] & 1) << ((at + i) % 8));
