@@ -264,7 +264,7 @@ static int file_make(void)
 	bench.fd = mem_file_open(bytes);
 	if (bench.fd < 0)
 		return bench.fd;
-	all = mem_shared_map(bench.fd, bytes, true);
+	all = mem_shared_map(bench.fd, bytes);
 	if (!all)
 		return -ENOMEM;
 	for (uint32_t key = 0; key < KEYS; key++)

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <sched.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/lock.h"
 #include "os/file.h"
@@ -167,8 +168,8 @@ static uint64_t run_pread(struct kmap_rig *rig, struct seat *seat, const uint32_
 	uint64_t wrong = 0;
 
 	for (unsigned i = 0; i < count; i++) {
-		wrong += file_source_read(rig->fd, seat->page, PAGE_SIZE,
-					  (off_t)key[i] << KMAP_RIG_SHIFT) != 0 ||
+		wrong += pread(rig->fd, seat->page, PAGE_SIZE, (off_t)key[i] << KMAP_RIG_SHIFT) !=
+				 (ssize_t)PAGE_SIZE ||
 			 !right(seat->page, key[i]);
 	}
 	return wrong;
@@ -272,7 +273,7 @@ static int parts_open(struct kmap_rig *rig)
 		return rig->all && rig->slot_of && rig->key_of && rig->count ? 0 : -ENOMEM;
 	case KMAP_MAPALL:
 		rig->bytes = rig->keys * RANGE;
-		rig->all = mem_shared_map(rig->fd, rig->bytes, true);
+		rig->all = mem_shared_map(rig->fd, rig->bytes);
 		return rig->all ? 0 : -ENOMEM;
 	case KMAP_THREAD:
 		for (unsigned i = 0; i < KMAP_RIG_THREADS; i++) {

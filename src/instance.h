@@ -61,6 +61,12 @@ int modes_close_own(void *weir);
 int trace_open(struct weir *weir, const char *path);
 void trace_close(struct weir *weir);
 
+/* files.c: what regions over files and open files need. files_close by the background thread, when there are no handlers any
+ * more. files_flush: what can be written is, before the region at addr goes. */
+void files_init(struct weir *weir);
+int files_close(void *weir);
+void files_flush(struct weir *weir, void *addr);
+
 /* Registers what control asks for. */
 void tenants_init(struct weir *weir);
 /* Sets how much compressed pages may take of the root's max. */

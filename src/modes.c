@@ -10,6 +10,7 @@ static int thread_mode_open(struct weir *weir)
 {
 	const uint64_t wanted = UFFD_HAS_WRITEPROTECT | UFFD_HAS_THREAD_ID;
 	const uint64_t shared = UFFD_HAS_MISSING_SHMEM | UFFD_HAS_MINOR_SHMEM;
+	const uint64_t more = shared | UFFD_HAS_POISON | UFFD_HAS_WP_SHMEM;
 	uint64_t has;
 	int err = uffd_probe(&has);
 
@@ -19,8 +20,12 @@ static int thread_mode_open(struct weir *weir)
 		return -ENOSYS;
 	weir->vm.can_poison = has & UFFD_HAS_POISON;
 	weir->vm.can_minor = (has & shared) == shared;
-	weir->vm.uffd = uffd_open(wanted | (has & (shared | UFFD_HAS_POISON)));
-	return weir->vm.uffd < 0 ? weir->vm.uffd : 0;
+	weir->vm.uffd = uffd_open(wanted | (has & more));
+	if (weir->vm.uffd < 0)
+		return weir->vm.uffd;
+	weir->vm.can_track = weir->vm.can_minor && has & UFFD_HAS_WP_SHMEM &&
+			     uffd_can_continue_protected(weir->vm.uffd);
+	return 0;
 }
 
 int modes_open_own(struct weir *weir)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Regions as the program sees them (weir/region.h): from an address to a region, and to the thread that may do it. Pins are in
- * pins.c; containers of regions, and regions over files, in tenants.c. */
+ * pins.c; containers of regions in tenants.c, regions over files in files.c. */
 #include <errno.h>
 #include <string.h>
 
@@ -37,6 +37,8 @@ static int destroy_errand(void *data)
 	region_hide(vm, e->region);
 	instance_quiesce(e->weir);
 	region_unregister(e->region);
+	if (e->region->file)
+		return file_region_close(vm, e->weir->pager, e->region);
 	region_destroy(vm, e->region);
 	if (signal)
 		signal_going(&e->weir->signal, NULL, 0);
@@ -151,6 +153,8 @@ int weir_region_destroy(struct weir *weir, void *addr)
 {
 	struct region_errand e = {.weir = weir};
 
+	/* What takes long, before anybody waits for it. Of an error the holder is told when it goes. */
+	files_flush(weir, addr);
 	return region_errand(&e, addr, destroy_errand);
 }
 
@@ -245,8 +249,7 @@ static int advise_file_errand(void *data)
 {
 	struct region_errand *e = data;
 
-	return file_region_advise(&e->weir->vm, e->weir->pager, e->region, e->page, e->count,
-				  e->advice);
+	return file_region_advise(&e->weir->vm, e->region, e->page, e->count, e->advice);
 }
 
 /* Of a region over a file: with the instance's lock, since its errand may stand behind one that waits for visitors. */

@@ -44,6 +44,7 @@ void instance_quiesce(struct weir *weir)
 	service_quiesce(&weir->service);
 	if (weir->mode != WEIR_MODE_THREAD)
 		signal_quiesce(&weir->signal);
+	file_crew_quiesce(&weir->vm);
 	quiesce_visitors(weir);
 	store_relaxed(&weir->reclaim.quiescing, false);
 	reclaim_quiesce(&weir->reclaim);
@@ -158,9 +159,14 @@ static bool used(void *data, struct weir_container *container)
 	for (uint32_t i = 0; i < load_relaxed(&weir->vm.regions); i++) {
 		struct region *region = load_acquire(&weir->vm.region[i]);
 
-		if (region)
-			mask |= owners_mask(region->file ? &region->file->owners : &region->owners,
-					    container, false);
+		if (region && !region->file)
+			mask |= owners_mask(&region->owners, container, false);
+	}
+	for (unsigned i = 0; i < FILES_MAX; i++) {
+		struct file_object *file = load_acquire(&weir->vm.file_object[i]);
+
+		if (file)
+			mask |= owners_mask(&file->owners, container, false);
 	}
 	instance_leave(weir, turn);
 	return mask != 0;
@@ -224,46 +230,6 @@ int weir_region_move(struct weir *weir, void *addr, struct weir_container *conta
 		err = reclaim_errand(&weir->reclaim, pages_errand, &e);
 	lock_release(&weir->lock);
 	return err;
-}
-
-/* --- regions over files --- */
-
-struct open_errand {
-	struct weir_container *container;
-	struct region *region;
-	char path[4096];
-};
-
-static int open_errand(void *data)
-{
-	struct open_errand *e = data;
-
-	return file_region_create(&instance_of(e->container)->vm, e->container, e->path,
-				  &e->region);
-}
-
-int weir_region_open(struct weir_container *container, const char *path, void **addr,
-		     uint64_t *bytes)
-{
-	struct weir *weir = instance_of(container);
-	struct open_errand e = {.container = container};
-	int err;
-	THREAD_SIGNALS_BLOCKED;
-
-	if (weir->mode == WEIR_MODE_SIGNAL)
-		return -ENOTSUP;
-	if (strnlen(path, sizeof(e.path)) == sizeof(e.path))
-		return -ENAMETOOLONG;
-	/* The path may lie in a region, which weir's own threads never touch. */
-	memcpy(e.path, path, strlen(path));
-	lock_acquire(&weir->lock);
-	err = reclaim_errand(&weir->reclaim, open_errand, &e);
-	lock_release(&weir->lock);
-	if (err)
-		return err;
-	*addr = e.region->base;
-	*bytes = e.region->file->id.bytes;
-	return 0;
 }
 
 /* --- --- */

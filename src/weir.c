@@ -17,6 +17,7 @@
 #include "instance.h"
 #include "os/signal.h"
 #include "os/thread.h"
+#include "vm/file.h"
 
 enum start_state { STARTING, RUNNING, FAILED };
 enum { CACHE_FRAMES = 4 }; /* for each CPU and order */
@@ -26,7 +27,10 @@ enum { CACHE_FRAMES = 4 }; /* for each CPU and order */
 
 static void tick(void *data)
 {
-	placement_tick(&((struct weir *)data)->service.placement);
+	struct weir *weir = data;
+
+	placement_tick(&weir->service.placement);
+	file_tick(&weir->vm);
 }
 
 /* --- the background thread --- */
@@ -183,6 +187,7 @@ static int parts_init(struct weir *weir, const struct weir_options *options)
 	if (err)
 		return err;
 	tenants_init(weir);
+	files_init(weir);
 	weir->reclaim.follow.churn_ns = (uint64_t)options->churn_ms * 1000000;
 	follow_grow(&weir->reclaim);
 	weir->reclaim.tick = tick;
@@ -254,6 +259,7 @@ void weir_close(struct weir *weir)
 		return;
 	placement_unbind(&weir->service.placement, 0);
 	service_stop(&weir->service);
+	(void)reclaim_errand(&weir->reclaim, files_close, weir);
 	(void)reclaim_errand(&weir->reclaim, modes_close_own, weir);
 	reclaim_stop(&weir->reclaim);
 	pthread_join(weir->background, NULL);

@@ -68,7 +68,7 @@ WEIR_API int weir_region_create_with(struct weir *weir, uint64_t bytes,
  * -EINVAL: not whole pages of such memory, or a part of another region. */
 WEIR_API int weir_region_adopt(struct weir *weir, void *addr, uint64_t bytes);
 /* addr: as it was given. Unmaps a created region; an adopted one becomes plain memory with the pages that are in
- * memory, the others lost. -ENOENT: no such region. Threads that touch it afterwards get SIGSEGV. */
+ * memory, the others lost. -ENOENT: no such region; of a region over a file also what weir_file_close returns. Threads that touch it afterwards get SIGSEGV. */
 WEIR_API int weir_region_destroy(struct weir *weir, void *addr);
 
 /*
@@ -105,6 +105,13 @@ WEIR_API int weir_region_advise(struct weir *weir, void *addr, uint64_t bytes,
 WEIR_API int weir_region_pin(struct weir *weir, void *addr, uint64_t bytes, int write);
 WEIR_API int weir_region_unpin(struct weir *weir, void *addr, uint64_t bytes);
 
+/*
+ * What was written to these bytes of a region over a file, and all that was before, is in the file and on the disk when it returns
+ * 0. Else an error of writing back that this region was not told of yet: <weir/file.h> says what that means. -EINVAL: no such
+ * region, or no bytes. The region is not to be destroyed meanwhile.
+ */
+WEIR_API int weir_region_sync(struct weir *weir, void *addr, uint64_t bytes);
+
 enum weir_move {
 	WEIR_MOVE_LATER, /* pages stay where they are charged until they come into memory anew */
 	WEIR_MOVE_PAGES, /* pages and copies go over now */
@@ -119,7 +126,7 @@ WEIR_API int weir_region_move(struct weir *weir, void *addr, struct weir_contain
 			      enum weir_move how);
 
 /*
- * A region over a file, read-only: its pages come from the file when they are touched, and are charged to the container whose
+ * A region over a file, read-only (to write: weir_file_map in <weir/file.h>): its pages come from the file when they are touched, and are charged to the container whose
  * region touches them first, once, however many regions of the instance are over the file. A touch of a page that
  * cannot be read is SIGBUS, and the log says why. bytes: the file's size at this moment; what lies behind it in the
  * last page reads as zeroes. The file must not change meanwhile. A child of fork does not have the region. The errors of

@@ -40,6 +40,7 @@
 
 #include <weir/api.h>
 #include <weir/container.h>
+#include <weir/file.h>
 #include <weir/kmap.h>
 #include <weir/pool.h>
 #include <weir/region.h>

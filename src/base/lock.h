@@ -21,6 +21,8 @@ enum lock_rank {
 	RANK_INSTANCE = 10,  /* weir.c: start, stop, the list of regions */
 	RANK_ERRAND = 15,    /* reclaim/: one errand at a time */
 	RANK_PLACEMENT = 20, /* fault/: which thread is bound where */
+	RANK_FILE_WRITE = 25, /* vm/: one at a time writes pages of a file back */
+	RANK_CREW = 28,	      /* vm/: jobs that wait for the crew */
 	RANK_ENGINE = 30,    /* cmdq/: one engine, also while it runs */
 	RANK_ADVISED = 40,   /* vm/: ranges that somebody said something of */
 	RANK_HOTPLUG = 45,   /* pool/: one block comes or goes at a time */

@@ -47,6 +47,12 @@ static inline bool account_join(account_t *account)
 	return false;
 }
 
+/* The first holder, whose container has been charged by the caller. Nobody else can hold it at the moment. */
+static inline void account_begin(account_t *account, unsigned slot)
+{
+	assert_always(exchange_relaxed(account, ACCOUNT_ONE | slot) < ACCOUNT_ONE);
+}
+
 /* Holds a page of bytes; if it is the first holder, the container in that slot pays. force: over a limit if need be. 0, or
  * what container_charge said: nothing is held or charged then. */
 static inline int account_hold(account_t *account, const struct owners *owners, unsigned slot,

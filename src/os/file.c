@@ -297,43 +297,115 @@ int file_read(const struct file *file, void *data, size_t bytes, off_t offset)
 	return 0;
 }
 
-int file_source_open(const char *path, struct file_id *id)
+static int regular_open(const char *path, int flags, struct stat *st)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	struct stat st;
-	int err = fd < 0 || fstat(fd, &st) ? -errno : 0;
+	int fd = open(path, flags | O_CLOEXEC | O_NONBLOCK);
 
-	if (!err && (!S_ISREG(st.st_mode) || !st.st_size))
-		err = -EINVAL;
-	if (err) {
-		if (fd >= 0)
-			close(fd);
-		return err;
-	}
-	*id = (struct file_id){st.st_dev, st.st_ino, (uint64_t)st.st_size};
-	return fd;
-}
-
-void file_source_close(int fd)
-{
+	if (fd < 0)
+		return -errno;
+	if (!fstat(fd, st) && S_ISREG(st->st_mode) && st->st_size)
+		return fd;
 	close(fd);
+	return -EINVAL;
 }
 
-int file_source_read(int fd, void *dst, size_t bytes, off_t offset)
+int file_source_open(struct file_source *source, const char *path, bool write, struct file_id *id)
 {
+	const int flags = write ? O_RDWR : O_RDONLY;
+	struct stat st, again;
+
+	source->plain = regular_open(path, flags, &st);
+	if (source->plain < 0)
+		return source->plain;
+	/* The kernel's own readahead would read everything a second time. */
+	(void)posix_fadvise(source->plain, 0, 0, POSIX_FADV_RANDOM);
+	source->direct = regular_open(path, flags | O_DIRECT, &again);
+	/* Another file has got the name in between. */
+	if (source->direct >= 0 && (again.st_dev != st.st_dev || again.st_ino != st.st_ino)) {
+		close(source->direct);
+		source->direct = -1;
+	}
+	if (id)
+		*id = (struct file_id){st.st_dev, st.st_ino, (uint64_t)st.st_size};
+	return 0;
+}
+
+void file_source_close(struct file_source *source)
+{
+	if (source->plain >= 0)
+		close(source->plain);
+	if (source->direct >= 0)
+		close(source->direct);
+	*source = (struct file_source){-1, -1};
+}
+
+/* What goes past the page cache is whole pages; a file system that wants more than that says EINVAL. */
+static int way(const struct file_source *source, size_t bytes, size_t at)
+{
+	return source->direct >= 0 && !((bytes | at) & PAGE_MASK) ? source->direct : source->plain;
+}
+
+static bool once_more(const struct file_source *source, int fd)
+{
+	return errno == EINTR || (errno == EINVAL && fd != source->plain);
+}
+
+int file_source_read(const struct file_source *source, void *dst, size_t bytes, off_t offset,
+		     uint64_t size)
+{
+	const size_t there = (uint64_t)offset < size ? MIN(bytes, size - (uint64_t)offset) : 0;
 	size_t at = 0;
+	bool plain = false;
 
-	while (at < bytes) {
-		ssize_t got = pread(fd, (char *)dst + at, bytes - at, offset + (off_t)at);
+	while (at < there) {
+		/* Up to a page's end also where the file ends before: past the cache only whole pages are read. */
+		size_t want = plain ? there - at : ALIGN_UP(there, PAGE_SIZE) - at;
+		int fd = plain ? source->plain : way(source, want, at);
+		ssize_t got = pread(fd, (char *)dst + at, want, offset + (off_t)at);
 
-		if (got < 0 && errno != EINTR)
+		if (got < 0 && !once_more(source, fd))
 			return -errno;
 		if (got == 0)
-			break;
+			return -ESTALE;
+		plain = plain || (got < 0 && errno == EINVAL);
 		at += got > 0 ? (size_t)got : 0;
 	}
-	memset((char *)dst + at, 0, bytes - at);
+	memset((char *)dst + there, 0, bytes - there);
 	return 0;
+}
+
+int file_source_write(const struct file_source *source, const void *src, size_t bytes, off_t offset,
+		      uint64_t size)
+{
+	const size_t there = (uint64_t)offset < size ? MIN(bytes, size - (uint64_t)offset) : 0;
+	struct stat st;
+	size_t at = 0;
+	bool plain = false;
+
+	/* Written all the same it would grow again, with a hole in it. */
+	if (fstat(source->plain, &st))
+		return -errno;
+	if ((uint64_t)st.st_size < (uint64_t)offset + there)
+		return -ESTALE;
+	while (at < there) {
+		size_t whole = ALIGN_DOWN(there - at, PAGE_SIZE);
+		size_t want = whole && !plain ? whole : there - at;
+		int fd = plain ? source->plain : way(source, want, at);
+		ssize_t n = pwrite(fd, (const char *)src + at, want, offset + (off_t)at);
+
+		if (n < 0 && !once_more(source, fd))
+			return -errno;
+		if (n == 0)
+			return -EIO;
+		plain = plain || (n < 0 && errno == EINVAL);
+		at += n > 0 ? (size_t)n : 0;
+	}
+	return 0;
+}
+
+int file_source_sync(const struct file_source *source)
+{
+	return fdatasync(source->plain) ? -errno : 0;
 }
 
 int file_identity(int fd, dev_t *device, ino_t *inode)

@@ -46,15 +46,29 @@ int file_identity(int fd, dev_t *device, ino_t *inode);
 int file_write(const struct file *file, const void *data, size_t bytes, off_t offset);
 int file_read(const struct file *file, void *data, size_t bytes, off_t offset);
 
-/* A regular file of the program, to read: its descriptor, or -errno (-EINVAL: not a regular file, or empty). id: which file
- * it is, whatever its name. */
+/* Which file it is, whatever its name, and how long it was. */
 struct file_id {
 	uint64_t device, inode, bytes;
 };
-int file_source_open(const char *path, struct file_id *id);
-void file_source_close(int fd);
-/* Fills bytes of dst; what lies behind the end of the file is zeroes. 0 or -errno. */
-int file_source_read(int fd, void *dst, size_t bytes, off_t offset);
+/* A regular file of the program, by two descriptors: through the system's page cache, and past it (-1: it cannot). What goes
+ * past it is in memory once, not twice. */
+struct file_source {
+	int plain, direct;
+};
+/* To read, or to read and write. 0 or the errors of open(2); -EINVAL: not a regular file, or empty. id may be NULL. */
+int file_source_open(struct file_source *source, const char *path, bool write, struct file_id *id);
+void file_source_close(struct file_source *source);
+/*
+ * Reads bytes to dst, of a file that is so long; what lies behind the end is zeroes. Multiples of a page, dst and offset too. 0
+ * or -errno; -ESTALE: the file has become shorter.
+ */
+int file_source_read(const struct file_source *source, void *dst, size_t bytes, off_t offset,
+		     uint64_t size);
+/* Writes them, as far as they lie within the size. 0 or -errno: some may be in the file. */
+int file_source_write(const struct file_source *source, const void *src, size_t bytes,
+		      off_t offset, uint64_t size);
+/* What was written is on the disk. */
+int file_source_sync(const struct file_source *source);
 
 /* A file that lines are appended to, made if need be; writers do not mix what each writes at once. Its descriptor, or -errno. */
 int file_append_open(const char *path);

@@ -259,12 +259,21 @@ int mem_shared_create(size_t bytes)
 	return fd < 0 ? -errno : fd;
 }
 
-void *mem_shared_map(int fd, size_t bytes, bool write)
+static void *shared_map(int fd, size_t bytes, int prot)
 {
-	void *addr = map_file(NULL, bytes, write ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED,
-			      fd, 0);
+	return map_file(NULL, bytes, prot, MAP_SHARED, fd, 0);
+}
 
-	if (addr && !write && advise(addr, bytes, MADV_DONTFORK)) {
+void *mem_shared_map(int fd, size_t bytes)
+{
+	return shared_map(fd, bytes, PROT_READ | PROT_WRITE);
+}
+
+void *mem_shared_region_map(int fd, size_t bytes, bool write)
+{
+	void *addr = shared_map(fd, bytes, write ? PROT_READ | PROT_WRITE : PROT_READ);
+
+	if (addr && advise(addr, bytes, MADV_DONTFORK)) {
 		unmap(addr, bytes);
 		return NULL;
 	}

@@ -66,8 +66,10 @@ int mem_drop(const struct mem_dropper *dropper, const struct iovec *runs, unsign
 
 /* Memory that can be mapped more than once (a memfd): its descriptor, or -errno. */
 int mem_shared_create(size_t bytes) MUST_CHECK;
-/* write: for weir itself. Else read-only and not in a child of fork, which would have no handler. NULL: no address space. */
-void *mem_shared_map(int fd, size_t bytes, bool write) MUST_CHECK;
+/* For weir itself, to read and write. NULL: no address space. */
+void *mem_shared_map(int fd, size_t bytes) MUST_CHECK;
+/* For a region: not in a child of fork, which would have no handler. */
+void *mem_shared_region_map(int fd, size_t bytes, bool write) MUST_CHECK;
 /* Gives the memory of a range back, from all mappings at once. */
 int mem_shared_punch(int fd, size_t offset, size_t bytes);
 

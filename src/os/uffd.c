@@ -12,6 +12,7 @@
 
 #include "base/atomic.h"
 #include "base/log.h"
+#include "os/mem.h"
 
 /* Newer than Debian 12's <linux/userfaultfd.h>: the same layout under our own names. */
 struct move_args {
@@ -26,7 +27,7 @@ struct poison_args {
 #define IOCTL_POISON _IOWR(UFFDIO, 0x08, struct poison_args)
 #define IOCTL_PAGEMAP_SCAN 0xc0606610ul /* struct pm_scan_arg: 96 bytes, type 'f', 16 */
 #define IOCTL_DEVICE_NEW _IO(0xAA, 0x00)
-enum { MOVE_ALLOW_HOLES = 2 };
+enum { MOVE_ALLOW_HOLES = 2, CONTINUE_PROTECTED = 2 };
 
 _Static_assert(IOCTL_MOVE == 0xc028aa05, "documented number of UFFDIO_MOVE");
 _Static_assert(IOCTL_POISON == 0xc020aa08, "documented number of UFFDIO_POISON");
@@ -130,6 +131,24 @@ bool uffd_can_scan(void)
 	/* No argument: EFAULT where the call is known, ENOTTY where it is not. */
 	can = ioctl(fd, IOCTL_PAGEMAP_SCAN, NULL) < 0 && errno != ENOTTY;
 	close(fd);
+	return can;
+}
+
+bool uffd_can_continue_protected(int fd)
+{
+	int memory = mem_shared_create(PAGE_SIZE);
+	char *at = memory < 0 ? NULL : mem_shared_map(memory, PAGE_SIZE);
+	bool can = false;
+
+	if (at) {
+		*at = 1;
+		(void)mem_discard(at, PAGE_SIZE);
+		can = !uffd_register(fd, at, PAGE_SIZE, UFFD_MINOR | UFFD_WP) &&
+		      !uffd_continue(fd, at, PAGE_SIZE, true, NULL);
+	}
+	mem_release(at, PAGE_SIZE);
+	if (memory >= 0)
+		mem_file_close(memory);
 	return can;
 }
 
@@ -348,9 +367,9 @@ int uffd_move(int fd, void *dst, void *src, size_t bytes, bool holes, size_t *do
 	return finish(err, left, bytes, done);
 }
 
-int uffd_continue(int fd, void *addr, size_t bytes, size_t *done)
+int uffd_continue(int fd, void *addr, size_t bytes, bool write_protected, size_t *done)
 {
-	struct uffdio_continue args = {0};
+	struct uffdio_continue args = {.mode = write_protected ? CONTINUE_PROTECTED : 0};
 	uint64_t at = (uintptr_t)addr, left = bytes;
 	int err;
 

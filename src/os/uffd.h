@@ -60,6 +60,8 @@ enum uffd_permission { UFFD_NOT, UFFD_USER_MODE, UFFD_BY_DEVICE, UFFD_BY_CALL };
 enum uffd_permission uffd_permission(void);
 /* Has this kernel PAGEMAP_SCAN (Linux 6.7)? */
 bool uffd_can_scan(void);
+/* Can a page of shared memory be mapped write-protected? No bit of the features says so. */
+bool uffd_can_continue_protected(int fd);
 /* What is wrong and what to do, for an error of uffd_probe, uffd_open or weir_open: "permission denied; set ...". */
 const char *uffd_advice(int err);
 /* A descriptor, close-on-exec, read by blocking reads, with exactly these features; or -errno as above, or
@@ -102,7 +104,8 @@ int uffd_writeprotect(int fd, void *addr, size_t bytes, bool protect);
 /* Later kernels. UFFDIO_MOVE: -EBUSY after a fork, for a pinned page, and while the kernel has one in
  * its hands, which passes; -EINVAL at a border of protection. */
 int uffd_move(int fd, void *dst, void *src, size_t bytes, bool holes, size_t *done);
-int uffd_continue(int fd, void *addr, size_t bytes, size_t *done);
+/* A page that its file in memory has and this mapping has not. write_protected: Linux 6.4, see uffd_can_continue_protected. */
+int uffd_continue(int fd, void *addr, size_t bytes, bool write_protected, size_t *done);
 /* Every later touch gets SIGBUS (EFAULT in a system call). -EEXIST: a page is there. -EINVAL on older kernels. */
 int uffd_poison(int fd, void *addr, size_t bytes);
 

@@ -173,26 +173,27 @@ struct weir_container *reclaim_over_share(struct reclaim *r)
 /* --- the fault path --- */
 
 /* Pages of files first, where they are a third or more of what is resident: dropping them costs no copy. */
-bool reclaim_take(struct reclaim *r, struct weir_container *c)
+bool reclaim_take(struct reclaim *r, struct pager *self, struct weir_container *c)
 {
 	const uint64_t file = container_usage(c, CHARGE_FILE);
 
 	if (file && !load_relaxed(&r->vm->hold) &&
 	    file * 2 >= container_usage(c, CHARGE_RESIDENT) &&
-	    file_reclaim(r->vm, c, MIN(job_size(c), 32u)))
+	    file_reclaim(r->vm, self, c, job_size(c)))
 		return true;
 	return job_fill(r, c);
 }
 
 /* Starts a job for a target, unless there is one. */
-static bool job_start(struct reclaim *r, struct weir_container *target, enum choose choose)
+static bool job_start(struct reclaim *r, struct pager *self, struct weir_container *target,
+		      enum choose choose)
 {
 	struct weir_container *c;
 
 	if (load_relaxed(&r->state) != IDLE)
 		return false;
 	c = reclaim_choose(r, target, choose);
-	return c && reclaim_take(r, c);
+	return c && reclaim_take(r, self, c);
 }
 
 void reclaim_after_fault(struct reclaim *r, struct pager *self)
@@ -203,7 +204,7 @@ void reclaim_after_fault(struct reclaim *r, struct pager *self)
 	if (likely(!c))
 		return;
 	/* While the background thread sleeps, protecting from here costs no shootdown. */
-	if (job_start(r, c, CHOOSE_UNSAFE))
+	if (job_start(r, self, c, CHOOSE_UNSAFE))
 		store_relaxed(&r->faults_fill, true);
 	/* While somebody chooses, or drops, there is nothing for it to do. */
 	if (load_relaxed(&r->state) <= OPEN && load_relaxed(&r->state) != FILLING)
@@ -235,7 +236,7 @@ void reclaim_throttle(struct reclaim *r, struct pager *self, struct weir_contain
 		unsigned n = job_work(r, self, 4, &dropped);
 
 		worked += n;
-		if (n || job_start(r, level, CHOOSE_ANY))
+		if (n || job_start(r, self, level, CHOOSE_ANY))
 			continue;
 		/* Others are at it, or it is copies that must go to the file: the tenant waits a little, and goes on. */
 		if (!background_helps(r, self))
@@ -291,7 +292,7 @@ enum room reclaim_make_room(struct reclaim *r, struct pager *self, struct weir_c
 		}
 		if (job_work(r, self, 4, &dropped))
 			continue;
-		if (job_start(r, level, CHOOSE_UNSAFE)) {
+		if (job_start(r, self, level, CHOOSE_UNSAFE)) {
 			vm_attention(r->vm);
 			continue;
 		}
@@ -300,7 +301,7 @@ enum room reclaim_make_room(struct reclaim *r, struct pager *self, struct weir_c
 				break;
 			continue;
 		}
-		if (job_start(r, level, CHOOSE_ANY)) {
+		if (job_start(r, self, level, CHOOSE_ANY)) {
 			vm_attention(r->vm);
 			continue;
 		}
@@ -334,7 +335,7 @@ static void job_give(struct reclaim *r, struct weir_container *target, uint64_t 
 		return;
 	spare = load_relaxed(&tenant_of(c)->spare);
 	store_relaxed(&tenant_of(c)->spare, MIN(spare ? spare : UINT32_MAX, pages_up(bytes)));
-	(void)reclaim_take(r, c);
+	(void)reclaim_take(r, r->pager, c);
 }
 
 uint64_t reclaim_give(struct reclaim *r, struct weir_container *container, uint64_t bytes)

@@ -492,7 +492,7 @@ static bool background_turn(struct reclaim *r)
 	container = load_relaxed(&r->state) == IDLE && !load_relaxed(&r->faults_fill)
 			    ? reclaim_wanted(r)
 			    : NULL;
-	took = container && reclaim_take(r, container);
+	took = container && reclaim_take(r, r->pager, container);
 	worked = job_work(r, r->pager, JOB_MAX, &dropped);
 	slack_reduce(r);
 	(void)writeback_land(r, false);

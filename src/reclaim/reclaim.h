@@ -230,7 +230,7 @@ enum choose { CHOOSE_UNSAFE, /* only where more is used than low protects */ CHO
 struct weir_container *reclaim_choose(struct reclaim *reclaim, struct weir_container *target,
 				      enum choose choose);
 /* Takes pages of it: drops some of a file's, or begins a job. False: nothing to be had just now. */
-bool reclaim_take(struct reclaim *reclaim, struct weir_container *container);
+bool reclaim_take(struct reclaim *reclaim, struct pager *self, struct weir_container *container);
 /* The container to take pages from in the background, NULL: nobody is above its mark. */
 struct weir_container *reclaim_wanted(struct reclaim *reclaim);
 /* A container whose compressed pages, and those below it, are more than their share, and may go to the file. */

@@ -1,16 +1,20 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#include "vm/file.h"
-
+/* File objects, what is open of them, and regions over them: see file.h. */
 #include <errno.h>
 #include <sched.h>
 #include <string.h>
 
 #include "base/log.h"
-#include "os/file.h"
+#include "vm/file_page.h"
 
 static size_t table_bytes(uint32_t pages)
 {
 	return ALIGN_UP((size_t)pages * sizeof(uint32_t), PAGE_SIZE);
+}
+
+static size_t chunks_bytes(uint32_t pages)
+{
+	return table_bytes((pages >> CHUNK_SHIFT) + 1);
 }
 
 static size_t word_bytes(uint32_t pages)
@@ -19,63 +23,21 @@ static size_t word_bytes(uint32_t pages)
 }
 
 #define OBJECT_BYTES ALIGN_UP(sizeof(struct file_object), PAGE_SIZE)
-#define REGION_BYTES ALIGN_UP(sizeof(struct region), PAGE_SIZE)
-
-/* --- the page's lock --- */
-
-/* False: it is busy, and PARKED is left. */
-static bool page_take(struct file_object *f, uint32_t page, uint32_t *state)
-{
-	uint32_t s = load_relaxed(&f->state[page]);
-
-	for (;;) {
-		if (s & FILE_BUSY) {
-			/* The holder's exchange in page_put sees the bit, or this fails. */
-			if (cas_relaxed(&f->state[page], &s, s | FILE_PARKED))
-				return false;
-			continue;
-		}
-		/* Pairs with the release in page_put. */
-		if (cas_acquire(&f->state[page], &s, s | FILE_BUSY)) {
-			*state = s;
-			return true;
-		}
-	}
-}
-
-static void page_put(struct vm *vm, struct file_object *f, uint32_t page, uint32_t state)
-{
-	/* Pairs with the acquire in page_take. */
-	uint32_t before = exchange_release(&f->state[page], state);
-
-	if (likely(!(before & FILE_PARKED)))
-		return;
-	for (unsigned i = 0; i < FILE_REGIONS; i++) {
-		struct region *region = load_acquire(&f->region[i]);
-
-		if (region)
-			(void)uffd_wake(vm->uffd, page_address(region, page), PAGE_SIZE);
-	}
-}
-
-static void page_take_wait(struct file_object *f, uint32_t page, uint32_t *state)
-{
-	while (!page_take(f, page, state))
-		sched_yield();
-}
+#define REGION_BYTES ALIGN_UP(sizeof(struct file_region), PAGE_SIZE)
 
 /* --- objects --- */
 
 static void object_free(struct file_object *f)
 {
-	if (f->source >= 0)
-		file_source_close(f->source);
+	file_source_close(&f->in);
+	file_source_close(&f->out);
 	if (f->cache >= 0)
-		file_source_close(f->cache);
+		mem_file_close(f->cache);
 	mem_release(f->view, (size_t)f->pages << PAGE_SHIFT);
 	(void)weir_kmap_destroy(f->kmap);
 	mem_release((void *)f->state, table_bytes(f->pages));
 	mem_release((void *)f->account, table_bytes(f->pages));
+	mem_release((void *)f->cached, chunks_bytes(f->pages));
 	mem_release(f, OBJECT_BYTES);
 }
 
@@ -105,46 +67,34 @@ static int cache_open(struct file_object *f, unsigned slots)
 
 	if (slots)
 		return weir_kmap_create(&windows, &f->kmap);
-	f->view = mem_shared_map(f->cache, (size_t)f->pages << PAGE_SHIFT, true);
+	f->view = mem_shared_map(f->cache, (size_t)f->pages << PAGE_SHIFT);
 	return f->view ? 0 : -ENOMEM;
 }
 
-/* Reads a page of the file into the cache. */
-static int cache_fill(struct file_object *f, uint32_t page)
-{
-	void *at;
-	int err;
-
-	/* The system has no window just now: the page is as well as it was. */
-	if (f->kmap && weir_kmap_fault(f->kmap, page, &at))
-		return -EAGAIN;
-	if (!f->kmap)
-		at = f->view + ((size_t)page << PAGE_SHIFT);
-	err = file_source_read(f->source, at, PAGE_SIZE, (off_t)page << PAGE_SHIFT);
-	if (f->kmap)
-		(void)weir_kunmap(f->kmap, at);
-	return err;
-}
-
-/* Takes the descriptor over, also when it fails. */
-static int object_create(int source, const struct file_id *id, unsigned slots,
+/* Takes the descriptors over, also when it fails. */
+static int object_create(const struct file_source *in, const struct file_id *id, unsigned slots,
 			 struct file_object **out)
 {
 	struct file_object *f = mem_alloc(OBJECT_BYTES);
+	struct file_source mine = *in;
 	int err = -ENOMEM;
 
 	if (!f) {
-		file_source_close(source);
+		file_source_close(&mine);
 		return err;
 	}
 	f->id = *id;
-	f->source = source;
+	f->in = mine;
+	f->out = (struct file_source){-1, -1};
+	f->error_seen = true;
+	lock_init(&f->write_lock, RANK_FILE_WRITE, "file write");
 	f->pages = (uint32_t)DIV_UP(id->bytes, PAGE_SIZE);
 	f->cache = mem_shared_create((size_t)f->pages << PAGE_SHIFT);
 	err = f->cache < 0 ? f->cache : cache_open(f, slots);
 	f->state = mem_alloc(table_bytes(f->pages));
 	f->account = mem_alloc(table_bytes(f->pages));
-	if (!err && (!f->state || !f->account))
+	f->cached = mem_alloc(chunks_bytes(f->pages));
+	if (!err && (!f->state || !f->account || !f->cached))
 		err = -ENOMEM;
 	if (err) {
 		object_free(f);
@@ -154,27 +104,53 @@ static int object_create(int source, const struct file_id *id, unsigned slots,
 	return 0;
 }
 
-/* The object of a path, with a place for one region more. */
-static int object_open(struct vm *vm, const char *path, struct file_object **out)
+/* From now on it may be written to, too. */
+static int object_make_writable(struct file_object *f, const char *path)
 {
+	struct file_source out;
 	struct file_id id;
-	int fd = file_source_open(path, &id), place, err;
+	int err;
 
-	if (fd < 0)
-		return fd;
+	if (load_relaxed(&f->writable))
+		return 0;
+	err = file_source_open(&out, path, true, &id);
+	if (err)
+		return err;
+	/* The name is another file's by now. */
+	if (id.device != f->id.device || id.inode != f->id.inode) {
+		file_source_close(&out);
+		return -ESTALE;
+	}
+	f->out = out;
+	/* Pairs with the acquire in writeback_sensible. */
+	store_release(&f->writable, true);
+	return 0;
+}
+
+static int object_open(struct vm *vm, const char *path, bool *fresh, struct file_object **out)
+{
+	struct file_source in;
+	struct file_id id;
+	int place, err = file_source_open(&in, path, false, &id);
+
+	*fresh = false;
+	if (err)
+		return err;
 	*out = object_find(vm, &id, &place);
 	if (*out) {
-		file_source_close(fd);
-		return (*out)->regions < FILE_REGIONS ? 0 : -ENOSPC;
+		file_source_close(&in);
+		return (*out)->id.bytes == id.bytes ? 0 : -ESTALE;
 	}
-	if (place < 0 || DIV_UP(id.bytes, PAGE_SIZE) >= UINT32_MAX) {
-		file_source_close(fd);
+	if (place < 0 || DIV_UP(id.bytes, PAGE_SIZE) >= INT32_MAX) {
+		file_source_close(&in);
 		return place < 0 ? place : -EFBIG;
 	}
-	err = object_create(fd, &id, vm->kmap_slots, out);
-	if (!err)
-		store_release(&vm->file_object[place], *out);
-	return err;
+	err = object_create(&in, &id, vm->kmap_slots, out);
+	if (err)
+		return err;
+	*fresh = true;
+	store_release(&vm->file_object[place], *out);
+	return 0;
 }
 
 /* Nobody sees the object any more. */
@@ -184,6 +160,19 @@ static void object_hide(struct vm *vm, const struct file_object *f)
 		if (load_relaxed(&vm->file_object[i]) == f)
 			store_relaxed(&vm->file_object[i], NULL);
 	}
+}
+
+/* Nothing of it is open. What it still has is the page cache's alone. */
+static void object_destroy(struct file_object *f)
+{
+	for (uint32_t page = 0; page < f->pages; page++) {
+		if (!load_relaxed(&f->cached[page >> CHUNK_SHIFT]))
+			page |= (1u << CHUNK_SHIFT) - 1;
+		else if (load_relaxed(&f->state[page]) & FILE_CACHED)
+			(void)account_release(&f->account[page], &f->owners, CHARGE_FILE,
+					      PAGE_SIZE);
+	}
+	object_free(f);
 }
 
 static int owner_slot(struct file_object *f, struct weir_container *container)
@@ -201,75 +190,140 @@ static int owner_slot(struct file_object *f, struct weir_container *container)
 	return -ENOSPC;
 }
 
-/* --- regions --- */
+/* --- what is open --- */
 
-static void region_free(struct region *region)
-{
-	if (region->mapped_here)
-		mem_release(region->base, (size_t)region->pages << PAGE_SHIFT);
-	mem_release((void *)region->word, word_bytes(region->pages));
-	mem_release(region, REGION_BYTES);
-}
-
-static int region_over(struct vm *vm, struct file_object *f, struct region **out)
-{
-	struct region *region = mem_alloc(REGION_BYTES);
-	int err = -ENOMEM;
-
-	if (!region)
-		return err;
-	region->file = f;
-	region->pages = region->room = f->pages;
-	region->uffd = vm->uffd;
-	region->base = mem_shared_map(f->cache, (size_t)f->pages << PAGE_SHIFT, false);
-	region->mapped_here = region->base != NULL;
-	region->word = mem_alloc(word_bytes(region->pages));
-	if (region->base && region->word)
-		err = uffd_register(vm->uffd, region->base, (size_t)f->pages << PAGE_SHIFT,
-				    UFFD_MISSING | UFFD_MINOR);
-	if (err) {
-		region_free(region);
-		return err;
-	}
-	*out = region;
-	return 0;
-}
-
-int file_region_create(struct vm *vm, struct weir_container *container, const char *path,
-		       struct region **out)
+int file_hold_open(struct vm *vm, struct weir_container *container, const char *path, bool write,
+		   struct file_hold *hold)
 {
 	struct file_object *f = NULL;
-	struct region *region = NULL;
-	int err, slot, place = vm->can_minor ? region_place(vm) : -EOPNOTSUPP;
+	bool fresh;
+	int err, slot = 0;
 
-	if (place < 0)
-		return place;
-	err = object_open(vm, path, &f);
+	if (!vm->can_minor || (write && !vm->can_track))
+		return -EOPNOTSUPP;
+	err = file_crew_start(vm);
+	if (!err)
+		err = object_open(vm, path, &fresh, &f);
 	if (err)
 		return err;
 	slot = owner_slot(f, container);
-	err = slot < 0 ? slot : region_over(vm, f, &region);
+	err = slot < 0 ? slot : write ? object_make_writable(f, path) : 0;
 	if (err) {
-		if (!f->regions) {
+		if (fresh) {
 			object_hide(vm, f);
+			vm->quiesce(vm->quiesce_data);
 			object_free(f);
 		}
 		return err;
 	}
-	store_relaxed(&region->owners.current, (uint32_t)slot);
-	f->regions++;
-	for (unsigned i = 0; i < FILE_REGIONS; i++) {
-		if (!load_relaxed(&f->region[i])) {
-			store_release(&f->region[i], region);
-			break;
-		}
-	}
-	region_publish(vm, place, region);
-	*out = region;
+	f->files++;
+	lock_acquire(&f->write_lock);
+	*hold = (struct file_hold){.file = f,
+				   .slot = (uint8_t)slot,
+				   .write = write,
+				   .seen = f->error_count - (f->error_seen ? 0 : 1)};
+	lock_release(&f->write_lock);
 	return 0;
 }
 
-void file_region_hide(struct vm *vm, struct region *region)
+/* Everything dirty goes to the file. What of it cannot is dirty still, and the holder is told. */
+static int hold_flush(struct vm *vm, struct pager *self, struct file_hold *hold)
+{
+	struct file_object *f = hold->file;
+
+	if (!load_relaxed(&f->writable) || (!hold->write && f->files > 1))
+		return 0;
+	if (load_relaxed(&f->dirty))
+		writeback_all(vm, self, f, 0, f->pages);
+	return hold->write ? error_take(f, hold) : 0;
+}
+
+int file_hold_close(struct vm *vm, struct pager *self, struct file_hold *hold)
+{
+	struct file_object *f = hold->file;
+	int err = hold_flush(vm, self, hold);
+
+	if (--f->files || load_relaxed(&f->dirty))
+		return err;
+	object_hide(vm, f);
+	vm->quiesce(vm->quiesce_data);
+	file_crew_forget(vm, f);
+	object_destroy(f);
+	return err;
+}
+
+/* --- regions --- */
+
+static void region_free(struct file_region *file)
+{
+	struct region *region = &file->region;
+
+	if (region->mapped_here)
+		mem_release(region->base, (size_t)region->pages << PAGE_SHIFT);
+	mem_release((void *)region->word, word_bytes(region->pages));
+	mem_release((void *)region->access, chunks_bytes(region->pages));
+	mem_release(file, REGION_BYTES);
+}
+
+static int region_over(struct vm *vm, const struct file_hold *hold, struct file_region **out)
+{
+	struct file_object *f = hold->file;
+	struct file_region *file = mem_alloc(REGION_BYTES);
+	struct region *region;
+	int err = -ENOMEM;
+
+	if (!file)
+		return err;
+	file->hold = *hold;
+	region = &file->region;
+	region->file = f;
+	region->pages = region->room = f->pages;
+	region->uffd = vm->uffd;
+	region->base = mem_shared_region_map(f->cache, (size_t)f->pages << PAGE_SHIFT, hold->write);
+	region->mapped_here = region->base != NULL;
+	region->word = mem_alloc(word_bytes(region->pages));
+	region->access = mem_alloc(chunks_bytes(region->pages));
+	if (region->base && region->word && region->access)
+		err = uffd_register(vm->uffd, region->base, (size_t)f->pages << PAGE_SHIFT,
+				    UFFD_MISSING | UFFD_MINOR | (hold->write ? UFFD_WP : 0));
+	if (err) {
+		region_free(file);
+		return err;
+	}
+	*out = file;
+	return 0;
+}
+
+int file_region_create(struct vm *vm, const struct file_hold *hold, struct region **out)
+{
+	struct file_object *f = hold->file;
+	struct file_region *file = NULL;
+	unsigned at = 0;
+	int err, place = region_place(vm);
+
+	if (place < 0)
+		return place;
+	while (at < FILE_REGIONS && load_relaxed(&f->region[at]))
+		at++;
+	if (at == FILE_REGIONS)
+		return -ENOSPC;
+	err = region_over(vm, hold, &file);
+	if (err)
+		return err;
+	store_relaxed(&file->region.owners.current, hold->slot);
+	f->files++;
+	store_release(&f->region[at], &file->region);
+	region_publish(vm, place, &file->region);
+	*out = &file->region;
+	return 0;
+}
+
+struct file_hold *file_region_hold(struct region *region)
+{
+	return &file_region_of(region)->hold;
+}
+
+void file_region_hide(struct region *region)
 {
 	struct file_object *f = region->file;
 
@@ -277,210 +331,60 @@ void file_region_hide(struct vm *vm, struct region *region)
 		if (load_relaxed(&f->region[i]) == region)
 			store_relaxed(&f->region[i], NULL);
 	}
-	if (--f->regions == 0)
-		object_hide(vm, f);
 }
 
-void file_region_close(struct vm *vm, struct region *region)
+int file_region_close(struct vm *vm, struct pager *self, struct region *region)
 {
+	struct file_region *file = file_region_of(region);
 	struct file_object *f = region->file;
+	int err;
 
 	for (uint32_t page = 0; page < region->pages; page++) {
+		enum page_state was = word_state(load_relaxed(&region->word[page]));
 		uint32_t state;
 
-		if (word_state(load_relaxed(&region->word[page])) != PAGE_CLEAN)
+		if (was != PAGE_CLEAN && was != PAGE_DIRTY)
 			continue;
-		page_take_wait(f, page, &state);
+		state = page_take_wait(f, page);
+		/* Hidden, it was passed over by who has written the page meanwhile; and could be written to until now. */
+		if (was == PAGE_DIRTY)
+			state = page_dirty(f, state);
 		(void)account_release(&f->account[page], &f->owners, CHARGE_FILE, PAGE_SIZE);
 		page_put(vm, f, page, state);
 	}
-	if (!f->regions) {
-		for (uint32_t page = 0; page < f->pages; page++) {
-			if (load_relaxed(&f->state[page]) & FILE_CACHED)
-				(void)account_release(&f->account[page], &f->owners, CHARGE_FILE,
-						      PAGE_SIZE);
-		}
-		object_free(f);
-	}
-	region_free(region);
-}
-
-int file_region_advise(struct vm *vm, struct pager *self, struct region *region, uint32_t page,
-		       uint32_t count, enum weir_region_advice advice)
-{
-	(void)vm;
-	(void)self;
-	(void)region;
-	(void)page;
-	(void)count;
-	/* The rest are hints, of which nothing depends on any. */
-	return advice == WEIR_ADVICE_DONTNEED ? -EINVAL : 0;
-}
-
-/* --- faults --- */
-
-/* Charged and read; the page cache holds it. */
-static int page_load(struct vm *vm, struct pager *self, struct file_object *f, uint32_t page,
-		     unsigned slot)
-{
-	struct weir_container *container = owners_get(&f->owners, slot);
-	int err;
-
-	pager_stall(self, container);
-	container_throttle(container);
-	err = account_hold(&f->account[page], &f->owners, slot, CHARGE_FILE, PAGE_SIZE, false);
-	if (err == -EAGAIN || (err && !vm->can_poison)) {
-		container_count(container, COUNT_OVER_MAX, 1);
-		err = account_hold(&f->account[page], &f->owners, slot, CHARGE_FILE, PAGE_SIZE,
-				   true);
-	}
-	if (err)
-		return err;
-	if (self->before_block)
-		self->before_block(self->data);
-	err = cache_fill(f, page);
-	if (!err)
-		return 0;
-	(void)mem_shared_punch(f->cache, (size_t)page << PAGE_SHIFT, PAGE_SIZE);
-	(void)account_release(&f->account[page], &f->owners, CHARGE_FILE, PAGE_SIZE);
-	if (err != -EAGAIN)
-		log_line("page %u of a file region cannot be read (%s): a touch of it is SIGBUS",
-			 page, errno_name(err));
+	err = file_hold_close(vm, self, &file->hold);
+	region_free(file);
 	return err;
 }
 
-/* The page is cached and locked: the region maps it, and holds it from now on. */
-static int page_map(struct vm *vm, struct file_object *f, struct region *region, uint32_t page)
-{
-	const bool held = word_state(load_relaxed(&region->word[page])) == PAGE_CLEAN;
-	int err;
+/* --- the end --- */
 
-	if (!held && !account_join(&f->account[page]))
-		panic("a cached page has no holder");
-	store_relaxed(&region->word[page], PAGE_CLEAN);
-	err = uffd_continue(vm->uffd, page_address(region, page), PAGE_SIZE, NULL);
-	/* Mapped already, by a fault that was served just now. */
-	if (err == -EEXIST) {
-		(void)uffd_wake(vm->uffd, page_address(region, page), PAGE_SIZE);
-		err = 0;
-	}
-	if (err && !held) {
-		store_relaxed(&region->word[page], PAGE_NONE);
-		(void)account_release(&f->account[page], &f->owners, CHARGE_FILE, PAGE_SIZE);
-	}
-	return err;
+static void object_end(struct vm *vm, struct pager *self, struct file_object *f)
+{
+	if (load_relaxed(&f->dirty))
+		writeback_all(vm, self, f, 0, f->pages);
+	if (load_relaxed(&f->dirty))
+		log_line("%u pages could not be written to their file before the end: what was "
+			 "changed there is lost",
+			 load_relaxed(&f->dirty));
+	object_hide(vm, f);
+	object_destroy(f);
 }
 
-/* No memory below the limit for it, or it cannot be read: the reader is told. */
-static void page_refuse(struct vm *vm, struct region *region, uint32_t page)
+void files_destroy(struct vm *vm, struct pager *self)
 {
-	char *address = page_address(region, page);
+	file_crew_stop(vm);
+	for (uint32_t i = 0; i < load_relaxed(&vm->regions); i++) {
+		struct region *region = load_relaxed(&vm->region[i]);
 
-	if (vm->can_poison && !uffd_poison(vm->uffd, address, PAGE_SIZE)) {
-		store_relaxed(&region->word[page], PAGE_POISONED);
-		add_relaxed(&vm->count.poisoned, 1);
-	}
-	(void)uffd_wake(vm->uffd, address, PAGE_SIZE);
-}
-
-enum pagein_result file_pagein(struct vm *vm, struct pager *self, struct region *region,
-			       uint32_t page)
-{
-	struct file_object *f = region->file;
-	const unsigned slot = load_relaxed(&region->owners.current);
-	uint32_t state;
-	int err = 0;
-
-	self->container = owners_get(&f->owners, slot);
-	if (!page_take(f, page, &state)) {
-		add_relaxed(&vm->count.parked, 1);
-		return PAGEIN_PARKED;
-	}
-	if (state & FILE_CACHED) {
-		add_relaxed(&vm->count.soft, 1);
-		container_count(self->container, COUNT_SOFT, 1);
-	} else {
-		err = page_load(vm, self, f, page, slot);
-		state |= err ? 0 : FILE_CACHED;
-		if (err && err != -EAGAIN)
-			page_refuse(vm, region, page);
-		else if (!err)
-			add_relaxed(&vm->count.stored, 1);
-	}
-	if (!err)
-		err = page_map(vm, f, region, page);
-	page_put(vm, f, page, state);
-	if (err == -EAGAIN || err == -ENOMEM)
-		(void)uffd_wake(vm->uffd, page_address(region, page), PAGE_SIZE);
-	return err ? PAGEIN_RETRY : PAGEIN_DONE;
-}
-
-/* --- reclaim --- */
-
-/* The page is locked and out of all mappings: every holder lets go. */
-static void page_let_go(struct file_object *f, uint32_t page)
-{
-	for (unsigned i = 0; i < FILE_REGIONS; i++) {
-		struct region *region = load_acquire(&f->region[i]);
-
-		if (!region || word_state(load_relaxed(&region->word[page])) != PAGE_CLEAN)
+		if (!region || !region->file)
 			continue;
-		store_relaxed(&region->word[page], PAGE_NONE);
-		(void)account_release(&f->account[page], &f->owners, CHARGE_FILE, PAGE_SIZE);
+		region_hide(vm, region);
+		region_unregister(region);
+		(void)file_region_close(vm, self, region);
 	}
-	(void)account_release(&f->account[page], &f->owners, CHARGE_FILE, PAGE_SIZE);
-}
-
-/* Is it held by the page cache and by regions that can be seen, and nobody else? One that is being closed lets go itself. */
-static bool page_free_to_go(struct file_object *f, uint32_t page)
-{
-	unsigned holders = 1;
-
-	for (unsigned i = 0; i < FILE_REGIONS; i++) {
-		struct region *region = load_acquire(&f->region[i]);
-
-		holders += region && word_state(load_relaxed(&region->word[page])) == PAGE_CLEAN;
+	for (unsigned i = 0; i < FILES_MAX; i++) {
+		if (load_relaxed(&vm->file_object[i]))
+			object_end(vm, self, load_relaxed(&vm->file_object[i]));
 	}
-	return account_holders(&f->account[page]) == holders;
-}
-
-static bool page_drop(struct vm *vm, struct file_object *f, uint32_t page, uint32_t owners)
-{
-	uint32_t state = load_relaxed(&f->state[page]);
-	bool dropped;
-
-	if ((state & (FILE_BUSY | FILE_CACHED)) != FILE_CACHED ||
-	    !(owners >> load_relaxed(&f->account[page]) % OWNERS_MAX & 1) ||
-	    !cas_acquire(&f->state[page], &state, state | FILE_BUSY))
-		return false;
-	dropped = page_free_to_go(f, page) &&
-		  !mem_shared_punch(f->cache, (size_t)page << PAGE_SHIFT, PAGE_SIZE);
-	if (dropped)
-		page_let_go(f, page);
-	page_put(vm, f, page, dropped ? 0 : FILE_CACHED);
-	return dropped;
-}
-
-unsigned file_reclaim(struct vm *vm, struct weir_container *container, unsigned most)
-{
-	unsigned dropped = 0;
-
-	/* It takes weir's own descriptors. */
-	if (vm_borrowed)
-		return 0;
-	for (unsigned i = 0; i < FILES_MAX && dropped < most; i++) {
-		struct file_object *f = load_acquire(&vm->file_object[i]);
-		uint32_t owners = f ? owners_mask(&f->owners, container, false) : 0;
-		uint32_t page = f ? load_relaxed(&f->hand) : 0;
-
-		for (uint32_t n = 0; owners && n < f->pages && dropped < most; n++, page++) {
-			if (page >= f->pages)
-				page = 0;
-			dropped += page_drop(vm, f, page, owners);
-		}
-		if (owners)
-			store_relaxed(&f->hand, page);
-	}
-	container_count(container, COUNT_STOLEN, dropped);
-	return dropped;
 }

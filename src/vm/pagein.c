@@ -270,7 +270,7 @@ static enum pagein_result fault_serve(struct vm *vm, struct pager *self, struct 
 enum pagein_result pagein(struct vm *vm, struct pager *self, struct region *region, uint32_t page,
 			  enum fault_access access)
 {
-	enum pagein_result result = region->file ? file_pagein(vm, self, region, page)
+	enum pagein_result result = region->file ? file_pagein(vm, self, region, page, access)
 						 : fault_serve(vm, self, region, page, access);
 
 	if (self->stalled) {

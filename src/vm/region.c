@@ -266,17 +266,12 @@ void region_hide(struct vm *vm, struct region *region)
 	index_remove(vm, region);
 	advised_forget(vm, region);
 	if (region->file)
-		file_region_hide(vm, region);
+		file_region_hide(region);
 }
 
 void region_destroy(struct vm *vm, struct region *region)
 {
 	struct dues dues = {0};
-
-	if (region->file) {
-		file_region_close(vm, region);
-		return;
-	}
 
 	for (uint32_t page = 0; page < load_relaxed(&region->top); page++) {
 		uint64_t w = load_relaxed(&region->word[page]);

@@ -40,14 +40,15 @@ static void credit_note(struct credit_control *c, bool quick, bool graded)
  */
 static uint64_t soon(const struct weir_container *container)
 {
-	const uint64_t resident = container_usage(container, CHARGE_RESIDENT) >> PAGE_SHIFT;
+	const uint64_t resident = (container_usage(container, CHARGE_RESIDENT) +
+				   container_usage(container, CHARGE_FILE)) >>
+				  PAGE_SHIFT;
 	const uint64_t half = load_relaxed(&container->limit) >> (PAGE_SHIFT + 1);
 
 	return MAX(resident, MIN(half, 2 * resident));
 }
 
-/* Grade and credit of a page that comes back: 1, 2, 4, 8, 15 for quick returns in a row, quartered otherwise. */
-static uint64_t credit_of(struct vm *vm, struct weir_container *container, uint64_t w, bool *quick)
+uint64_t credit_of(struct vm *vm, struct weir_container *container, uint64_t w, bool *quick)
 {
 	struct credit_control *control = &tenant_of(container)->credit;
 	unsigned grade = word_grade(w), credit = 0;

@@ -45,4 +45,8 @@ int run_fill(struct vm *vm, struct pager *self, struct run *run, uint32_t i);
  */
 enum pagein_result run_load(struct vm *vm, struct pager *self, struct run *run);
 
+/* Grade and credit of a page that comes back, from its grade and its stamp: 1, 2, 4, 8, 15 for quick returns in a row, quartered
+ * otherwise. */
+uint64_t credit_of(struct vm *vm, struct weir_container *container, uint64_t w, bool *quick);
+
 #endif

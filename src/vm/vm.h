@@ -39,7 +39,7 @@ struct region {
 	uint32_t slot;		     /* (C) its place in the list */
 	page_word_t *word;	     /* (A) */
 	_Atomic uint32_t *populated; /* (A) per chunk: pages that are not NONE */
-	_Atomic uint8_t *access; /* (A) per chunk: enum weir_region_advice; of a file region NULL */
+	_Atomic uint8_t *access; /* (A) per chunk: enum weir_region_advice */
 	_Atomic uint32_t top;	 /* (A) no page from here on was ever populated */
 	_Atomic uint64_t *turned; /* (A) a bit a page: page_readable; NULL: all pages can be read */
 	bool readable;		  /* (C) what a page is whose bit is 0 */
@@ -130,11 +130,13 @@ struct advised_list {
 
 struct region_index; /* vm/find.c */
 
+struct pager;
 struct vm {
 	int uffd;	 /* (C) in weir's own descriptor table; -1: no region in thread mode */
 	int signal_uffd; /* (C) the same number in the program's table, too; -1: none in signal mode */
 	bool can_poison;	    /* (C) */
 	bool can_minor;		    /* (C) minor faults of shared memory */
+	bool can_track;		    /* (C) and writes to it are noticed */
 	struct mem_dropper dropper; /* (C) */
 	int self_mem; /* (C) /proc/self/mem in weir's own table; -1: pages that cannot be read stay */
 	unsigned kmap_slots;		  /* (C) windows on a file; 0: it is mapped */
@@ -147,6 +149,10 @@ struct vm {
 	struct lock advised_lock;	  /* RANK_ADVISED: both lists */
 	struct advised_list cold, wanted; /* to leave first; to be loaded */
 	_Atomic(struct file_object *) file_object[FILES_MAX]; /* (I) to write, (A) to read */
+	struct crew *crew; /* (C) once there is an object; vm/file_crew.c */
+	void (*crew_begin)(struct pager *self); /* (C) each of its threads calls it first */
+	void (*quiesce)(void *data); /* (C) nobody has a file object that is hidden any more */
+	void *quiesce_data;
 	_Atomic uint64_t memory_share; /* (A) bytes that compressed objects of the root may take */
 	_Atomic uint32_t hold;	       /* (A) forks and pins under way: nothing is dropped */
 	_Atomic bool wake_all;	       /* (A) a thread without the descriptor freed a parked page */
@@ -238,6 +244,7 @@ int region_register(struct region *region);
 void region_hide(struct vm *vm, struct region *region);
 /* Ends faults on it, and wakes who waits for one: a created region is gone from then on, an adopted one plain memory. */
 void region_unregister(struct region *region);
+/* One over a file: file_region_close. */
 void region_destroy(struct vm *vm, struct region *region);
 /*
  * The region has so many pages from now on, more than it had; under the instance's lock, any thread. -EINVAL: fewer, or a

@@ -49,7 +49,7 @@ int __wrap_uffd_zeropage(int fd, void *dst, size_t bytes, size_t *done);
 int __wrap_uffd_wake(int fd, void *addr, size_t bytes);
 int __wrap_uffd_writeprotect(int fd, void *addr, size_t bytes, bool protect);
 int __wrap_uffd_move(int fd, void *dst, void *src, size_t bytes, bool holes, size_t *done);
-int __wrap_uffd_continue(int fd, void *addr, size_t bytes, size_t *done);
+int __wrap_uffd_continue(int fd, void *addr, size_t bytes, bool write_protected, size_t *done);
 int __wrap_uffd_poison(int fd, void *addr, size_t bytes);
 int __real_mem_discard(void *addr, size_t bytes);
 int __wrap_mem_discard(void *addr, size_t bytes);
@@ -365,9 +365,10 @@ int __wrap_uffd_move(int fd, void *dst, void *src, size_t bytes, bool holes, siz
 	return -EINVAL;
 }
 
-int __wrap_uffd_continue(int fd, void *addr, size_t bytes, size_t *done)
+int __wrap_uffd_continue(int fd, void *addr, size_t bytes, bool write_protected, size_t *done)
 {
 	check(fd, addr, bytes);
+	(void)write_protected;
 	if (done)
 		*done = 0;
 	return -EINVAL;

@@ -127,7 +127,7 @@ static void *work(void *data)
 static int fill(int fd)
 {
 	const size_t bytes = (size_t)ranges << kmap->shift;
-	char *all = mem_shared_map(fd, bytes, true);
+	char *all = mem_shared_map(fd, bytes);
 
 	if (!all)
 		return -ENOMEM;

@@ -102,7 +102,7 @@ static struct weir_kmap *windows_make(const struct weir_kmap_options *given)
 
 	file_fd = mem_file_open((uint64_t)RANGES * SLOT);
 	assert_true(file_fd >= 0);
-	all = mem_shared_map(file_fd, (size_t)RANGES * SLOT, true);
+	all = mem_shared_map(file_fd, (size_t)RANGES * SLOT);
 	for (uint32_t frame = 0; frame < RANGES * FRAMES_IN; frame++)
 		*(uint32_t *)(void *)(all + frame * PAGE_SIZE) = frame;
 	mem_release(all, (size_t)RANGES * SLOT);

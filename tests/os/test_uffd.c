@@ -807,13 +807,13 @@ static void test_continue_maps_what_the_file_has(void **state)
 	f = next_fault(fd, page_of(map, 2));
 	assert_true(f.minor);
 	assert_false(f.wp);
-	assert_int_equal(uffd_continue(fd, page_of(map, 2), PAGE_SIZE, &done), 0);
+	assert_int_equal(uffd_continue(fd, page_of(map, 2), PAGE_SIZE, false, &done), 0);
 	assert_int_equal(done, PAGE_SIZE);
 	assert_int_equal(touch_end(&t), 'm');
 	/* Mapped already: -EEXIST, and how far it came; nothing in the file: -EFAULT. */
-	assert_int_equal(uffd_continue(fd, map, 4 * PAGE_SIZE, &done), -EEXIST);
+	assert_int_equal(uffd_continue(fd, map, 4 * PAGE_SIZE, false, &done), -EEXIST);
 	assert_int_equal(done, 2 * PAGE_SIZE);
-	assert_int_equal(uffd_continue(fd, page_of(map, 3), 3 * PAGE_SIZE, &done), -EFAULT);
+	assert_int_equal(uffd_continue(fd, page_of(map, 3), 3 * PAGE_SIZE, false, &done), -EFAULT);
 	assert_int_equal(done, PAGE_SIZE);
 	assert_true(all_bytes_are(map, 'm', 4 * PAGE_SIZE));
 	map[0] = 'w';

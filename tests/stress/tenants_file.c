@@ -47,6 +47,12 @@ static void *file_open(struct weir_container *c, const char *path, uint64_t expe
 	return addr;
 }
 
+/* All pages once, and never two that are neighbours one soon after the other: nothing is read ahead. */
+static unsigned hop(unsigned i, unsigned pages)
+{
+	return i * 37 % pages;
+}
+
 void case_file(void)
 {
 	enum { PAGES = 1024, TAIL = 100 };
@@ -70,9 +76,9 @@ void case_file(void)
 	CHECK(weir_region_move(weir, one, b, WEIR_MOVE_LATER) == -EINVAL, "nor moved");
 	/* Who comes first pays. */
 	for (unsigned i = 0; i < 200; i++)
-		page_check(one + (size_t)i * PAGE, i, 1, true);
+		page_check(one + (size_t)hop(i, 200) * PAGE, hop(i, 200), 1, true);
 	for (unsigned i = 0; i < 400; i++)
-		page_check(two + (size_t)i * PAGE, i, 1, true);
+		page_check(two + (size_t)hop(i, 400) * PAGE, hop(i, 400), 1, true);
 	drain(weir);
 	CHECK(current(a) == 200 * PAGE && current(b) == 200 * PAGE, "%" PRIu64 " and %" PRIu64,
 	      current(a), current(b));
@@ -249,7 +255,7 @@ static void eio_body(void)
 	page_check(addr + 2 * PAGE, 2, 1, true);
 	CHECK(touch_is_bus(addr + 3 * PAGE, false), "wrong bytes instead of SIGBUS");
 	CHECK(touch_is_bus(addr + 3 * PAGE, false), "and again");
-	page_check(addr + 4 * PAGE, 4, 1, true);
+	page_check(addr + 6 * PAGE, 6, 1, true);
 	drain(weir);
 	CHECK(current(a) == 2 * PAGE, "%" PRIu64, current(a));
 	CHECK(!weir_region_destroy(weir, addr), "destroy");
