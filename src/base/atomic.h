@@ -82,10 +82,17 @@ void __tsan_acquire(void *addr);
 void __tsan_release(void *addr);
 #define tsan_acquire(addr) __tsan_acquire((void *)(addr))
 #define tsan_release(addr) __tsan_release((void *)(addr))
+/* Reads that may meet a write, and know it. */
+void AnnotateIgnoreReadsBegin(const char *file, int line);
+void AnnotateIgnoreReadsEnd(const char *file, int line);
+#define tsan_reads_ignore() AnnotateIgnoreReadsBegin(__FILE__, __LINE__)
+#define tsan_reads_heed() AnnotateIgnoreReadsEnd(__FILE__, __LINE__)
 #define NO_TSAN __attribute__((no_sanitize("thread")))
 #else
 #define tsan_acquire(addr) ((void)(addr))
 #define tsan_release(addr) ((void)(addr))
+#define tsan_reads_ignore() ((void)0)
+#define tsan_reads_heed() ((void)0)
 #define NO_TSAN
 #endif
 

@@ -11,6 +11,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/atomic.h"
+
 /* The system calls themselves: in a program under weir run, the names of libc are the agent's, which come here. */
 static int advise(void *addr, size_t bytes, int advice)
 {
@@ -74,8 +76,12 @@ int mem_decommit(void *addr, size_t bytes)
 	return err;
 }
 
+/* ThreadSanitizer does not see these calls: what one thread gives back, another one may get. */
+static char given_back;
+
 void mem_release(void *addr, size_t bytes)
 {
+	tsan_release(&given_back);
 	if (addr)
 		unmap(addr, bytes);
 }
@@ -84,6 +90,7 @@ void *mem_alloc(size_t bytes)
 {
 	void *addr = map(NULL, bytes, PROT_READ | PROT_WRITE, ANON);
 
+	tsan_acquire(&given_back);
 	/* Huge pages would put memory behind tables that are meant to stay mostly empty. Not every kernel
 	 * has them, so the answer does not matter. */
 	if (addr)

@@ -132,7 +132,7 @@ static int cache_fill(struct pager *self, struct file_object *f, uint32_t first,
 	return err;
 }
 
-int cache_write(struct pager *self, struct file_object *f, uint32_t first, uint32_t count)
+static int contents_write(struct pager *self, struct file_object *f, uint32_t first, uint32_t count)
 {
 	const off_t offset = (off_t)first << PAGE_SHIFT;
 	const size_t bytes = (size_t)count << PAGE_SHIFT;
@@ -144,6 +144,17 @@ int cache_write(struct pager *self, struct file_object *f, uint32_t first, uint3
 			return -EAGAIN;
 	}
 	return file_source_write(&f->out, self->run, bytes, offset, f->id.bytes);
+}
+
+int cache_write(struct pager *self, struct file_object *f, uint32_t first, uint32_t count)
+{
+	int err;
+
+	/* Who writes to a page meanwhile makes it dirty again: it is written once more. */
+	tsan_reads_ignore();
+	err = contents_write(self, f, first, count);
+	tsan_reads_heed();
+	return err;
 }
 
 static int cache_punch(struct file_object *f, uint32_t first, uint32_t count)

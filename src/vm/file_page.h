@@ -101,7 +101,7 @@ bool writeback_sensible(struct file_object *f);
 void writeback_ask(struct vm *vm, struct file_object *f, uint32_t page);
 /* What the crew then does, so many pages from there on. 0, or what stopped it. */
 int writeback(struct vm *vm, struct pager *self, struct file_object *f, uint32_t page,
-	       uint32_t count);
+	      uint32_t count);
 /* Everything dirty of the pages, and what was written before is on the disk. */
 void writeback_all(struct vm *vm, struct pager *self, struct file_object *f, uint32_t page,
 		   uint32_t count);

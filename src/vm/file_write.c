@@ -25,7 +25,10 @@ static bool page_to_write(uint32_t state)
 static void error_note(struct vm *vm, struct file_object *f, uint32_t pages, int err)
 {
 	add_relaxed(&vm->count.write_failed, pages);
-	if (!f->retry_step_ms)
+	if (!f->retry_step_ms && !pages)
+		log_line("a file cannot be synced (%s): what was written may not be on its disk",
+			 errno_name(err));
+	else if (!f->retry_step_ms)
 		log_line("%u pages cannot be written back to their file (%s): they stay in memory, "
 			 "and are tried again",
 			 pages, errno_name(err));
