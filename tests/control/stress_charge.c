@@ -271,6 +271,8 @@ static void case_small(void)
 
 /* --- a limit lowered in a storm --- */
 
+static _Atomic uint64_t lower_charged; /* (A) */
+
 static void *lower_main(void *data)
 {
 	struct player *p = data;
@@ -282,7 +284,7 @@ static void *lower_main(void *data)
 			sched_yield();
 			continue;
 		}
-		p->charged++;
+		add_relaxed(&lower_charged, 1);
 		container_uncharge(tenant[0], CHARGE_RESIDENT, PAGE_SIZE);
 	}
 	stock_close();
@@ -298,7 +300,8 @@ static void case_lower(void)
 	tenants_make(GIB(1));
 	for (unsigned i = 0; i < THREADS; i++)
 		CHECK(!pthread_create(&player[i].thread, NULL, lower_main, &player[i]), "thread");
-	for (; now_ns() < end; rounds++) {
+	/* A busy machine needs longer until something has happened. */
+	for (; now_ns() < end || rounds <= 10 || !load_relaxed(&lower_charged); rounds++) {
 		uint64_t now;
 
 		(void)weir_container_set(tenant[0], WEIR_MAX, MIB(64));
@@ -316,7 +319,6 @@ static void case_lower(void)
 	for (unsigned i = 0; i < THREADS; i++)
 		pthread_join(player[i].thread, NULL);
 	CHECK(!container_charged(tree.root), "something is left");
-	CHECK(player[0].charged && rounds > 10, "the run idled");
 	printf("%u rounds\n", rounds);
 	tree_destroy(&tree);
 }
