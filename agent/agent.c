@@ -67,6 +67,10 @@ static void region_map(void)
 	refuse("no address space for a region", -ENOMEM);
 }
 
+static void before_fork(void);
+static void after_fork_parent(void);
+static void after_fork_child(void);
+
 void agent_early(void)
 {
 	region_map();
@@ -77,6 +81,9 @@ void agent_early(void)
 	if (!mi_manage_os_memory_ex(agent.region, agent.region_bytes, false, false, true, -1, false,
 				    NULL))
 		refuse("mimalloc did not take the region", -ENOMEM);
+	/* The first of all: in a child before anybody else, and before a fork behind all others. */
+	if (pthread_atfork(before_fork, after_fork_parent, after_fork_child))
+		refuse("pthread_atfork", -ENOMEM);
 	store_release(&agent.state, AGENT_EARLY);
 }
 
@@ -115,11 +122,40 @@ static void after_fork_parent(void)
 	mapping_after_fork();
 }
 
-/* The child has the memory, all of it present, no handlers and no userfaultfd: it is plain from here on. */
+/* The child has taken over: what else the agent has in a process is made anew here. */
+static void agent_taken_over(void)
+{
+	weir_thread_attach(agent.weir);
+}
+
+static void child_take_over(void)
+{
+	int err;
+
+	if (load_relaxed(&agent.state) != AGENT_MANAGED)
+		return;
+	/* Meanwhile threads are weir's own, and what mimalloc gives back is not weir's to know. */
+	store_release(&agent.state, AGENT_EARLY);
+	err = weir_after_fork_child(agent.weir);
+	if (err == -ENOTSUP) {
+		/* All of its memory is there, without handlers and userfaultfd. */
+		store_release(&agent.state, AGENT_PLAIN);
+		return;
+	}
+	if (err) {
+		log_line("the process that forked this one has ended, or could not hand its memory "
+			 "over (%s): this one ends as well",
+			 errno_name(err));
+		syscall(SYS_exit_group, 125);
+	}
+	/* Pairs with the acquire in agent_weir. */
+	store_release(&agent.state, AGENT_MANAGED);
+	agent_taken_over();
+}
+
 static void after_fork_child(void)
 {
-	if (load_relaxed(&agent.state) == AGENT_MANAGED)
-		store_release(&agent.state, AGENT_PLAIN);
+	child_take_over();
 	mapping_after_fork();
 }
 
@@ -137,6 +173,7 @@ static void options_fill(struct weir_options *options)
 		.churn_ms = config.churn_ms,
 		.trace = config.trace[0] ? config.trace : NULL,
 		.kmap_slots = config.kmap_slots,
+		.hand_over = 1,
 	};
 }
 
@@ -180,12 +217,10 @@ __attribute__((constructor)) static void agent_start(void)
 	err = weir_region_adopt(agent.weir, agent.region, agent.region_bytes);
 	if (err)
 		refuse("userfaultfd cannot take the region", err);
+	maps_in_child(agent.weir, mapping_child);
 	err = maps_track(agent.weir, agent.region);
 	if (err)
 		refuse("no memory for a table of the region", err);
-	err = pthread_atfork(before_fork, after_fork_parent, after_fork_child);
-	if (err)
-		refuse("pthread_atfork", -err);
 	weir_thread_attach(agent.weir);
 	/* Pairs with the acquire in agent_weir. */
 	store_release(&agent.state, AGENT_MANAGED);

@@ -12,10 +12,12 @@
  *
  * Life:
  *
- *            first malloc              constructor                fork, in the child
+ *            first malloc              constructor                fork, in the child, without a hand-over
  *   (none) ──────────────▶ EARLY ─────────────────────▶ MANAGED ───────────────────▶ PLAIN
- *            region mapped,          instance started,             the memory stays, without a
- *            plain memory            region adopted                limit and without weir
+ *            region mapped, ▲        instance started,  │          the memory stays, without a
+ *            plain memory   │        region adopted     │          limit and without weir
+ *                           └───────────────────────────┘
+ *                             fork, in the child, until it has taken over
  *
  * Rules: nothing here may call malloc while it serves malloc; messages leave by log_line. The region is never
  * unmapped: exit(3) handlers of the program still use their memory after ours have run.

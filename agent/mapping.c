@@ -207,6 +207,22 @@ enum {
 	ADVICE_POPULATE_WRITE = 23,
 };
 
+static uint32_t fork_advised(uint32_t what, int advice)
+{
+	switch (advice) {
+	case MADV_DONTFORK:
+		return what | APART;
+	case MADV_DOFORK:
+		return what & ~(uint32_t)APART;
+	case MADV_WIPEONFORK:
+		return what | WIPED;
+	case MADV_KEEPONFORK:
+		return what & ~(uint32_t)WIPED;
+	default:
+		return what;
+	}
+}
+
 /* One stretch of managed pages. */
 static int advise_managed(struct weir *weir, struct range r, int advice)
 {
@@ -226,7 +242,8 @@ static int advise_managed(struct weir *weir, struct range r, int advice)
 	case MADV_DODUMP:
 		err = kernel_advise(addr, bytes, advice);
 		if (!err)
-			err = ranges_set(&places.ranges, r.first, r.pages, r.what | ADVISED);
+			err = ranges_set(&places.ranges, r.first, r.pages,
+					 fork_advised(r.what, advice) | ADVISED);
 		return err;
 	case MADV_WILLNEED:
 		return weir_region_advise(weir, addr, bytes, WEIR_ADVICE_WILLNEED);
@@ -324,4 +341,14 @@ void mapping_after_fork(void)
 
 	lock_release(&places.lock);
 	thread_signals_restore(&signals);
+}
+
+void mapping_child(struct weir *weir)
+{
+	for (uint32_t i = 0; i < places.ranges.count; i++) {
+		const struct range r = places.ranges.range[i];
+
+		if (r.what & (APART | WIPED))
+			maps_forget(weir, place_address(r.first), place_bytes(r.pages));
+	}
 }

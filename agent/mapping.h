@@ -34,5 +34,7 @@ int mapping_advise(struct weir *weir, void *addr, size_t bytes, int advice);
 /* Around a fork: nobody is in the middle of a change. */
 void mapping_before_fork(void);
 void mapping_after_fork(void);
+/* In the child, for maps_in_child: what the program does not want it to have. */
+void mapping_child(struct weir *weir);
 
 #endif

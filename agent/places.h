@@ -21,6 +21,8 @@ enum {
 	ADVISED = 32, /* the kernel was told something that the next mapping there must not have */
 	KEY = 64,     /* a key protects it: not for weir's threads to read */
 	LEAVING = 128,
+	APART = 256, /* a child of fork does not have it, */
+	WIPED = 512, /* or has zeroes there */
 };
 
 struct places {

@@ -72,6 +72,7 @@ static void add_json(struct text *t, const struct weir_stats *s, const char *nam
 		{"over_max", s->over_max},
 		{"poisoned", s->poisoned},
 		{"fork_loaded", s->fork_loaded},
+		{"forks_handed_over", s->forks_handed_over},
 		{"bindings", s->bindings},
 		{"blocks_onlined", s->blocks_onlined},
 		{"blocks_offlined", s->blocks_offlined},

@@ -4,6 +4,7 @@
 #define WEIR_INSTANCE_H
 
 #include "fault/service.h"
+#include "fork.h"
 #include "fault/signal.h"
 #include "weir/weir.h"
 
@@ -27,6 +28,7 @@ struct weir {
 	struct reclaim reclaim;
 	struct service service;
 	struct signal_service signal;
+	struct fork fork;
 	enum weir_mode mode;		    /* (C) */
 	struct shared shared[SHARED_MAX];   /* (C) */
 	unsigned shares;		    /* (C) */
@@ -45,6 +47,11 @@ static inline struct weir *instance_of(const struct weir_container *container)
 {
 	return CONTAINER_OF(container->tree, struct weir, containers);
 }
+
+/* weir.c: the background thread says once how its start went, and who started it waits for that. */
+void instance_starting(struct weir *weir);
+void instance_started(struct weir *weir, int err);
+int instance_start_wait(struct weir *weir);
 
 /* modes.c: descriptors of signal mode, in the program's table; before weir's threads take a table of their own. */
 int modes_open_signal(struct weir *weir);

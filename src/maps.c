@@ -71,6 +71,11 @@ void maps_forget(struct weir *weir, void *addr, uint64_t bytes)
 	region_forget(&weir->vm, m.region, m.from, m.count);
 }
 
+void maps_in_child(struct weir *weir, void (*fn)(struct weir *weir))
+{
+	weir->fork.in_child = fn;
+}
+
 static int restore(void *data)
 {
 	const struct maps_errand *m = data;

@@ -24,6 +24,9 @@ void maps_discard(struct weir *weir, void *addr, uint64_t bytes);
 void maps_forget(struct weir *weir, void *addr, uint64_t bytes);
 /* And now it goes: the region again, without access. 0 or -errno. */
 int maps_restore(struct weir *weir, void *addr, uint64_t bytes);
+/* What is called in a child of fork that has been handed over, on weir's thread, while nobody works on pages: for maps_forget of what
+ * the program does not want it to have. */
+void maps_in_child(struct weir *weir, void (*fn)(struct weir *weir));
 /* Contents from one range to another of which nobody knows yet. The two do not overlap. The old one reads as zeroes. 0 or -errno. */
 int maps_move(struct weir *weir, void *from, void *to, uint64_t bytes);
 

@@ -20,7 +20,12 @@ static int thread_mode_open(struct weir *weir)
 		return -ENOSYS;
 	weir->vm.can_poison = has & UFFD_HAS_POISON;
 	weir->vm.can_minor = (has & shared) == shared;
-	weir->vm.uffd = uffd_open(wanted | (has & more));
+	has &= wanted | more | (weir->fork.asked ? UFFD_HAS_EVENT_FORK : 0u);
+	weir->vm.uffd = uffd_open(has);
+	/* To be told of forks takes CAP_SYS_PTRACE, whichever way the descriptor comes. */
+	if (weir->vm.uffd == -EPERM)
+		weir->vm.uffd = uffd_open(has &= ~(uint64_t)UFFD_HAS_EVENT_FORK);
+	weir->fork.can = has & UFFD_HAS_EVENT_FORK;
 	if (weir->vm.uffd < 0)
 		return weir->vm.uffd;
 	weir->vm.can_track = weir->vm.can_minor && has & UFFD_HAS_WP_SHMEM &&
@@ -67,6 +72,7 @@ int modes_close_own(void *data)
 	if (weir->vm.self_mem >= 0)
 		mem_file_close(weir->vm.self_mem);
 	trace_close(weir);
+	fork_close(weir);
 	store_close(&weir->store);
 	if (weir->frames_fd >= 0)
 		mem_file_close(weir->frames_fd);

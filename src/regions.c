@@ -228,6 +228,21 @@ static int range_pages(const struct region *region, const void *addr, uint64_t b
 	return 0;
 }
 
+/* For a visit that changes what pages are, which a fork cannot bear. False: it has been waited for in vain, and what was to be
+ * discarded was written with zeroes. */
+static bool visit_beside_forks(struct weir *weir, void *addr, uint64_t bytes, unsigned *turn)
+{
+	*turn = instance_visit(weir);
+	/* Behind the visitor's fence: the fork waits for this visit, or this visit sees the fork. */
+	while (unlikely(load_relaxed(&weir->vm.forking))) {
+		instance_leave(weir, *turn);
+		if (fork_discard(weir, addr, bytes))
+			return false;
+		*turn = instance_visit(weir);
+	}
+	return true;
+}
+
 int weir_region_discard(struct weir *weir, void *addr, uint64_t bytes)
 {
 	struct region *region;
@@ -236,7 +251,8 @@ int weir_region_discard(struct weir *weir, void *addr, uint64_t bytes)
 	int err;
 	THREAD_SIGNALS_BLOCKED;
 
-	turn = instance_visit(weir);
+	if (!visit_beside_forks(weir, addr, bytes, &turn))
+		return 0;
 	region = vm_find(&weir->vm, (uintptr_t)addr);
 	err = range_pages(region, addr, bytes, &page, &count);
 	if (!err)
@@ -284,9 +300,12 @@ int weir_region_advise(struct weir *weir, void *addr, uint64_t bytes,
 	if ((unsigned)advice > WEIR_ADVICE_COLD || bytes > INT64_MAX)
 		return -EINVAL;
 	/* What is lost is said exactly. */
-	if (advice != WEIR_ADVICE_DONTNEED)
+	if (advice != WEIR_ADVICE_DONTNEED) {
 		bytes = ALIGN_UP(bytes, (uint64_t)PAGE_SIZE);
-	turn = instance_visit(weir);
+		turn = instance_visit(weir);
+	} else if (!visit_beside_forks(weir, addr, bytes, &turn)) {
+		return 0;
+	}
 	region = vm_find(&weir->vm, (uintptr_t)addr);
 	err = range_pages(region, addr, bytes, &page, &count);
 	file = !err && region->file;

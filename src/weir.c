@@ -30,20 +30,26 @@ static void tick(void *data)
 	struct weir *weir = data;
 
 	placement_tick(&weir->service.placement);
+	fork_tick(weir);
 	file_tick(&weir->vm);
 }
 
 /* --- the background thread --- */
 
-static void start_tell(struct weir *weir, int err)
+void instance_starting(struct weir *weir)
+{
+	store_relaxed(&weir->started, STARTING);
+}
+
+void instance_started(struct weir *weir, int err)
 {
 	weir->start_error = err;
-	/* Pairs with the acquire in start_wait. */
+	/* Pairs with the acquire in instance_start_wait. */
 	store_release(&weir->started, err ? FAILED : RUNNING);
 	(void)futex_wake(&weir->started, 1);
 }
 
-static int start_wait(struct weir *weir)
+int instance_start_wait(struct weir *weir)
 {
 	while (load_acquire(&weir->started) == STARTING)
 		(void)futex_wait(&weir->started, STARTING, 0);
@@ -63,7 +69,7 @@ static void *background_main(void *data)
 	stay = !err || weir->service.started;
 	if (!stay)
 		store_close(&weir->store);
-	start_tell(weir, err);
+	instance_started(weir, err);
 	if (stay)
 		reclaim_run(&weir->reclaim);
 	stock_close();
@@ -160,6 +166,9 @@ static int parts_init(struct weir *weir, const struct weir_options *options)
 	weir->mode = options->mode;
 	weir->trace = options->trace;
 	lock_init(&weir->lock, RANK_INSTANCE, "instance");
+	lock_init(&weir->fork.lock, RANK_FORK, "fork");
+	weir->fork.asked = options->hand_over;
+	weir->fork.patience_ns = 3000000000u;
 	err = tree_init(&weir->containers, options->limit);
 	if (err)
 		return err;
@@ -192,8 +201,11 @@ static int parts_init(struct weir *weir, const struct weir_options *options)
 	follow_grow(&weir->reclaim);
 	weir->reclaim.tick = tick;
 	weir->reclaim.tick_data = weir;
-	return service_init(&weir->service, &weir->vm, &weir->reclaim, options->handlers,
-			    (enum placement_policy)options->placement);
+	err = service_init(&weir->service, &weir->vm, &weir->reclaim, options->handlers,
+			   (enum placement_policy)options->placement);
+	weir->service.forked = fork_told;
+	weir->service.forked_data = weir;
+	return err;
 }
 
 static void parts_destroy(struct weir *weir)
@@ -234,7 +246,7 @@ int weir_open(const struct weir_options *options, struct weir **out)
 	err = thread_start(&weir->background, "weir-reclaim", background_main, weir);
 	if (err)
 		goto fail;
-	err = start_wait(weir);
+	err = instance_start_wait(weir);
 	if (err) {
 		reclaim_stop(&weir->reclaim);
 		service_stop(&weir->service);
@@ -342,26 +354,6 @@ int64_t weir_memory_offline(struct weir *weir, uint64_t bytes)
 void weir_packet_buffers(struct weir *weir, struct cmdq_buffer_ops *ops)
 {
 	*ops = mover_buffers(weir->containers.root);
-}
-
-int weir_before_fork(struct weir *weir)
-{
-	sigset_t signals;
-	int err;
-
-	thread_signals_block(&signals);
-	err = reclaim_hold_for_fork(&weir->reclaim);
-	thread_signals_restore(&signals);
-	return err;
-}
-
-void weir_after_fork(struct weir *weir)
-{
-	sigset_t signals;
-
-	thread_signals_block(&signals);
-	reclaim_release(&weir->reclaim);
-	thread_signals_restore(&signals);
 }
 
 void weir_thread_attach(struct weir *weir)
@@ -498,6 +490,7 @@ int weir_stats_read(struct weir *weir, struct weir_stats *out)
 		.kmap_flushes = kmap.flushes,
 		.kmap_waits = kmap.waits,
 		.kmap_busy = kmap.busy,
+		.forks_handed_over = load_relaxed(&weir->fork.handed_over),
 	};
 	memcpy(out, &s, s.size);
 	return 0;

@@ -86,6 +86,10 @@ struct weir_options {
 	unsigned kmap_slots;
 	/* Where pages go that no longer fit in memory, in place of store_dir: a URI, see weir/store.h. */
 	const char *store;
+	/* Not 0: the program calls weir_after_fork_child in each child of fork, and children then go on with an instance of
+	 * their own. Needs CAP_SYS_PTRACE; without it, with other modes than thread mode, with containers, regions over files or
+	 * windows, forks are as without. */
+	unsigned hand_over;
 };
 
 #define WEIR_LIMIT_MIN (1u << 20)
@@ -117,12 +121,21 @@ WEIR_API int64_t weir_memory_online(struct weir *weir, uint64_t bytes);
 WEIR_API int64_t weir_memory_offline(struct weir *weir, uint64_t bytes);
 
 /*
- * Around fork(2). Before: loads every page that is not in memory, over the limit if need be, and drops none until
- * weir_after_fork is called in the parent. So the child sees the same memory. -EIO: a page could not be read
- * back (it stays SIGBUS in both).
+ * Around fork(2), all three by the thread that forks, which may be one of several; for pthread_atfork. One fork at a time: others
+ * wait in weir_before_fork. All asynchronous signals are blocked from there until after the fork, in parent and child.
+ *
+ * With options.hand_over the child has every page as it was at the fork, and an instance of its own: its own limit, of the same size,
+ * threads, statistics and file. weir_after_fork_child gives it these: 0, and the instance goes on under the same name; else -errno, and
+ * the child must end, having touched no region. weir_after_fork returns in the parent when that is done, or the child has gone; after 3 s
+ * it does in any case.
+ *
+ * Else, or where that cannot be had (weir_after_fork_child returns -ENOTSUP then): weir_before_fork loads every page that is not in
+ * memory, over the limit if need be, and none is dropped until weir_after_fork. The child has the same memory, and no
+ * instance: it must not use weir any more. -EIO: a page could not be read back (it stays SIGBUS in both).
  */
 WEIR_API int weir_before_fork(struct weir *weir);
 WEIR_API void weir_after_fork(struct weir *weir);
+WEIR_API int weir_after_fork_child(struct weir *weir);
 
 /* Optional: lets handlers see on which CPU the calling thread runs, and unblocks SIGBUS for signal mode. Detach before the thread ends. */
 WEIR_API void weir_thread_attach(struct weir *weir);
@@ -154,6 +167,7 @@ struct weir_stats {
 	uint64_t packets, packets_failed, packet_bytes;
 	/* Of the windows on compressed pages: see struct weir_kmap_stats. */
 	uint64_t kmap_hits, kmap_misses, kmap_retired, kmap_flushes, kmap_waits, kmap_busy;
+	uint64_t forks_handed_over; /* children that went on with an instance of their own */
 };
 
 /* Fills as much as stats->size covers. */

@@ -18,6 +18,7 @@
 enum lock_rank {
 	RANK_MAPS = 3,	     /* agent/: what is mapped where */
 	RANK_BUS = 5,	     /* os/: the SIGBUS handler is put in or taken out */
+	RANK_FORK = 7,	     /* fork.c: one fork at a time, from before it until the child serves itself */
 	RANK_INSTANCE = 10,  /* weir.c: start, stop, the list of regions */
 	RANK_ERRAND = 15,    /* reclaim/: one errand at a time */
 	RANK_PLACEMENT = 20, /* fault/: which thread is bound where */

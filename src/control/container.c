@@ -84,6 +84,38 @@ struct weir_container *container_next(const struct weir_container *root, struct 
 	return c == root ? NULL : c->next;
 }
 
+void tree_after_fork(struct tree *tree)
+{
+	struct weir_container *root = tree->root;
+	int64_t other = load_relaxed(&root->charged) - (int64_t)stocks_after_fork(tree);
+
+	lock_init(&tree->lock, RANK_CONTAINER, "containers");
+	pressure_init(&root->pressure, now_ns());
+	for (unsigned kind = 0; kind < CHARGE_KINDS; kind++) {
+		other -= load_relaxed(&root->usage[kind]);
+		store_relaxed(&root->usage[kind], 0);
+	}
+	store_relaxed(&root->charged, MAX(other, 0));
+	store_relaxed(&root->swap, 0);
+	memset(root->local, 0, sizeof(root->local));
+	memset(root->all, 0, sizeof(root->all));
+	memset(root->count, 0, sizeof(root->count));
+}
+
+void tree_recount(struct tree *tree, uint64_t resident, uint64_t compressed, uint64_t swap)
+{
+	struct weir_container *root = tree->root;
+
+	lock_acquire(&tree->lock);
+	store_relaxed(&root->usage[CHARGE_RESIDENT], (int64_t)resident);
+	store_relaxed(&root->usage[CHARGE_COMPRESSED], (int64_t)compressed);
+	store_relaxed(&root->swap, (int64_t)swap);
+	store_relaxed(&root->charged,
+		      load_relaxed(&root->charged) + (int64_t)(resident + compressed));
+	store_relaxed(&root->peak, load_relaxed(&root->charged));
+	lock_release(&tree->lock);
+}
+
 void tree_destroy(struct tree *tree)
 {
 	struct weir_container *c = tree->root;

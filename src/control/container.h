@@ -126,6 +126,11 @@ struct weir_container {
 
 /* A tree with its root, whose max this is. 0 or -ENOMEM. */
 int tree_init(struct tree *tree, uint64_t max);
+/* In the child of a fork, by the thread that forked, of a tree that has a root only: its locks are free, and it is charged what
+ * was charged without a page, but for what other threads were just charging. */
+void tree_after_fork(struct tree *tree);
+/* Then: what its pages say. */
+void tree_recount(struct tree *tree, uint64_t resident, uint64_t compressed, uint64_t swap);
 /* Frees all containers; nobody charges any more. */
 void tree_destroy(struct tree *tree);
 /* Sets max; high stays. The mark is a sixteenth below max, at most 8 MiB, at least 16 pages. */

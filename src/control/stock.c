@@ -297,3 +297,32 @@ void stock_drains(uint64_t *drains, uint64_t *missed)
 	*drains = load_relaxed(&stocks.drains);
 	*missed = load_relaxed(&stocks.missed);
 }
+
+uint64_t stocks_after_fork(const struct tree *tree)
+{
+	uint64_t bytes = 0;
+
+	lock_init(&stocks.lock, RANK_STOCKS, "stocks");
+	/* It is not inherited everywhere. */
+	stocks.barrier = 0;
+	(void)barrier_ready();
+	for (uint32_t i = 0; i < stocks.made; i++) {
+		struct stock *stock = stock_at(i);
+
+		store_relaxed(&stock->busy, 0);
+		store_relaxed(&stock->flag, 0);
+		for (unsigned k = 0; k < STOCK_SLOTS; k++) {
+			struct stock_slot *slot = &stock->slot[k];
+
+			if (!slot->container || slot->container->tree != tree)
+				continue;
+			bytes += slot->in - slot->out;
+			*slot = (struct stock_slot){0};
+		}
+		if (stock->open && stock != stock_here) {
+			stock->open = false;
+			sub_relaxed(&stocks.open, 1);
+		}
+	}
+	return bytes;
+}

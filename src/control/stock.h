@@ -69,6 +69,10 @@ uint64_t stock_bound(const struct weir_container *container);
 /* Counted since the start: drains, and stocks that one had to leave alone. */
 void stock_drains(uint64_t *drains, uint64_t *missed);
 
+/* In the child of a fork, by its thread: other threads have gone, and their stocks of this tree with them. Returns the bytes that stocks
+ * had of it. */
+uint64_t stocks_after_fork(const struct tree *tree);
+
 /* --- for charge.c --- */
 
 /* Any slot, where the one used last will not do. False: not enough there, or it is being drained. */

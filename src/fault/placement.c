@@ -16,6 +16,11 @@ void placement_init(struct placement *p, enum placement_policy policy)
 		p->policy = PLACEMENT_NONE;
 }
 
+void placement_after_fork(struct placement *p)
+{
+	placement_init(p, p->policy);
+}
+
 static void unbind_locked(struct placement *p)
 {
 	int tid = load_relaxed(&p->bound_tid);

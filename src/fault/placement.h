@@ -72,6 +72,8 @@ struct placement {
 };
 
 void placement_init(struct placement *p, enum placement_policy policy);
+/* In the child of a fork: nobody is attached, nobody bound. */
+void placement_after_fork(struct placement *p);
 /* A handler has read a fault of tid. own_cpu: where the handler is bound, or -1; updated. Returns how many
  * threads have faulted lately: 1 or more. */
 unsigned placement_fault(struct placement *p, int tid, int *own_cpu);

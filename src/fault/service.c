@@ -76,6 +76,11 @@ static void *handler_main(void *data)
 		}
 		if (n <= 0)
 			continue;
+		if (fault[0].child) {
+			before_block(h);
+			s->forked(s->forked_data, h->pager, fault[0].child);
+			continue;
+		}
 		if (fault[0].address == (uintptr_t)s->doorbell) {
 			(void)uffd_zeropage(s->vm->uffd, s->doorbell, PAGE_SIZE, NULL);
 			break;
@@ -145,16 +150,10 @@ void service_destroy(struct service *s)
 	mem_release(s->doorbell, PAGE_SIZE);
 }
 
-int service_start(struct service *s)
+static int handlers_start(struct service *s)
 {
 	int err;
 
-	s->doorbell = mem_alloc(PAGE_SIZE);
-	if (!s->doorbell)
-		return -ENOMEM;
-	err = uffd_register(s->vm->uffd, s->doorbell, PAGE_SIZE, UFFD_MISSING);
-	if (err)
-		return err;
 	for (unsigned i = 0; i < s->handlers; i++) {
 		err = thread_start(&s->handler[i].thread, "weir-fault", handler_main,
 				   &s->handler[i]);
@@ -163,6 +162,41 @@ int service_start(struct service *s)
 		s->started++;
 	}
 	return 0;
+}
+
+int service_start(struct service *s)
+{
+	int err;
+
+	s->doorbell = mem_alloc_lowest(PAGE_SIZE);
+	s->lowest = s->doorbell != NULL;
+	if (!s->doorbell)
+		s->doorbell = mem_alloc(PAGE_SIZE);
+	if (!s->doorbell)
+		return -ENOMEM;
+	err = uffd_register(s->vm->uffd, s->doorbell, PAGE_SIZE, UFFD_MISSING);
+	return err ? err : handlers_start(s);
+}
+
+int service_start_again(struct service *s)
+{
+	readers_init(&s->readers, 0);
+	memset(&s->served_ns, 0, sizeof(s->served_ns));
+	s->started = 0;
+	for (unsigned i = 0; i < s->handlers; i++) {
+		struct handler *h = &s->handler[i];
+
+		h->place = PLACE_NONE;
+		h->cpu = -1;
+		store_relaxed(&h->serving, 0);
+		h->pager->stalled = NULL;
+	}
+	return handlers_start(s);
+}
+
+void service_read_again(struct service *s)
+{
+	readers_set(&s->readers, 1);
 }
 
 void service_quiesce(struct service *s)

@@ -40,12 +40,21 @@ struct service {
 	struct handler handler[HANDLERS_MAX];
 	struct readers readers;
 	struct hist served_ns; /* from the message to the installed page */
+	/* The process has forked, and has this descriptor for the child now: by the handler that was told, which reads no more
+	 * meanwhile. (C) */
+	void (*forked)(void *data, struct pager *self, int child);
+	void *forked_data; /* (C) */
+	bool lowest;	   /* (C) the doorbell lies below all other memory: see src/fork.h */
 };
 
 int service_init(struct service *service, struct vm *vm, struct reclaim *reclaim, unsigned handlers,
 		 enum placement_policy policy);
 /* Starts the handlers from the calling thread, whose descriptor table they share. */
 int service_start(struct service *service);
+/* In the child of a fork, where no handler is left: starts them anew, but none reads before service_read_again. For who
+ * creates a thread touches memory that malloc gave libc for one that has gone: somebody else must serve that. */
+int service_start_again(struct service *service);
+void service_read_again(struct service *service);
 /* Ends the handlers, from a thread that is none of them. Faults that come later wait for ever. */
 void service_stop(struct service *service);
 void service_destroy(struct service *service);

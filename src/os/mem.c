@@ -98,6 +98,21 @@ void *mem_alloc(size_t bytes)
 	return addr;
 }
 
+void *mem_alloc_lowest(size_t bytes)
+{
+	/* vm.mmap_min_addr is 64 KiB nearly everywhere; programs begin at 4 MiB, if not far above. */
+	for (uintptr_t at = 64 << 10; at < (2 << 20); at += 64 << 10) {
+		void *addr =
+			map((void *)at, bytes, PROT_READ | PROT_WRITE, ANON | MAP_FIXED_NOREPLACE);
+
+		if (addr == (void *)at)
+			return addr;
+		/* A kernel that does not know the flag (before 4.17) puts it elsewhere. */
+		mem_release(addr, bytes);
+	}
+	return NULL;
+}
+
 void *mem_region_map(size_t bytes, size_t align)
 {
 	char *wide = map(NULL, bytes + align, PROT_READ | PROT_WRITE, ANON);
@@ -304,7 +319,7 @@ int mem_resident(void *addr, size_t bytes, uint8_t *resident)
 	for (size_t at = 0; at < pages; at += ARRAY_SIZE(vec)) {
 		size_t n = MIN(ARRAY_SIZE(vec), pages - at);
 
-		if (mincore((char *)addr + (at << PAGE_SHIFT), n << PAGE_SHIFT, vec))
+		if (syscall(SYS_mincore, (char *)addr + (at << PAGE_SHIFT), n << PAGE_SHIFT, vec))
 			return -errno;
 		for (size_t i = 0; i < n; i++)
 			resident[(at + i) / 8] |= (uint8_t)((vec[i] & 1) << ((at + i) % 8));

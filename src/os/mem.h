@@ -27,6 +27,8 @@ int mem_decommit(void *addr, size_t bytes);
 void mem_release(void *addr, size_t bytes);
 /* Committed memory that is no huge page's: tables and buffers of weir's own. NULL: none to be had. */
 void *mem_alloc(size_t bytes) MUST_CHECK;
+/* The same, below all other memory of the process: a fork copies in the order of addresses. NULL: no room there. */
+void *mem_alloc_lowest(size_t bytes) MUST_CHECK;
 /* Address space for a region: private, readable, writable, never huge pages, at a multiple of align. */
 void *mem_region_map(size_t bytes, size_t align) MUST_CHECK;
 

@@ -224,6 +224,8 @@ int uffd_read(int fd, struct uffd_fault *faults, unsigned max)
 	for (size_t i = 0; i < (size_t)got / sizeof(msg[0]); i++) {
 		uint64_t flags = msg[i].arg.pagefault.flags;
 
+		if (msg[i].event == UFFD_EVENT_FORK)
+			faults[count++] = (struct uffd_fault){.child = (int)msg[i].arg.fork.ufd};
 		if (msg[i].event != UFFD_EVENT_PAGEFAULT)
 			continue;
 		faults[count++] = (struct uffd_fault){

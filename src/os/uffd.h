@@ -48,6 +48,9 @@ struct uffd_fault {
 	bool write;	 /* a write to a page that is not there */
 	bool wp;	 /* a write to a page that is write-protected */
 	bool minor;	 /* the page cache has it, the page table does not */
+	/* Not 0: no fault, but the process has forked (UFFD_HAS_EVENT_FORK), and this is a descriptor for the child's
+	 * memory, the caller's to close. Until it was read the kernel refused every call that changes pages (-EAGAIN). */
+	int child;
 };
 
 /* The features of this kernel in *features. -EPERM: no permission (neither the system call nor
@@ -73,8 +76,8 @@ int uffd_close(int fd);
 int uffd_register(int fd, void *addr, size_t bytes, unsigned modes);
 int uffd_unregister(int fd, void *addr, size_t bytes);
 
-/* Blocks for faults; fills at most max. Returns how many (0 for an event that is no fault), or -errno;
- * -EINTR is an everyday answer. */
+/* Blocks for faults and forks; fills at most max. Returns how many (0 for another event), or -errno; -EINTR is an
+ * everyday answer. */
 int uffd_read(int fd, struct uffd_fault *faults, unsigned max);
 
 /*

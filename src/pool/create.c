@@ -197,3 +197,17 @@ uint32_t weir_pool_block_frames(const struct weir_pool *pool)
 {
 	return 1u << pool->block_shift;
 }
+
+void pool_after_fork(struct weir_pool *pool)
+{
+	for (unsigned i = 0; i < ZONES; i++) {
+		lock_init(&pool->zone[i].lock, RANK_POOL, "zone");
+		waitq_init(&pool->zone[i].room);
+		store_relaxed(&pool->zone[i].waiting, 0);
+	}
+	lock_init(&pool->hotplug, RANK_HOTPLUG, "hotplug");
+	lock_init(&pool->windows_lock, RANK_WINDOWS, "windows");
+	for (unsigned i = 0; i < pool->caches; i++)
+		store_relaxed(&pool->cache[i].lock, 0);
+	store_relaxed(&pool->evacuating, 0);
+}

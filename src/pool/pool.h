@@ -330,4 +330,7 @@ int64_t zone_trim(struct weir_pool *pool, unsigned zone, uint64_t keep);
 /* Memory behind a range, of a zone, goes back to the system. */
 int range_discard(const struct weir_pool *pool, weir_pfn_t start, weir_pfn_t end);
 
+/* In the child of a fork that nobody changed the pool beside: its locks are free, and nobody waits. */
+void pool_after_fork(struct weir_pool *pool);
+
 #endif

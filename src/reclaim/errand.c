@@ -83,3 +83,13 @@ void reclaim_release(struct reclaim *r)
 	sub_relaxed(&r->vm->hold, 1);
 	vm_attention(r->vm);
 }
+
+void reclaim_after_fork(struct reclaim *r)
+{
+	lock_init(&r->errand_lock, RANK_ERRAND, "errand");
+	waitq_init(&r->errand_done);
+	store_relaxed(&r->errand, NULL);
+	store_relaxed(&r->next, NULL);
+	store_relaxed(&r->stop, false);
+	store_relaxed(&r->movers.taken, 0);
+}

@@ -274,6 +274,8 @@ void job_clean(struct reclaim *r, struct pager *self, struct region *region, uin
 			return;
 	} while (!page_lock(word, &w));
 	tsan_acquire(page_address(region, page));
+	/* A stale one, from a fork. */
+	page_copy_free(r->vm, region, w);
 	/* In the buffer for loads: a thread compresses before it loads, or after. */
 	contents = page_source(r->vm, region, page, self->run[0]);
 	if (!contents)
@@ -285,7 +287,7 @@ void job_clean(struct reclaim *r, struct pager *self, struct region *region, uin
 	if (copy)
 		w = word_history(w) | (uint64_t)word_pins(w) << PIN_SHIFT | PAGE_CLEAN | copy;
 	else
-		w = word_with_state(w, PAGE_DIRTY);
+		w = word_with_state(word_without_copy(w), PAGE_DIRTY);
 	page_unlock(r->vm, region, page, w, true);
 }
 
@@ -420,8 +422,10 @@ unsigned reclaim_once(struct reclaim *r, struct pager *self)
 /* --- the background thread --- */
 
 /* A thread without the descriptor has freed a page that a fault was parked on. Waking too many is harmless. */
-static void wake_parked(struct vm *vm)
+void reclaim_wake_parked(struct reclaim *r)
 {
+	struct vm *vm = r->vm;
+
 	/* Pairs with the release in page_unlock. */
 	if (!load_relaxed(&vm->wake_all) || !exchange_acquire(&vm->wake_all, false))
 		return;
@@ -436,7 +440,8 @@ static void wake_parked(struct vm *vm)
 
 static bool work_to_do(struct reclaim *r)
 {
-	if (load_relaxed(&r->stop) || load_relaxed(&r->errand) || load_relaxed(&r->vm->wake_all))
+	if (load_relaxed(&r->stop) || load_relaxed(&r->errand) || load_relaxed(&r->next) ||
+	    load_relaxed(&r->vm->wake_all))
 		return true;
 	if (load_relaxed(&r->vm->hold))
 		return false;
@@ -506,9 +511,12 @@ void reclaim_run(struct reclaim *r)
 	uint64_t ticked = now_ns();
 
 	while (!load_relaxed(&r->stop)) {
+		void (*next)(void *) = exchange_relaxed(&r->next, NULL);
 		bool achieved;
 
-		wake_parked(r->vm);
+		if (next)
+			next(r->next_data);
+		reclaim_wake_parked(r);
 		achieved = background_turn(r);
 		if (now_ns() - ticked >= TICK_NS) {
 			if (!load_relaxed(&r->vm->hold))

@@ -124,6 +124,9 @@ struct reclaim {
 	void (*tick)(
 		void *data); /* (C) called by the background thread now and then; may be NULL */
 	void *tick_data;     /* (C) */
+	/* (A) set in an errand: what the background thread does next, once, before anything else. */
+	void (*_Atomic next)(void *data);
+	void *next_data; /* written before next */
 };
 
 int reclaim_init(struct reclaim *reclaim, struct vm *vm, struct pager *pager);
@@ -149,6 +152,10 @@ unsigned reclaim_once(struct reclaim *reclaim, struct pager *self);
 
 /* Runs fn(data) on the background thread and returns its result. */
 int reclaim_errand(struct reclaim *reclaim, int (*fn)(void *data), void *data);
+/* In the child of a fork, which nothing was under way at: no errand waits, and nothing is held. */
+void reclaim_after_fork(struct reclaim *reclaim);
+/* Wakes who waits on a page that a thread without the descriptor has freed, or on one while a fork was under way. */
+void reclaim_wake_parked(struct reclaim *reclaim);
 /* On the background thread: returns when no job that was under way at the call is. */
 void reclaim_quiesce(struct reclaim *reclaim);
 

@@ -149,7 +149,7 @@ static bool copy_turn_over(struct vm *vm, struct region *region, uint32_t page, 
 		return false;
 	}
 	page_copy_free(vm, region, w);
-	w &= ~(WORD_WRITEBACK | word_copy(3, UINT32_MAX));
+	w = word_without_copy(w) & ~WORD_WRITEBACK;
 	page_unlock(vm, region, page, w | word_copy(COPY_FILE, key), true);
 	return true;
 }
@@ -406,12 +406,19 @@ void relocate_object(void *data, page_no_t number, slot_t slot)
 		return;
 	page = (uint32_t)(number - page_number(region, 0));
 	w = load_relaxed(&region->word[page]);
-	if (!wanted(w) || word_location(w) != slot || !page_lock(&region->word[page], &w))
+	if ((w & WORD_BUSY) || word_kind(w) != COPY_MEMORY || word_location(w) != slot ||
+	    !page_lock(&region->word[page], &w))
 		return;
+	if (!wanted(w)) {
+		/* A stale one, from a fork. */
+		page_copy_free(vm, region, w);
+		page_unlock(vm, region, page, word_without_copy(w), true);
+		return;
+	}
 	/* Of the same class, so it costs what it did. What rotted moves as it is: whoever loads the page will find out and say so. */
 	if (compressed_copy(vm->memory, slot, &to) == 0) {
 		compressed_free(vm->memory, slot);
-		w &= ~(WORD_WRITEBACK | word_copy(3, UINT32_MAX));
+		w = word_without_copy(w) & ~WORD_WRITEBACK;
 		w |= word_copy(COPY_MEMORY, to);
 	}
 	page_unlock(vm, region, page, w, true);

@@ -510,3 +510,9 @@ int compressed_validate(struct compressed *store)
 		err = -EINVAL;
 	return err;
 }
+
+void compressed_after_fork(struct compressed *store)
+{
+	for (unsigned i = 0; i < CLASSES; i++)
+		lock_init(&store->class[i].lock, RANK_CLASS, "size class");
+}

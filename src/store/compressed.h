@@ -110,5 +110,7 @@ void compressed_relocate_set(struct compressed *store, relocate_fn relocate, voi
 /* Unused room in spans. */
 uint64_t compressed_slack(struct compressed *store);
 int compressed_validate(struct compressed *store);
+/* In the child of a fork that nobody changed the store beside: its locks are free. */
+void compressed_after_fork(struct compressed *store);
 
 #endif

@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "os/mem.h"
+#include "os/pass.h"
 
 enum { UNITS_MAX = 1 << 28, MAP_BYTES = UNITS_MAX / 8, WORD_BITS = 64 };
 
@@ -43,12 +44,13 @@ static uint32_t run_find(const struct filestore *store, uint32_t from, uint32_t 
 	uint32_t run = 0;
 
 	for (uint32_t unit = from; unit < to; unit++) {
-		if (unit % WORD_BITS == 0 && !~store->map[unit / WORD_BITS]) {
+		if (unit % WORD_BITS == 0 && !~filestore_taken(store, unit / WORD_BITS)) {
 			run = 0;
 			unit += WORD_BITS - 1;
 			continue;
 		}
-		run = unit_used(store, unit) ? 0 : run + 1;
+		run = filestore_taken(store, unit / WORD_BITS) >> (unit % WORD_BITS) & 1 ? 0
+											 : run + 1;
 		if (run == count)
 			return unit + 1 - count;
 	}
@@ -78,7 +80,7 @@ static int64_t units_get(struct filestore *store, uint32_t count)
 	if (!may_grow || store->used < store->size / 2 || store->size + count > store->most) {
 		at = run_find(store, store->cursor, store->size, count);
 		if (at == store->size)
-			at = run_find(store, 0, store->size, count);
+			at = run_find(store, store->base, store->size, count);
 	}
 	if (at + count > store->most || (at == store->size && !may_grow)) {
 		if (!has)
@@ -134,9 +136,20 @@ static uint32_t key_unit(store_key_t key)
 	return key >> FILE_UNITS_SHIFT;
 }
 
-static off_t offset_of(const struct filestore *store, uint32_t unit)
+/* The file that a unit is in, and where. */
+static const struct file *file_of(const struct filestore *store, uint32_t unit, off_t *offset)
 {
-	return store->file.base + (off_t)unit * store->file.unit;
+	const struct file *file = &store->file;
+	uint32_t from = store->base;
+
+	for (unsigned i = 0; i < store->inherited && unit < store->base; i++) {
+		file = &store->inheritance[i].file;
+		from = store->inheritance[i].from;
+		if (unit < store->inheritance[i].end)
+			break;
+	}
+	*offset = file->base + (off_t)(unit - from) * store->file.unit;
+	return file;
 }
 
 /* --- writing --- */
@@ -191,13 +204,33 @@ static struct flight *flight_free(struct filestore *store)
 	return NULL;
 }
 
+/* In a child of fork. Keys count in units of one size. */
+static bool own_open(struct filestore *store)
+{
+	struct file file;
+
+	if (file_store_open(&file, store->place))
+		return false;
+	if (file.unit != store->file.unit) {
+		file_close(&file);
+		return false;
+	}
+	store->file = file;
+	return true;
+}
+
 static void store_write_batch(void *data, struct weir_store_batch *batch)
 {
 	struct filestore *store = data;
 	struct flight here = {.batch = batch}, *f;
 	size_t bytes = 0;
+	off_t offset;
 	int64_t at;
 
+	if (store->file.fd < 0 && !own_open(store)) {
+		batch_fail(batch, -EOPNOTSUPP);
+		return;
+	}
 	if (!store->told)
 		log_once("compressed pages no longer fit the limit: the coldest go to %s%s",
 			 store->file.where, store->file.direct ? "" : " (without O_DIRECT)");
@@ -211,16 +244,16 @@ static void store_write_batch(void *data, struct weir_store_batch *batch)
 		return;
 	}
 	here.unit = (uint32_t)at;
+	(void)file_of(store, here.unit, &offset);
 	f = may_fly(store) ? flight_free(store) : NULL;
 	if (!f) {
 		write_end(store, &here,
-			  file_write(&store->file, batch->page[0].data, bytes,
-				     offset_of(store, here.unit)));
+			  file_write(&store->file, batch->page[0].data, bytes, offset));
 		return;
 	}
 	*f = here;
-	ring_write(&store->write_ring, &store->file, batch->page[0].data, (uint32_t)bytes,
-		   offset_of(store, here.unit), (uint64_t)(f - store->flight));
+	ring_write(&store->write_ring, &store->file, batch->page[0].data, (uint32_t)bytes, offset,
+		   (uint64_t)(f - store->flight));
 	ring_submit(&store->write_ring, 0);
 }
 
@@ -229,11 +262,12 @@ static void flight_land(struct filestore *store, struct flight *f, int result)
 {
 	const struct flight landed = *f;
 	const size_t bytes = (size_t)f->count * store->file.unit;
+	off_t offset;
 	int err = 0;
 
+	(void)file_of(store, landed.unit, &offset);
 	if (result < 0 || (size_t)result != bytes)
-		err = file_write(&store->file, landed.batch->page[0].data, bytes,
-				 offset_of(store, landed.unit));
+		err = file_write(&store->file, landed.batch->page[0].data, bytes, offset);
 	f->batch = NULL;
 	write_end(store, &landed, err);
 }
@@ -301,8 +335,10 @@ static void ring_give(struct filestore *store, int i)
 		;
 }
 
-/* Pages of a batch that lie one behind the other, in the file and in memory. */
+/* Pages of a batch that lie one behind the other, in a file and in memory. */
 struct run {
+	const struct file *file;
+	off_t offset;
 	unsigned first, count;
 	uint32_t bytes;
 };
@@ -315,33 +351,38 @@ static unsigned runs_find(const struct filestore *store, const struct weir_store
 
 	for (unsigned i = 0; i < batch->count; i++) {
 		const struct weir_store_page *p = &batch->page[i];
+		off_t offset;
+		const struct file *file = file_of(store, key_unit(p->key), &offset);
 
-		if (n && key_unit(p->key) == next) {
+		if (n && key_unit(p->key) == next && file == runs[n - 1].file) {
 			runs[n - 1].count++;
 			runs[n - 1].bytes += p->bytes;
 		} else {
-			runs[n++] = (struct run){i, 1, p->bytes};
+			runs[n++] = (struct run){file, offset, i, 1, p->bytes};
 		}
 		next = key_unit(p->key) + p->bytes / store->file.unit;
 	}
 	return n;
 }
 
-static int page_read(const struct filestore *store, const struct weir_store_page *p, uint32_t bytes)
+static int page_read(const struct filestore *store, const struct weir_store_page *p)
 {
-	return file_read(&store->file, p->data, bytes, offset_of(store, key_unit(p->key)));
+	off_t offset;
+	const struct file *file = file_of(store, key_unit(p->key), &offset);
+
+	return file_read(file, p->data, p->bytes, offset);
 }
 
 static void run_read(const struct filestore *store, const struct weir_store_batch *batch,
 		     const struct run *run)
 {
-	const int err = page_read(store, &batch->page[run->first], run->bytes);
+	const int err = file_read(run->file, batch->page[run->first].data, run->bytes, run->offset);
 
 	for (unsigned i = run->first; i < run->first + run->count; i++) {
 		struct weir_store_page *p = &batch->page[i];
 
 		/* A neighbour that cannot be read is not to cost the others. */
-		p->error = err && run->count > 1 ? page_read(store, p, p->bytes) : err;
+		p->error = err && run->count > 1 ? page_read(store, p) : err;
 	}
 }
 
@@ -363,8 +404,7 @@ static bool runs_fly(struct filestore *store, const struct weir_store_batch *bat
 	for (unsigned k = 0; k < n; k++) {
 		const struct weir_store_page *first = &batch->page[runs[k].first];
 
-		ring_read(ring, &store->file, first->data, runs[k].bytes,
-			  offset_of(store, key_unit(first->key)), k);
+		ring_read(ring, runs[k].file, first->data, runs[k].bytes, runs[k].offset, k);
 	}
 	ring_submit(ring, n);
 	while (ring_reap(ring, &tag, &result)) {
@@ -437,11 +477,14 @@ static int store_open_with(int (*open_file)(struct file *file, const char *place
 	if (!store)
 		return err;
 	lock_init(&store->lock, RANK_FILE, "file store");
+	store->place = config->place;
 	store->map = mem_alloc(MAP_BYTES);
-	if (store->map)
+	store->kept = mem_alloc(MAP_BYTES);
+	if (store->map && store->kept)
 		err = open_file(&store->file, config->place);
 	if (err) {
 		mem_release(store->map, MAP_BYTES);
+		mem_release(store->kept, MAP_BYTES);
 		mem_release(store, STORE_BYTES);
 		return err;
 	}
@@ -474,7 +517,12 @@ static void store_close_file(void *data)
 	for (unsigned i = 0; i < FILE_READ_RINGS; i++)
 		ring_close(&store->read_ring[i]);
 	file_close(&store->file);
+	for (unsigned i = 0; i < store->inherited; i++) {
+		file_close(&store->inheritance[i].file);
+		pass_close(store->inheritance[i].lease);
+	}
 	mem_release(store->map, MAP_BYTES);
+	mem_release(store->kept, MAP_BYTES);
 	mem_release(store, STORE_BYTES);
 }
 

@@ -6,6 +6,7 @@
 
 #include "base/lock.h"
 #include "base/log.h"
+#include "store/filestore.h"
 
 static bool ops_complete(const struct weir_store_ops *ops)
 {
@@ -209,4 +210,34 @@ void store_discard(struct store *s, store_key_t key)
 		return;
 	sub_relaxed(&s->bytes, s->ops->bytes(s->handle, key));
 	s->ops->discard(s->handle, &key, 1);
+}
+
+/* --- forks --- */
+
+_Static_assert((int)STORE_PASS_MAX == (int)FILE_PASS_MAX, "as many files as the file store has");
+
+int store_pass(const struct store *s, int *fds)
+{
+	if (!store_is_open(s))
+		return 0;
+	if (s->ops != &filestore_ops)
+		return -ENOTSUP;
+	return load_relaxed(&s->bytes) ? filestore_pass(s->handle, fds) : 0;
+}
+
+void store_keep(struct store *s)
+{
+	filestore_keep(s->handle);
+}
+
+void store_unkeep(struct store *s)
+{
+	filestore_unkeep(s->handle);
+}
+
+bool store_after_fork(struct store *s, const int *fds, int lease)
+{
+	if (!store_is_open(s))
+		return false;
+	return filestore_after_fork(s->handle, load_relaxed(&s->bytes) ? fds : NULL, lease);
 }

@@ -111,6 +111,20 @@ int store_read(struct store *store, struct store_reader *reader, const store_key
 int store_unpack(const struct store_reader *reader, unsigned i, page_no_t page,
 		 void *dst) MUST_CHECK;
 
+/* --- forks: filestore.h; of other stores a child has only what it can do without --- */
+
+/* What a child needs to read what is kept now: descriptors, into fds. Returns how many, at most STORE_PASS_MAX; 0: nothing is
+ * kept. -ENOTSUP: it cannot; -EMFILE: it would have too many files. By the background thread, with nothing under way, as the
+ * next two. */
+enum { STORE_PASS_MAX = 12 };
+int store_pass(const struct store *store, int *fds) MUST_CHECK;
+/* What is kept now stays as it is, until store_unkeep. */
+void store_keep(struct store *store);
+void store_unkeep(struct store *store);
+/* In the child, with what store_pass gave, before anybody uses it. lease: to be closed with the last of the files, and by every end
+ * of the process; true: it is the store's now. */
+bool store_after_fork(struct store *store, const int *fds, int lease);
+
 /* Bytes that the page of a key takes there. The caller holds its busy bit. */
 uint32_t store_key_bytes(const struct store *store, store_key_t key);
 void store_discard(struct store *store, store_key_t key);

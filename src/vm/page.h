@@ -42,7 +42,9 @@
  *                                     └──────────────────────────────────▶ POISONED
  *
  *   NONE      never touched, or discarded: reads as zeroes. No page, no copy.
- *   DIRTY     present, no copy. The kernel may still write-protect it (harmless: one more fault).
+ *   DIRTY     present, no copy. The kernel may still write-protect it (harmless: one more fault). Where location names
+ *             one all the same, it is *stale*: a fork was under way when the page ceased to need it, and the child may. It
+ *             is let go with the page's next change.
  *   GUARDED   present, no copy, and write-protected for certain: a job may protect it again at no cost to anybody.
  *   CLEANING  present; the current job write-protects it, then copies it. No copy yet.
  *   CLEAN     present, write-protected, and location holds a copy of it.
@@ -162,6 +164,11 @@ static inline uint64_t word_copy_of(uint64_t w)
 static inline uint64_t word_with_state(uint64_t w, enum page_state state)
 {
 	return (w & ~WORD_STATE) | state;
+}
+
+static inline uint64_t word_without_copy(uint64_t w)
+{
+	return w & ~word_copy(3, UINT32_MAX);
 }
 
 /* Takes the busy bit if the word is still *w, which must be without it. Else *w is what stands there. */

@@ -27,13 +27,12 @@ static uint64_t written_word(struct vm *vm, const struct region *region, uint64_
 			   (uint64_t)word_pins(w) << PIN_SHIFT;
 
 	if (page_protected(w)) {
-		page_copy_free(vm, region, w);
 		add_relaxed(
 			&tenant_of(page_owner(region, w))->rewrite[word_rewritten(w) > 0].written,
 			1);
 		history |= (uint64_t)REWRITTEN_MAX << REWRITTEN_SHIFT;
 	}
-	return history | PAGE_DIRTY;
+	return history | page_copy_leave(vm, region, w) | PAGE_DIRTY;
 }
 
 /* The stream that a page belongs to, but where nothing is to be loaded that is not touched. */
@@ -80,7 +79,7 @@ static int make_writable(struct vm *vm, struct region *region, uint32_t page, ui
 	err = uffd_writeprotect(region->uffd, page_address(region, first),
 				(size_t)count << PAGE_SHIFT, false);
 	if (err)
-		(void)uffd_wake(region->uffd, page_address(region, page), PAGE_SIZE);
+		page_wake_later(vm, region, page, err);
 	for (uint32_t i = 0; i < count; i++)
 		page_unlock(vm, region, step < 0 ? page - i : page + i,
 			    written_word(vm, region, words[i]), true);
@@ -99,12 +98,11 @@ static int page_recheck(struct vm *vm, struct region *region, uint32_t page, uin
 
 	if (err == 0) {
 		add_relaxed(&vm->count.vanished, 1);
-		page_copy_free(vm, region, w);
 		w = (uint64_t)word_owner(w) << OWNER_SHIFT | (uint64_t)word_pins(w) << PIN_SHIFT |
-		    PAGE_DIRTY;
+		    page_copy_leave(vm, region, w) | PAGE_DIRTY;
 	}
 	page_unlock(vm, region, page, w, true);
-	(void)uffd_wake(region->uffd, address, PAGE_SIZE);
+	page_wake_later(vm, region, page, err);
 	return err == -EEXIST ? 0 : err;
 }
 
@@ -162,7 +160,7 @@ static bool page_refuse(struct vm *vm, struct region *region, uint32_t page, uin
 	if (err)
 		sub_relaxed(&region->populated[page >> CHUNK_SHIFT], 1);
 	page_unlock(vm, region, page, err ? *w : (uint64_t)PAGE_POISONED, true);
-	(void)uffd_wake(region->uffd, address, PAGE_SIZE);
+	page_wake_later(vm, region, page, err);
 	return true;
 }
 

@@ -344,6 +344,24 @@ void page_copy_free(struct vm *vm, const struct region *region, uint64_t w)
 	}
 }
 
+uint64_t page_copy_leave(struct vm *vm, const struct region *region, uint64_t w)
+{
+	/* Set before the fork waits for whoever has a page (instance_quiesce). */
+	if (unlikely(load_relaxed(&vm->forking)) && word_kind(w) != COPY_NONE)
+		return word_copy_of(w);
+	page_copy_free(vm, region, w);
+	return 0;
+}
+
+void page_wake_later(struct vm *vm, const struct region *region, uint32_t page, int err)
+{
+	if (err == -EAGAIN && load_relaxed(&vm->forking))
+		/* Pairs with the exchange in reclaim's background thread. */
+		store_release(&vm->wake_all, true);
+	else
+		(void)uffd_wake(region->uffd, page_address(region, page), PAGE_SIZE);
+}
+
 uint64_t page_lock_wait(page_word_t *word)
 {
 	uint64_t w = load_relaxed(word);

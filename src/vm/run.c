@@ -203,6 +203,20 @@ int run_fill(struct vm *vm, struct pager *self, struct run *run, uint32_t i)
 	      (unsigned long long)page_number(run->region, run->first + i));
 }
 
+int page_read(struct vm *vm, struct pager *self, struct region *region, uint32_t page, uint64_t w)
+{
+	/* No target: it counts as nobody's fault. */
+	struct run run = {.region = region, .first = page, .count = 1, .target = UINT32_MAX};
+	int got;
+
+	run.before[0] =
+		word_kind(w) == COPY_NONE ? (uint64_t)PAGE_NONE : word_copy_of(w) | PAGE_ABSENT;
+	do
+		got = run_fill(vm, self, &run, 0);
+	while (got == -EAGAIN);
+	return got < 0 ? got : 0;
+}
+
 /*
  * Is a kept copy worth its memory? Not when it is larger than half a page; nor where the page will stay for long, so
  * that making the copy again costs little an access: such pages have room for more of their like then.
@@ -271,25 +285,35 @@ static void run_decide(struct vm *vm, struct run *run, uint32_t i)
 }
 
 /* Its copy cannot be read: the reader is told, and never sees wrong bytes or zeroes. */
-static void page_poison(struct vm *vm, struct run *run, uint32_t i, int err)
+static void page_poison(struct vm *vm, struct run *run, uint32_t i, int why)
 {
 	const uint32_t page = run->first + i;
 	char *address = page_address(run->region, page);
+	const bool signal = run->region->signal;
+	uint64_t copy;
+	int err = vm->can_poison ? uffd_poison(run->region->uffd, address, PAGE_SIZE) : -EINVAL;
 
+	if (err == -EAGAIN && !signal && load_relaxed(&vm->forking)) {
+		page_unlock(vm, run->region, page, run->before[i], true);
+		page_wake_later(vm, run->region, page, err);
+		return;
+	}
 	log_line("the page at %p cannot be read back (%s): it is poisoned, a touch is SIGBUS",
-		 (void *)address, errno_name(err));
+		 (void *)address, errno_name(why));
 	add_relaxed(&vm->count.poisoned, 1);
-	page_copy_free(vm, run->region, run->before[i]);
 	/* In signal mode the thread finds the state of the page, and passes its SIGBUS on. */
-	if ((!vm->can_poison || uffd_poison(run->region->uffd, address, PAGE_SIZE)) &&
-	    !run->region->signal)
+	if (err && !signal)
 		panic("this kernel has no UFFDIO_POISON, and there is no other way to tell the "
 		      "program");
-	page_unlock(vm, run->region, page, PAGE_POISONED, true);
+	/* Whose it was, should the copy stay for a fork. */
+	copy = page_copy_leave(vm, run->region, run->before[i]);
+	page_unlock(vm, run->region, page,
+		    (copy ? copy | word_history(run->before[i]) : 0) | PAGE_POISONED, true);
 	(void)uffd_wake(run->region->uffd, address, PAGE_SIZE);
 }
 
-static enum pagein_result install_failed(const struct pager *self, struct run *run, int err)
+static enum pagein_result install_failed(struct vm *vm, const struct pager *self, struct run *run,
+					 int err)
 {
 	char *address = page_address(run->region, run->target);
 
@@ -305,7 +329,7 @@ static enum pagein_result install_failed(const struct pager *self, struct run *r
 		log_once("the system has no memory for a page; trying again");
 		sched_yield();
 	}
-	(void)uffd_wake(run->region->uffd, address, PAGE_SIZE);
+	page_wake_later(vm, run->region, run->target, err);
 	return PAGEIN_RETRY;
 }
 
@@ -335,18 +359,21 @@ static int run_install(struct vm *vm, struct pager *self, struct run *run, uint3
 				self->run[from], (size_t)n << PAGE_SHIFT, !run->writable[from],
 				&done);
 		for (uint32_t i = from; i < from + (uint32_t)(done >> PAGE_SHIFT); i++) {
-			if (word_kind(run->after[i]) == COPY_NONE)
-				page_copy_free(vm, region, run->before[i]);
-			page_unlock(vm, region, run->first + i, run->after[i], true);
+			uint64_t after = run->after[i];
+
+			if (word_kind(after) == COPY_NONE)
+				after |= page_copy_leave(vm, region, run->before[i]);
+			page_unlock(vm, region, run->first + i, after, true);
 		}
 		from += (uint32_t)(done >> PAGE_SHIFT);
 		run->charged -= (uint32_t)(done >> PAGE_SHIFT);
 		if (err == -EEXIST) {
 			/* Somebody put a page there behind our back: it is what the program sees, so it is true. */
 			log_once("a page was installed by somebody else");
-			page_copy_free(vm, region, run->before[from]);
 			page_unlock(vm, region, run->first + from,
-				    (uint64_t)run->owner << OWNER_SHIFT | PAGE_DIRTY, true);
+				    (uint64_t)run->owner << OWNER_SHIFT | PAGE_DIRTY |
+					    page_copy_leave(vm, region, run->before[from]),
+				    true);
 			(void)uffd_wake(region->uffd, page_address(region, run->first + from),
 					PAGE_SIZE);
 			from++;
@@ -422,7 +449,7 @@ enum pagein_result run_load(struct vm *vm, struct pager *self, struct run *run)
 	}
 	err = run_install(vm, self, run, 0, filled);
 	if (err)
-		result = install_failed(self, run, err);
+		result = install_failed(vm, self, run, err);
 	if (run->charged)
 		container_uncharge(run->container, CHARGE_RESIDENT,
 				   (uint64_t)run->charged << PAGE_SHIFT);

@@ -155,8 +155,10 @@ struct vm {
 	void *quiesce_data;
 	_Atomic uint64_t memory_share; /* (A) bytes that compressed objects of the root may take */
 	_Atomic uint32_t hold;	       /* (A) forks and pins under way: nothing is dropped */
-	_Atomic bool wake_all;	       /* (A) a thread without the descriptor freed a parked page */
-	struct waitq attention;	       /* the background thread of reclaim/ sleeps here */
+	/* (A) forks under way whose child is to find all copies: copies that pages no longer need are kept (page_copy_leave) */
+	_Atomic uint32_t forking;
+	_Atomic bool wake_all;	/* (A) a thread without the descriptor freed a parked page */
+	struct waitq attention; /* the background thread of reclaim/ sleeps here */
 	struct file_control file_control;
 	struct stream stream[STREAMS];
 	_Atomic uint32_t stream_hand, proved_hand; /* (A) */
@@ -264,6 +266,17 @@ void region_populate(struct region *region, uint32_t page, uint32_t count);
 int region_discard(struct vm *vm, struct pager *self, struct region *region, uint32_t page,
 		   uint32_t count);
 
+/* --- in the child of a fork: child.c --- */
+
+struct child_counts {
+	uint64_t resident, compressed, swap; /* bytes */
+};
+void vm_after_fork(struct vm *vm);
+/* A page that was brought, or made writable, before the child served itself. */
+void page_after_fork(struct region *region, uint32_t page);
+/* Makes all words right, and adds what they say. all: every page that had a copy was brought, every other made writable. */
+void region_after_fork(struct vm *vm, struct region *region, bool all, struct child_counts *counts);
+
 /* vm/advise.c. Any thread; for regions that are not over a file. -EINVAL: no such advice. DONTNEED: as region_discard. */
 int region_advise(struct vm *vm, struct region *region, uint32_t page, uint32_t count,
 		  enum weir_region_advice advice);
@@ -332,6 +345,15 @@ int page_pin(struct vm *vm, struct region *region, uint32_t page, bool write);
 void page_unpin(struct vm *vm, struct region *region, uint32_t page);
 /* Lets the copy that a word names go, and uncharges it. The caller holds the busy bit. */
 void page_copy_free(struct vm *vm, const struct region *region, uint64_t w);
+/* The same for a page that stays or has come; while a fork is under way the copy is kept. Returns what the page's next word
+ * has to have of it. */
+uint64_t page_copy_leave(struct vm *vm, const struct region *region, uint64_t w);
+/* A call on the page failed. Wakes who faults there; while a fork is under way, only when that is over: the call would be
+ * refused again, and the event that ends it not be read for all the faults. */
+void page_wake_later(struct vm *vm, const struct region *region, uint32_t page, int err);
+/* What a page has, given a word of it without BUSY, into self->run[0]. 0 or -errno, as for a load. The caller holds its busy
+ * bit. */
+int page_read(struct vm *vm, struct pager *self, struct region *region, uint32_t page, uint64_t w);
 
 /* Uncharges of resident pages, gathered as long as they are one container's. */
 struct dues {

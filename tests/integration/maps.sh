@@ -12,7 +12,7 @@ limit=$((8 * MiB))
 
 "$BIN/maps" rules || fail "expected status 0 from the rules alone; seen $?"
 "$BIN/maps" fork || fail "expected status 0 from the forks alone; seen $?"
-"$BIN/maps" storm 3 500 "$seed" || fail "expected status 0 from the storm alone, seed $seed; seen $?"
+"$BIN/maps" storm 3 300 "$seed" || fail "expected status 0 from the storm alone, seed $seed; seen $?"
 
 under rules $limit "$BIN/maps" rules
 [ "$status" -eq 0 ] || failed_run rules "expected status 0 from the rules; seen $status"
@@ -27,12 +27,12 @@ check_paged fork
 for how in '' '--churn 20' '--kmap 8'; do
 	for threads in 1 4; do
 		# shellcheck disable=SC2086 # words
-		timeout -k 5 "$patience" "$WEIR" run --limit $limit $how -- "$BIN/maps" storm $threads 250 "$seed" \
+		timeout -k 5 "$patience" "$WEIR" run --limit $limit $how -- "$BIN/maps" storm $threads 120 "$seed" \
 			2>"$tmp/storm.err" ||
 			failed_run storm "expected status 0 from the storm of $threads threads with '$how', seed $seed; seen $?"
 	done
 done
-under storm $limit "$BIN/maps" storm 2 600 "$seed"
+under storm $limit "$BIN/maps" storm 2 400 "$seed"
 [ "$status" -eq 0 ] || failed_run storm "expected status 0 from the storm, seed $seed; seen $status"
 check_paged storm
 check_peak storm $limit $((64 * MiB))

@@ -95,6 +95,15 @@ static void push_out(struct area *area, uint32_t page, struct area *ballast)
 		cell_check(ballast, (uint32_t)draw(&me->random, ballast->cells), "reading ballast");
 	}
 	set_limit(area->weir, MIB(256));
+	/* Of a drop that is under way the page may still be in a CPU's TLB, and is read without a fault. It is counted when the call has
+	 * returned. */
+	for (unsigned polls = 0;
+	     stats_now(area->weir).resident !=
+	     (uint64_t)(area_resident(area) + area_resident(ballast)) << PAGE_SHIFT;
+	     polls++) {
+		CHECK(polls < 10000 * SLOW, "weir counts other pages than the kernel");
+		pause_ms(1);
+	}
 }
 
 /* 64 threads touch one absent page at the same moment: one load, and all of them go on with the right bytes. */

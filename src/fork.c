@@ -1,0 +1,444 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Forks with a hand-over: see fork.h. Below, in this order: what a page of a child has; the background thread and the child
+ * that it serves; the handler that is told; the forking thread. */
+#include "fork.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "control/stock.h"
+#include "instance.h"
+#include "os/pass.h"
+#include "os/thread.h"
+
+enum {
+	BROUGHT_MAX = 1 << 16, /* pages that a child is told of */
+	TURN_MS = 5,	       /* how often the background thread looks for what it is not told */
+};
+#define BROUGHT_BYTES (BROUGHT_MAX * sizeof(page_no_t))
+/* --- pages of a child --- */
+
+/* Gives a child what a page has, given the parent's word of it, whose busy bit is held. -ESRCH: the child has gone. */
+static int page_give(struct vm *vm, struct pager *self, int child, struct region *region,
+		     uint32_t page, uint64_t w)
+{
+	char *address = page_address(region, page);
+	int err = word_state(w) == PAGE_POISONED ? -EIO : page_read(vm, self, region, page, w);
+
+	if (err)
+		return vm->can_poison ? uffd_poison(child, address, PAGE_SIZE) : err;
+	return uffd_copy(child, address, self->run[0], PAGE_SIZE, false, NULL);
+}
+
+/* One page, if the parent has a copy of it; what is there already stays, and may be written. */
+static int page_offer(struct vm *vm, struct pager *self, int child, struct region *region,
+		      uint32_t page)
+{
+	uint64_t w = load_relaxed(&region->word[page]);
+	int err = 0;
+
+	if (word_kind(w) == COPY_NONE)
+		return 0;
+	w = page_lock_wait(&region->word[page]);
+	if (word_kind(w) != COPY_NONE)
+		err = page_give(vm, self, child, region, page, w);
+	page_unlock(vm, region, page, w, true);
+	if (err == -EEXIST)
+		err = uffd_writeprotect(child, page_address(region, page), PAGE_SIZE, false);
+	return err;
+}
+
+/* Every page. -ESRCH: the child has gone. */
+static int region_give(struct vm *vm, struct pager *self, int child, struct region *region)
+{
+	int err = 0;
+
+	for (uint32_t page = 0; page < load_relaxed(&region->top) && err != -ESRCH; page++) {
+		if (load_relaxed(&region->populated[page >> CHUNK_SHIFT]))
+			err = page_offer(vm, self, child, region, page);
+		else
+			page |= (1u << CHUNK_SHIFT) - 1;
+	}
+	return err;
+}
+
+static void all_give(struct vm *vm, struct pager *self, int child)
+{
+	for (uint32_t i = 0; i < load_relaxed(&vm->regions); i++) {
+		struct region *region = load_acquire(&vm->region[i]);
+
+		if (region && !region->file && !region->signal &&
+		    region_give(vm, self, child, region) == -ESRCH)
+			return;
+	}
+}
+
+/* --- the background thread --- */
+
+static void lease_end(struct weir *weir, struct lease *lease)
+{
+	if (lease->child)
+		(void)uffd_close(lease->child);
+	pass_close(lease->end);
+	mem_release(lease->brought, BROUGHT_BYTES);
+	if (lease->keeps)
+		store_unkeep(&weir->store);
+	*lease = (struct lease){0};
+}
+
+/* Tells the child what it has that it does not know of. From here on it serves itself. */
+static int lease_answer(struct lease *lease)
+{
+	const struct fork_answer answer = {lease->count, lease->all};
+	int err = pass_send(lease->end, &answer, sizeof(answer), NULL, 0);
+
+	for (unsigned at = 0; at < lease->count && !err; at += BROUGHT_AT_ONCE)
+		err = pass_send(lease->end, lease->brought + at,
+				MIN(lease->count - at, (unsigned)BROUGHT_AT_ONCE) *
+					sizeof(page_no_t),
+				NULL, 0);
+	return err;
+}
+
+/* The child says something, or has gone. False: it has gone, or needs nothing any more. */
+static bool lease_hear(struct weir *weir, struct lease *lease)
+{
+	char what;
+
+	if (pass_receive(lease->end, &what, 1, NULL, NULL) != 1 || what != fork_take ||
+	    !lease->child)
+		return false;
+	/* Its descriptor is closed before the child begins: nobody else serves it then. */
+	(void)uffd_close(lease->child);
+	lease->child = 0;
+	if (lease_answer(lease))
+		return false;
+	add_relaxed(&weir->fork.handed_over, 1);
+	mem_release(lease->brought, BROUGHT_BYTES);
+	lease->brought = NULL;
+	return lease->keeps;
+}
+
+static void brought_note(struct lease *lease, page_no_t number)
+{
+	if (!lease->brought)
+		lease->brought = mem_alloc(BROUGHT_BYTES);
+	if (!lease->brought || lease->count == BROUGHT_MAX)
+		panic("no memory to note the pages that a child of fork was given");
+	lease->brought[lease->count++] = number;
+}
+
+/* One fault of the child. What it is given is noted before: a child that takes over knows of all of it. */
+static void child_fault(struct weir *weir, struct lease *lease, const struct uffd_fault *fault)
+{
+	struct vm *vm = &weir->vm;
+	struct region *region = vm_find(vm, fault->address);
+	uint32_t page;
+	uint64_t w;
+	int err;
+
+	if (!region)
+		return;
+	page = (uint32_t)((fault->address - (uintptr_t)region->base) >> PAGE_SHIFT);
+	brought_note(lease, page_number(region, page));
+	if (fault->wp) {
+		err = uffd_writeprotect(lease->child, page_address(region, page), PAGE_SIZE, false);
+	} else {
+		w = page_lock_wait(&region->word[page]);
+		err = page_give(vm, weir->pager, lease->child, region, page, w);
+		page_unlock(vm, region, page, w, true);
+	}
+	/* It is there, or the system has no memory just now: the child goes and sees. */
+	if (err && err != -ESRCH)
+		(void)uffd_wake(lease->child, page_address(region, page), PAGE_SIZE);
+}
+
+/* Until the child serves itself, has gone, or the parent has waited for long enough. True: the lease goes on. */
+static bool child_serve(struct weir *weir, struct lease *lease)
+{
+	const uint64_t until = now_ns() + weir->fork.patience_ns;
+	const int fds[2] = {lease->end, lease->child};
+
+	while (now_ns() < until) {
+		struct uffd_fault fault;
+		uint32_t ready;
+
+		reclaim_wake_parked(&weir->reclaim);
+		if (pass_wait(fds, 2, TURN_MS, &ready))
+			break;
+		/* A fault first: while the thread that takes over faults it says nothing. */
+		if ((ready & 2) && uffd_read(lease->child, &fault, 1) == 1 && !fault.child)
+			child_fault(weir, lease, &fault);
+		else if (ready & 1)
+			return lease_hear(weir, lease);
+	}
+	log_once("a child of fork does not get to run (is it stopped?): it is given all its pages, "
+		 "and may block if it is ended halfway");
+	all_give(&weir->vm, weir->pager, lease->child);
+	lease->all = true;
+	return true;
+}
+
+static struct lease *lease_free(struct weir *weir)
+{
+	for (unsigned i = 0; i < LEASES_MAX; i++) {
+		if (!weir->fork.lease[i].end)
+			return &weir->fork.lease[i];
+	}
+	return NULL;
+}
+
+/*
+ * Waits until a handler has sent the child what it needs. The forking thread goes on as soon as that handler has read the event,
+ * so it cannot tell whether there is a child: if there is none, nobody has the other end of the socket. True: there is one.
+ */
+static bool child_wait(struct fork *f)
+{
+	for (;;) {
+		/* Pairs with the releases in fork_told and weir_after_fork. */
+		uint32_t stage = load_acquire(&f->stage), ready = 0;
+
+		if (stage == FORK_BORN)
+			return true;
+		if (stage != FORK_RETURNED)
+			(void)futex_wait(&f->stage, stage, 0);
+		else if (!pass_wait(&f->born.end, 1, 1, &ready) && ready &&
+			 cas_acquire(&f->stage, &stage, FORK_FAILED))
+			return false;
+	}
+}
+
+/* From READY on: waits for the child, serves it, lets everything go. */
+static void fork_attend(void *data)
+{
+	struct weir *weir = data;
+	struct fork *f = &weir->fork;
+
+	if (child_wait(f) && child_serve(weir, &f->born)) {
+		*lease_free(weir) = f->born;
+		f->born = (struct lease){0};
+	} else {
+		lease_end(weir, &f->born);
+	}
+	sub_relaxed(&weir->vm.forking, 1);
+	store_release(&weir->vm.wake_all, true);
+	reclaim_release(&weir->reclaim);
+	/* Pairs with the acquire in weir_after_fork. */
+	store_release(&f->stage, FORK_OVER);
+	(void)futex_wake(&f->stage, INT32_MAX);
+}
+
+void fork_tick(struct weir *weir)
+{
+	struct fork *f = &weir->fork;
+
+	for (unsigned first = 0; first < LEASES_MAX; first += LEASES_AT_ONCE) {
+		int fds[LEASES_AT_ONCE];
+		uint32_t ready = 0;
+		bool any = false;
+
+		for (unsigned i = 0; i < LEASES_AT_ONCE; i++) {
+			fds[i] = f->lease[first + i].end ? f->lease[first + i].end : -1;
+			any |= fds[i] >= 0;
+		}
+		if (!any || pass_wait(fds, LEASES_AT_ONCE, 0, &ready))
+			continue;
+		for (unsigned i = 0; i < LEASES_AT_ONCE; i++) {
+			struct lease *lease = &f->lease[first + i];
+
+			if ((ready >> i & 1) && !lease_hear(weir, lease))
+				lease_end(weir, lease);
+		}
+	}
+}
+
+void fork_close(struct weir *weir)
+{
+	for (unsigned i = 0; i < LEASES_MAX; i++) {
+		if (weir->fork.lease[i].end)
+			lease_end(weir, &weir->fork.lease[i]);
+	}
+}
+
+/* --- the handler that is told --- */
+
+/* Nobody said that there would be a child. It gets everything, and is plain memory then. */
+static void stray_serve(struct weir *weir, struct pager *self, int child)
+{
+	add_relaxed(&weir->vm.forking, 1);
+	reclaim_hold(&weir->reclaim);
+	all_give(&weir->vm, self, child);
+	(void)uffd_close(child);
+	sub_relaxed(&weir->vm.forking, 1);
+	store_release(&weir->vm.wake_all, true);
+	reclaim_release(&weir->reclaim);
+}
+
+void fork_told(void *data, struct pager *self, int child)
+{
+	struct weir *weir = data;
+	struct fork *f = &weir->fork;
+	uint32_t stage = load_relaxed(&f->stage);
+	int fds[PASS_MOST], count = 1, more, err;
+
+	do {
+		if (stage == FORK_PLAIN) {
+			(void)uffd_close(child);
+			return;
+		}
+		if (stage != FORK_READY && stage != FORK_RETURNED) {
+			stray_serve(weir, self, child);
+			return;
+		}
+		/* Pairs with the release in fork_ready: the socket is there. */
+	} while (!cas_acquire(&f->stage, &stage, FORK_SENDING));
+	fds[0] = child;
+	more = store_pass(&weir->store, fds + 1);
+	count += more > 0 ? more : 0;
+	if (weir->reclaim.movers.trace)
+		fds[count++] = weir->trace_fd;
+	err = pass_send(f->born.end, &fork_take, 1, fds, (unsigned)count);
+	if (err) {
+		log_line("handing over to a child of fork failed (%s): it is ended",
+			 errno_name(err));
+		pass_close(f->born.end);
+		f->born.end = -1;
+	}
+	f->born.child = child;
+	/* The same for all who have it: poll wants it so, and the child takes it back. */
+	(void)uffd_nonblocking(child, true);
+	/* Pairs with the acquire in child_wait. */
+	store_release(&f->stage, FORK_BORN);
+	(void)futex_wake(&f->stage, INT32_MAX);
+}
+
+/* --- the forking thread --- */
+
+/* On the background thread: nothing is under way, and nothing will be until fork_attend has ended. */
+static int fork_ready(void *data)
+{
+	struct weir *weir = data;
+	struct fork *f = &weir->fork;
+	int fds[STORE_PASS_MAX], shared, end;
+
+	instance_quiesce(weir);
+	shared = store_pass(&weir->store, fds);
+	if (shared < 0 || !lease_free(weir))
+		return -EMFILE;
+	end = pass_fetch(weir->vm.dropper.pidfd, f->born.end);
+	if (end < 0)
+		return end;
+	f->born = (struct lease){.end = end, .keeps = shared > 0};
+	if (shared)
+		store_keep(&weir->store);
+	weir->reclaim.next_data = weir;
+	store_relaxed(&weir->reclaim.next, fork_attend);
+	/* Pairs with the acquire in fork_told. */
+	store_release(&f->stage, FORK_READY);
+	return 0;
+}
+
+/* What the child would have to do without: containers, regions of other kinds, files that are not mapped. */
+static bool fork_possible(const struct weir *weir)
+{
+	const struct vm *vm = &weir->vm;
+
+	if (!weir->fork.asked || !weir->fork.can || weir->mode != WEIR_MODE_THREAD || weir->kmap ||
+	    !weir->service.lowest || vm->crew || load_relaxed(&weir->containers.count) != 1)
+		return false;
+	for (uint32_t i = 0; i < load_relaxed(&vm->regions); i++) {
+		const struct region *region = load_acquire(&vm->region[i]);
+
+		if (region && region->file)
+			return false;
+	}
+	return true;
+}
+
+static int hand_over_prepare(struct weir *weir)
+{
+	struct fork *f = &weir->fork;
+	int ends[2], err;
+
+	if (!fork_possible(weir))
+		return -ENOTSUP;
+	err = pass_pair(ends);
+	if (err)
+		return err;
+	f->theirs = ends[0];
+	f->born.end = ends[1];
+	add_relaxed(&weir->vm.forking, 1);
+	reclaim_hold(&weir->reclaim);
+	err = reclaim_errand(&weir->reclaim, fork_ready, weir);
+	pass_close(ends[1]);
+	if (!err)
+		return 0;
+	pass_close(ends[0]);
+	sub_relaxed(&weir->vm.forking, 1);
+	reclaim_release(&weir->reclaim);
+	return err;
+}
+
+int weir_before_fork(struct weir *weir)
+{
+	struct fork *f = &weir->fork;
+	sigset_t signals;
+	int err;
+
+	/* Until after the fork, in both: a handler of the program in the child would come too early. */
+	thread_signals_block(&signals);
+	lock_acquire(&f->lock);
+	f->signals = signals;
+	lock_acquire(&weir->lock);
+	f->handed = !hand_over_prepare(weir);
+	if (f->handed)
+		return 0;
+	err = reclaim_hold_for_fork(&weir->reclaim);
+	store_relaxed(&f->stage, FORK_PLAIN);
+	return err;
+}
+
+void fork_end(struct weir *weir)
+{
+	const sigset_t signals = weir->fork.signals;
+
+	lock_release(&weir->lock);
+	lock_release(&weir->fork.lock);
+	thread_signals_restore(&signals);
+}
+
+void weir_after_fork(struct weir *weir)
+{
+	struct fork *f = &weir->fork;
+	uint32_t stage = FORK_READY;
+
+	if (f->handed) {
+		/* Else the background thread would not see the child go. */
+		pass_close(f->theirs);
+		/* Pairs with the acquire in child_wait. */
+		if (cas_release(&f->stage, &stage, FORK_RETURNED))
+			(void)futex_wake(&f->stage, INT32_MAX);
+		while ((stage = load_acquire(&f->stage)) != FORK_OVER)
+			(void)futex_wait(&f->stage, stage, 0);
+	} else {
+		reclaim_release(&weir->reclaim);
+	}
+	store_relaxed(&f->stage, FORK_NONE);
+	fork_end(weir);
+}
+
+bool fork_discard(struct weir *weir, void *addr, uint64_t bytes)
+{
+	enum { TURNS = 50 };
+	_Atomic uint32_t never = 0;
+
+	/* Not for long: who forks may wait for what this thread holds. */
+	for (unsigned i = 0; i < TURNS; i++) {
+		if (!load_relaxed(&weir->vm.forking))
+			return false;
+		(void)futex_wait(&never, 0, 1000000);
+	}
+	memset(addr, 0, bytes);
+	return true;
+}

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "os/pass.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "os/thread.h"
+
+int pass_pair(int ends[2])
+{
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends))
+		return -errno;
+	for (unsigned i = 0; i < 2; i++)
+		ends[i] = thread_fd_high(ends[i]);
+	return 0;
+}
+
+int pass_fetch(int pidfd, int fd)
+{
+	int own = (int)syscall(SYS_pidfd_getfd, pidfd, fd, 0u);
+
+	return own < 0 ? -errno : own;
+}
+
+/* Room for the descriptors of a message, aligned as the kernel wants it. */
+union control {
+	struct cmsghdr header;
+	char bytes[CMSG_SPACE(PASS_MOST * sizeof(int))];
+};
+
+int pass_send(int end, const void *data, size_t bytes, const int *fds, unsigned count)
+{
+	struct iovec iov = {(void *)(uintptr_t)data, bytes};
+	struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1};
+	union control control;
+	ssize_t sent;
+
+	if (count > PASS_MOST)
+		return -E2BIG;
+	if (count) {
+		struct cmsghdr *header = &control.header;
+
+		memset(&control, 0, sizeof(control));
+		message.msg_control = control.bytes;
+		message.msg_controllen = CMSG_SPACE(count * sizeof(int));
+		header->cmsg_level = SOL_SOCKET;
+		header->cmsg_type = SCM_RIGHTS;
+		header->cmsg_len = CMSG_LEN(count * sizeof(int));
+		memcpy(CMSG_DATA(header), fds, count * sizeof(int));
+	}
+	do
+		sent = sendmsg(end, &message, MSG_NOSIGNAL);
+	while (sent < 0 && errno == EINTR);
+	return sent < 0 ? -errno : 0;
+}
+
+/* The descriptors of a message; what there is no room for is closed. */
+static void take(struct msghdr *message, int *fds, unsigned *count)
+{
+	const unsigned room = fds ? *count : 0;
+	unsigned got = 0;
+
+	for (struct cmsghdr *header = CMSG_FIRSTHDR(message); header;
+	     header = CMSG_NXTHDR(message, header)) {
+		const size_t n = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+
+		if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS)
+			continue;
+		for (size_t i = 0; i < n; i++) {
+			int fd;
+
+			memcpy(&fd, CMSG_DATA(header) + i * sizeof(int), sizeof(int));
+			if (got < room)
+				fds[got++] = fd;
+			else
+				close(fd);
+		}
+	}
+	if (count)
+		*count = got;
+}
+
+int64_t pass_receive(int end, void *data, size_t bytes, int *fds, unsigned *count)
+{
+	struct iovec iov = {data, bytes};
+	union control control;
+	struct msghdr message = {.msg_iov = &iov,
+				 .msg_iovlen = 1,
+				 .msg_control = control.bytes,
+				 .msg_controllen = sizeof(control)};
+	ssize_t got;
+
+	do
+		got = recvmsg(end, &message, MSG_CMSG_CLOEXEC);
+	while (got < 0 && errno == EINTR);
+	if (got < 0)
+		return errno == ECONNRESET ? -EPIPE : -errno;
+	take(&message, fds, count);
+	return got ? got : -EPIPE;
+}
+
+void pass_close(int fd)
+{
+	if (fd >= 0)
+		close(fd);
+}
+
+int pass_wait(const int *fds, unsigned count, int timeout_ms, uint32_t *ready)
+{
+	struct pollfd p[32];
+
+	*ready = 0;
+	count = MIN(count, (unsigned)ARRAY_SIZE(p));
+	for (unsigned i = 0; i < count; i++)
+		p[i] = (struct pollfd){.fd = fds[i], .events = POLLIN};
+	if (poll(p, count, timeout_ms) < 0)
+		return errno == EINTR ? 0 : -errno;
+	for (unsigned i = 0; i < count; i++)
+		*ready |= (uint32_t)(p[i].revents != 0) << i;
+	return 0;
+}

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The words of a child of fork. They are a copy of the parent's, taken while its handlers went on: but from before the copy
+ * began until it was over the kernel refused them every change of a page (src/fork.h), and no copy was let go. So a word
+ * that is not busy is right. One that is busy was just being changed: whether the page had come by then is for the page to say;
+ * what it had is still in the word.
+ */
+#include "vm/vm.h"
+
+/* The page is there, and may be written: as after a load that kept its copy for the fork. */
+static uint64_t word_came(uint64_t w)
+{
+	return w & WORD_WRITEBACK ? word_with_state(w & ~WORD_WRITEBACK, PAGE_DIRTY)
+				  : word_with_state(w, PAGE_DIRTY);
+}
+
+/* An absent page has its stamp where a resident one has credit and pins. */
+static uint64_t word_loaded(uint64_t w)
+{
+	return word_came(w & ~((uint64_t)STAMP_MASK << STAMP_SHIFT));
+}
+
+static uint64_t settle(struct region *region, uint32_t page, uint64_t w)
+{
+	uint8_t there = 0;
+
+	w &= ~(WORD_BUSY | WORD_PARKED);
+	switch (word_state(w)) {
+	case PAGE_NONE:
+	case PAGE_ABSENT:
+		if (mem_resident(page_address(region, page), PAGE_SIZE, &there) || !(there & 1))
+			return w;
+		return word_loaded(w);
+	case PAGE_CLEAN:
+	case PAGE_GUARDED:
+		return word_came(w);
+	case PAGE_DIRTY:
+	case PAGE_CLEANING:
+	case PAGE_POISONED:
+		break;
+	}
+	return w;
+}
+
+void page_after_fork(struct region *region, uint32_t page)
+{
+	uint64_t w = load_relaxed(&region->word[page]) & ~(WORD_BUSY | WORD_PARKED);
+
+	if (word_state(w) == PAGE_NONE)
+		region_populate(region, page, 1);
+	if (word_state(w) == PAGE_NONE || word_state(w) == PAGE_ABSENT)
+		store_relaxed(&region->word[page], word_loaded(w));
+	else if (word_state(w) == PAGE_CLEAN || word_state(w) == PAGE_GUARDED)
+		store_relaxed(&region->word[page], word_came(w));
+}
+
+static void word_count(struct vm *vm, uint64_t w, struct child_counts *counts)
+{
+	if (word_resident(w))
+		counts->resident += PAGE_SIZE;
+	if (word_kind(w) == COPY_MEMORY)
+		counts->compressed += compressed_room(vm->memory, word_location(w));
+	else if (word_kind(w) == COPY_FILE)
+		counts->swap += store_key_bytes(vm->store, word_location(w));
+}
+
+void region_after_fork(struct vm *vm, struct region *region, bool all, struct child_counts *counts)
+{
+	const uint32_t chunk = 1u << CHUNK_SHIFT, top = load_relaxed(&region->top);
+
+	for (uint32_t first = 0; first < top; first += chunk) {
+		uint32_t populated = 0;
+
+		if (!load_relaxed(&region->populated[first >> CHUNK_SHIFT]))
+			continue;
+		for (uint32_t page = first; page < MIN(first + chunk, load_relaxed(&region->pages));
+		     page++) {
+			uint64_t w = load_relaxed(&region->word[page]);
+
+			if (w & (WORD_BUSY | WORD_PARKED)) {
+				w = settle(region, page, w);
+				store_relaxed(&region->word[page], w);
+			}
+			if (all && (word_state(w) == PAGE_ABSENT || word_state(w) == PAGE_CLEAN)) {
+				page_after_fork(region, page);
+				w = load_relaxed(&region->word[page]);
+			}
+			populated += word_state(w) != PAGE_NONE;
+			word_count(vm, w, counts);
+		}
+		store_relaxed(&region->populated[first >> CHUNK_SHIFT], populated);
+	}
+}
+
+void vm_after_fork(struct vm *vm)
+{
+	waitq_init(&vm->attention);
+	lock_init(&vm->advised_lock, RANK_ADVISED, "advised");
+	/* Advice may be forgotten. */
+	store_relaxed(&vm->cold.count, 0);
+	store_relaxed(&vm->wanted.count, 0);
+	store_relaxed(&vm->wake_all, false);
+	store_relaxed(&vm->hold, 0);
+	store_relaxed(&vm->forking, 0);
+	vm->count = (struct vm_counters){0};
+}
