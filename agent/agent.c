@@ -174,6 +174,8 @@ static void options_fill(struct weir_options *options)
 		.trace = config.trace[0] ? config.trace : NULL,
 		.kmap_slots = config.kmap_slots,
 		.hand_over = 1,
+		.publish = 1,
+		.container = config.container[0] ? config.container : NULL,
 	};
 }
 
@@ -214,6 +216,8 @@ __attribute__((constructor)) static void agent_start(void)
 	}
 	if (err)
 		refuse("userfaultfd", err);
+	if (config.high)
+		(void)weir_container_set(weir_container_root(agent.weir), WEIR_HIGH, config.high);
 	err = weir_region_adopt(agent.weir, agent.region, agent.region_bytes);
 	if (err)
 		refuse("userfaultfd cannot take the region", err);

@@ -59,6 +59,7 @@ int config_format(const struct config *config, char *text, size_t room)
 	*text = '\0';
 	put_number(&out, "limit", config->limit);
 	put_number(&out, "share", config->compressed_share);
+	put_number(&out, "high", config->high);
 	put_number(&out, "handlers", config->handlers);
 	put_number(&out, "placement", config->placement);
 	put_number(&out, "churn", config->churn_ms);
@@ -67,6 +68,7 @@ int config_format(const struct config *config, char *text, size_t room)
 	put_text(&out, "file", config->stats_file);
 	put_text(&out, "store", config->store);
 	put_text(&out, "trace", config->trace);
+	put_text(&out, "container", config->container);
 	put_text(&out, "agent", config->preload);
 	return out.err;
 }
@@ -129,6 +131,7 @@ static int set(struct config *config, const char *key, size_t len, const char *v
 		{"file", config->stats_file, sizeof(config->stats_file)},
 		{"store", config->store, sizeof(config->store)},
 		{"trace", config->trace, sizeof(config->trace)},
+		{"container", config->container, sizeof(config->container)},
 		{"agent", config->preload, sizeof(config->preload)},
 	};
 	unsigned long long n;
@@ -147,6 +150,8 @@ static int set(struct config *config, const char *key, size_t len, const char *v
 		config->limit = n;
 	else if (len == 5 && !memcmp(key, "share", 5))
 		config->compressed_share = n;
+	else if (len == 4 && !memcmp(key, "high", 4))
+		config->high = n;
 	else if (len == 8 && !memcmp(key, "handlers", 8) && n <= UINT32_MAX)
 		config->handlers = (unsigned)n;
 	else if (len == 9 && !memcmp(key, "placement", 9) && n <= UINT32_MAX)

@@ -17,6 +17,7 @@ enum stats_form { STATS_NONE, STATS_TABLE, STATS_JSON };
 struct config {
 	uint64_t limit;
 	uint64_t compressed_share; /* 0: default */
+	uint64_t high;		   /* 0: none */
 	unsigned handlers;	   /* 0: default */
 	unsigned placement;	   /* enum weir_placement */
 	unsigned churn_ms;	   /* 0: never */
@@ -25,6 +26,7 @@ struct config {
 	char stats_file[4096]; /* empty: standard error */
 	char store[4096];      /* URI, or empty: default */
 	char trace[4096];      /* empty: packets are not traced */
+	char container[4096];  /* empty: the root */
 	char preload[4096];    /* the agent's own path, as in LD_PRELOAD */
 };
 

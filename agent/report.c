@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "base/size.h"
 #include "os/mem.h"
+#include "segment.h"
 
 struct text {
 	char bytes[4096];
@@ -45,50 +46,13 @@ static void add_json(struct text *t, const struct weir_stats *s, const char *nam
 		    *name);
 	add(t, "\",\"wall_s\":%llu.%03llu", (ull)(wall_ns / 1000000000u),
 	    (ull)(wall_ns / 1000000u % 1000));
-	const struct {
-		const char *key;
-		uint64_t value;
-	} figures[] = {
-		{"limit_bytes", s->limit},
-		{"peak_managed_bytes", s->peak},
-		{"peak_rss_bytes", mem_peak_rss()},
-		{"populated_bytes", s->populated},
-		{"overhead_bytes", s->overhead},
-		{"faults", s->faults},
-		{"soft_faults", s->soft_faults},
-		{"first_faults", s->first_faults},
-		{"compressed_faults", s->compressed_faults},
-		{"stored_faults", s->stored_faults},
-		{"parked_faults", s->parked_faults},
-		{"pages_ahead", s->ahead},
-		{"refaults", s->refaults},
-		{"same_filled", s->same_filled},
-		{"moved_out", s->moved_out},
-		{"compressed_bytes_in", s->packed_in},
-		{"compressed_bytes_out", s->packed_out},
-		{"stored_bytes", s->stored},
-		{"written_pages", s->written},
-		{"write_failed", s->write_failed},
-		{"over_max", s->over_max},
-		{"poisoned", s->poisoned},
-		{"fork_loaded", s->fork_loaded},
-		{"forks_handed_over", s->forks_handed_over},
-		{"bindings", s->bindings},
-		{"blocks_onlined", s->blocks_onlined},
-		{"blocks_offlined", s->blocks_offlined},
-		{"blocks_offlined_live", s->blocks_offlined_live},
-		{"blocks_refused", s->blocks_refused},
-		{"frames_migrated", s->frames_migrated},
-		{"kmap_hits", s->kmap_hits},
-		{"kmap_misses", s->kmap_misses},
-		{"kmap_retired", s->kmap_retired},
-		{"kmap_flushes", s->kmap_flushes},
-		{"kmap_waits", s->kmap_waits},
-		{"kmap_busy", s->kmap_busy},
-	};
+	uint64_t value[WEIR_SEGMENT_VALUE_COUNT];
 
-	for (size_t i = 0; i < ARRAY_SIZE(figures); i++)
-		add(t, ",\"%s\":%llu", figures[i].key, (ull)figures[i].value);
+	segment_values(s, mem_peak_rss(), value);
+	for (size_t i = 0; i < ARRAY_SIZE(value); i++) {
+		if (segment_number[i].kind != SEGMENT_NS)
+			add(t, ",\"%s\":%llu", segment_number[i].name, (ull)value[i]);
+	}
 	add(t,
 	    ",\"fault_ns\":{\"p50\":%llu,\"p90\":%llu,\"p99\":%llu,\"max\":%llu,\"sum\":%llu}}\n",
 	    (ull)s->fault_ns_p50, (ull)s->fault_ns_p90, (ull)s->fault_ns_p99, (ull)s->fault_ns_max,
@@ -138,10 +102,14 @@ static void add_table(struct text *t, const struct weir_stats *s, const char *na
 	add_count(t, "same-filled pages", s->same_filled, "kept as one word");
 	add(t, "  %-22s %7llu.%02llu  %s\n", "compression", (ull)(ratio / 100), (ull)(ratio % 100),
 	    "bytes in to bytes out");
+	add_size(t, "  bytes in", s->packed_in, "");
+	add_size(t, "  bytes out", s->packed_out, "");
 	add_size(t, "stored", s->stored, "in the file, now");
 	add_count(t, "pages written", s->written, "to the file");
 	add_ns(t, "fault, median", s->fault_ns_p50, "us in the handler");
+	add_ns(t, "fault, 90 of 100", s->fault_ns_p90, "us");
 	add_ns(t, "fault, 99 of 100", s->fault_ns_p99, "us");
+	add_ns(t, "fault, longest", s->fault_ns_max, "us");
 	add(t, "  %-22s %6llu.%03llu  s\n", "time lost to faults",
 	    (ull)(s->fault_ns_sum / 1000000000u), (ull)(s->fault_ns_sum / 1000000u % 1000));
 	if (s->blocks_offlined) {

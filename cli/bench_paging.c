@@ -208,11 +208,12 @@ static int design_start(const struct paging_row *first, enum design design)
 			return 0;
 		setup.group = GROUP_PEER;
 	} else if (first->table == TABLE_MMAP) {
-		if (design != THREAD)
+		if (design == SIGNAL)
 			return 0;
-		setup.group = paging.why[TABLE_MMAP] ? -1 : GROUP_WEIR;
+		if (design == THREAD && !paging.why[TABLE_MMAP])
+			setup.group = GROUP_WEIR;
 	}
-	if ((design == LIMIT && first->table != TABLE_ZRAM) ||
+	if ((design == LIMIT && first->table == TABLE_FILE) ||
 	    (design == THREAD && paging.why_thread))
 		return 0;
 	if (setup.group >= 0) {

@@ -13,6 +13,15 @@ int cli_probe(int argc, char **argv);
 int cli_stress(int argc, char **argv);
 int cli_bench(int argc, char **argv);
 int cli_cmdq(int argc, char **argv);
+int cli_stat(int argc, char **argv);
+int cli_top(int argc, char **argv);
+int cli_setup(int argc, char **argv);
+/* What `weir stat` shows of all programs. An exit status. */
+int stat_list(void);
+int cli_set(int argc, char **argv);
+int cli_reclaim(int argc, char **argv);
+int cli_online(int argc, char **argv);
+int cli_offline(int argc, char **argv);
 int bench_charge(int argc, char **argv);
 int bench_cmdq(int argc, char **argv);
 int bench_fault(int argc, char **argv);

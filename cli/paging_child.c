@@ -15,6 +15,7 @@
 #include "base/base.h"
 #include "base/log.h"
 #include "os/mem.h"
+#include "paging_disk.h"
 #include "paging_limit.h"
 #include "weir/weir.h"
 
@@ -116,6 +117,8 @@ static int start(void)
 
 	if (err)
 		return err;
+	if (setup->design == LIMIT && setup->table == TABLE_MMAP)
+		return 0;
 	if (setup->design == LIMIT)
 		return limit_open(setup->pages, setup->resident, setup->contents);
 	err = setup->design == PEER ? peer_start() : weir_start();
@@ -131,6 +134,11 @@ static int run_limit(const struct load *load)
 	uint64_t loads = 0;
 	int err;
 
+	if (me.setup->table == TABLE_MMAP) {
+		me.figures->hit_ns = 0;
+		me.figures->loads = 1;
+		return disk_run(load, me.setup->path, &me.figures->load);
+	}
 	hits.window_ns = load->window_ns / 4;
 	hits.warm_ns = load->warm_ns / 4;
 	err = limit_hits(hits, &all_there);

@@ -58,7 +58,7 @@ const char *paging_why(unsigned row, enum design design)
 		return "regions over files have thread mode only";
 	if (design == THREAD && paging.why_thread)
 		return paging.why_thread;
-	return design == LIMIT && r->table != TABLE_ZRAM ? "measured for the zram table only"
+	return design == LIMIT && r->table == TABLE_FILE ? "not measured for this table"
 							 : "weir had to load no page";
 }
 
@@ -315,7 +315,7 @@ void paging_print_text(void)
 		last = row;
 		printf("%s, %u thread%s\n", row_name(row), r->threads, r->threads > 1 ? "s" : "");
 		for (enum design design = 0; design < DESIGNS; design++) {
-			if ((design == LIMIT && r->table != TABLE_ZRAM) ||
+			if ((design == LIMIT && r->table == TABLE_FILE) ||
 			    (design == SIGNAL && r->table == TABLE_MMAP))
 				continue;
 			print_design(row, design);
@@ -479,7 +479,7 @@ void paging_print_json(void)
 	growth_json_results();
 	for (unsigned row = 0; row < ROWS; row++) {
 		for (enum design design = 0; design < DESIGNS; design++) {
-			if ((design == LIMIT && paging_rows[row].table != TABLE_ZRAM) ||
+			if ((design == LIMIT && paging_rows[row].table == TABLE_FILE) ||
 			    (design == SIGNAL && paging_rows[row].table == TABLE_MMAP))
 				continue;
 			json_cell(row, design, comma);

@@ -26,6 +26,8 @@ enum {
 	KEY_STATS = 256,
 	KEY_STATS_FILE,
 	KEY_STORE,
+	KEY_HIGH,
+	KEY_CONTAINER,
 	KEY_COMPRESSED,
 	KEY_HANDLERS,
 	KEY_NO_BIND,
@@ -40,6 +42,15 @@ static const struct argp_option options[] = {
 	 "memory that each process may use for its heap, compressed pages included: 64M, 1.5G, or "
 	 "50% of the machine's",
 	 1},
+	{"high", KEY_HIGH, "SIZE", 0,
+	 "above this the program moves pages out itself before each page that it gets: a size, or "
+	 "a "
+	 "percentage of the limit (default: no such mark)",
+	 2},
+	{"container", KEY_CONTAINER, "NAME", 0,
+	 "a name for what the program has, as `weir stat` shows it and `weir set` takes it: "
+	 "nightly, or batch/nightly",
+	 2},
 	{"store", KEY_STORE, "URI", 0,
 	 "where pages go that do not fit when compressed: file:DIR, an unlinked file there "
 	 "(default: TMPDIR, "
@@ -91,7 +102,7 @@ static const char doc[] = "Runs PROGRAM with its heap held at a limit. Cold page
 
 struct arguments {
 	struct config config;
-	const char *compressed;
+	const char *compressed, *high;
 	char **program;
 };
 
@@ -213,6 +224,29 @@ static void file_set(char path[static 4096], const char *given, const char *what
 	strcat(path, given);
 }
 
+/* Names between slashes, as weir_container_create takes them. */
+static void container_set(struct arguments *a, const char *path)
+{
+	bool right = *path && strlen(path) < sizeof(a->config.container);
+	unsigned depth = 0;
+
+	for (const char *at = path; right && *at; at += *at == '/') {
+		const size_t len = strcspn(at, "/");
+
+		right = len && len <= WEIR_NAME_MAX && !(len == 1 && *at == '.') &&
+			!(len == 2 && !memcmp(at, "..", 2)) && ++depth < WEIR_DEPTH_MAX;
+		for (size_t i = 0; i < len; i++)
+			right &= (unsigned char)at[i] >= ' ' && at[i] != 0x7f;
+		at += len;
+	}
+	if (!right) {
+		log_line("container '%s' is no name; give one such as nightly or batch/nightly",
+			 path);
+		exit(EXIT_WEIR);
+	}
+	strcpy(a->config.container, path);
+}
+
 static unsigned number_of(const char *what, const char *text, unsigned long most)
 {
 	char *end;
@@ -280,6 +314,12 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		return 0;
 	case KEY_STORE:
 		store_set(a, arg);
+		return 0;
+	case KEY_HIGH:
+		a->high = arg;
+		return 0;
+	case KEY_CONTAINER:
+		container_set(a, arg);
 		return 0;
 	case KEY_COMPRESSED:
 		a->compressed = arg;
@@ -416,6 +456,15 @@ int cli_run(int argc, char **argv)
 			 "give "
 			 "a part of it, such as 75%%",
 			 a.compressed);
+		return EXIT_WEIR;
+	}
+	err = a.high ? size_parse(a.high, a.config.limit, &a.config.high) : 0;
+	if (err)
+		return refuse_size("high", a.high, err);
+	if (a.high && (!a.config.high || a.config.high > a.config.limit)) {
+		log_line("high '%s' is nothing, or more than the limit; give a part of it, such as "
+			 "90%%",
+			 a.high);
 		return EXIT_WEIR;
 	}
 	status = program_check(a.program[0], path, sizeof(path));

@@ -95,6 +95,9 @@ static int child_start(struct weir *weir)
 		err = receive(weir, end, &leased);
 	if (!err)
 		err = service_start_again(&weir->service);
+	/* Here, while the parent serves what starting a thread touches. */
+	if (!err && weir->published)
+		err = publish_start(weir);
 	if (!err)
 		err = take_over(weir, end, &all);
 	if (!err)
@@ -147,6 +150,7 @@ static void child_reset(struct weir *weir)
 	weir->fork.born = (struct lease){0};
 	store_relaxed(&weir->fork.stage, FORK_NONE);
 	store_relaxed(&weir->fork.handed_over, 0);
+	weir->publish.started = false;
 	store_relaxed(&weir->visitors[0], 0);
 	store_relaxed(&weir->visitors[1], 0);
 }

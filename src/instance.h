@@ -6,6 +6,7 @@
 #include "fault/service.h"
 #include "fork.h"
 #include "fault/signal.h"
+#include "publish.h"
 #include "weir/weir.h"
 
 /* Descriptors that are in the program's table and in weir's own, by the same number: for signal mode (modes.c). */
@@ -29,9 +30,10 @@ struct weir {
 	struct service service;
 	struct signal_service signal;
 	struct fork fork;
-	enum weir_mode mode;		    /* (C) */
-	struct shared shared[SHARED_MAX];   /* (C) */
-	unsigned shares;		    /* (C) */
+	enum weir_mode mode;		  /* (C) */
+	struct shared shared[SHARED_MAX]; /* (C) */
+	unsigned shares;		  /* (C) */
+	struct publish publish;
 	struct pager *pager;		    /* (C) of the background thread */
 	pthread_t background;		    /* (C) */
 	_Atomic uint32_t started;	    /* (A) enum start_state, slept on as a futex */
@@ -40,6 +42,9 @@ struct weir {
 	const char *
 		trace; /* (C) until weir_open returns: where packets are traced to; NULL: nowhere */
 	int trace_fd;  /* (C) once they are */
+	struct weir_container *
+		home; /* (C) of regions for which nothing else is said; deleted, it is a program's error */
+	bool published; /* (C) others may see and steer it */
 	uint64_t share; /* (I) compressed_share as it was asked for; 0: the default */
 };
 

@@ -91,7 +91,7 @@ static int options_check(struct weir *weir, const struct weir_region_options *in
 	if (in)
 		memcpy(out, in, MIN(in->size, sizeof(*out)));
 	if (!out->container)
-		out->container = weir->containers.root;
+		out->container = weir->home;
 	if (out->container->tree != &weir->containers)
 		return -EXDEV;
 	if ((unsigned)out->access > WEIR_ADVICE_RANDOM || out->cluster > RUN_MAX ||
@@ -131,7 +131,7 @@ int weir_region_adopt(struct weir *weir, void *addr, uint64_t bytes)
 	const struct region_options how = {.signal = weir->mode == WEIR_MODE_SIGNAL};
 	void *same;
 
-	return addr ? region_add(weir->containers.root, addr, bytes, &how, &same) : -EINVAL;
+	return addr ? region_add(weir->home, addr, bytes, &how, &same) : -EINVAL;
 }
 
 /* Runs an errand for the region that begins at addr, and for no other. */

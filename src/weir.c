@@ -65,6 +65,9 @@ static void *background_main(void *data)
 	(void)stock_open();
 	if (!err && weir->vm.uffd >= 0)
 		err = service_start(&weir->service);
+	/* While malloc's memory is no region yet, where a new thread has things. */
+	if (!err && weir->published)
+		err = publish_start(weir);
 	/* Else nobody is left to be stopped. Looked at before the opener goes on. */
 	stay = !err || weir->service.started;
 	if (!stay)
@@ -159,17 +162,43 @@ _Static_assert((int)WEIR_PLACEMENT_AUTO == PLACEMENT_AUTO &&
 		       (int)WEIR_PLACEMENT_FOLLOW == PLACEMENT_FOLLOW,
 	       "the program's placements are the service's");
 
+/* The containers of a path, each of which is made. */
+static int home_make(struct weir *weir, const char *path)
+{
+	weir->home = weir->containers.root;
+	for (const char *at = path ? path : ""; *at;) {
+		char name[WEIR_NAME_MAX + 1];
+		const size_t len = strcspn(at, "/");
+		int err;
+
+		if (len > WEIR_NAME_MAX)
+			return -EINVAL;
+		memcpy(name, at, len);
+		name[len] = '\0';
+		err = weir_container_create(weir->home, name, &weir->home);
+		if (err)
+			return err;
+		at += len;
+		at += *at == '/';
+	}
+	return 0;
+}
+
 static int parts_init(struct weir *weir, const struct weir_options *options)
 {
 	int err;
 
 	weir->mode = options->mode;
 	weir->trace = options->trace;
+	weir->published = options->publish;
 	lock_init(&weir->lock, RANK_INSTANCE, "instance");
 	lock_init(&weir->fork.lock, RANK_FORK, "fork");
 	weir->fork.asked = options->hand_over;
 	weir->fork.patience_ns = 3000000000u;
 	err = tree_init(&weir->containers, options->limit);
+	if (err)
+		return err;
+	err = home_make(weir, options->container);
 	if (err)
 		return err;
 	weir->frames_fd = -1;
@@ -269,6 +298,7 @@ void weir_close(struct weir *weir)
 {
 	if (!weir)
 		return;
+	publish_stop(weir);
 	placement_unbind(&weir->service.placement, 0);
 	service_stop(&weir->service);
 	(void)reclaim_errand(&weir->reclaim, files_close, weir);

@@ -44,6 +44,7 @@
 #include <weir/kmap.h>
 #include <weir/pool.h>
 #include <weir/region.h>
+#include <weir/segment.h>
 #include <weir/store.h>
 
 #ifdef __cplusplus
@@ -90,6 +91,12 @@ struct weir_options {
 	 * their own. Needs CAP_SYS_PTRACE; without it, with other modes than thread mode, with containers, regions over files or
 	 * windows, forks are as without. */
 	unsigned hand_over;
+	/* 1: the same user and root can see this instance in `weir stat` and `weir top`, and change its limits by `weir set`:
+	 * weir/segment.h. A thread more. Default 0: nobody can. */
+	unsigned publish;
+	/* Path of a container, like "batch/nightly", that is made, and has all regions for which nothing else is said. -EINVAL: no
+	 * path. Default the root. */
+	const char *container;
 };
 
 #define WEIR_LIMIT_MIN (1u << 20)

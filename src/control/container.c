@@ -230,7 +230,7 @@ int weir_container_create(struct weir_container *parent, const char *name,
 	return err;
 }
 
-struct weir_container *weir_container_find(struct weir_container *parent, const char *path)
+static struct weir_container *find(struct weir_container *parent, const char *path, bool pin)
 {
 	struct weir_container *c = parent;
 	/* The path may lie in a region, and a fault takes the lock: nothing of it is touched under that. */
@@ -252,8 +252,59 @@ struct weir_container *weir_container_find(struct weir_container *parent, const 
 		at += len;
 		at += *at == '/';
 	}
+	if (c && pin)
+		add_relaxed(&c->pins, 1);
 	lock_release(&parent->tree->lock);
 	return c;
+}
+
+struct weir_container *weir_container_find(struct weir_container *parent, const char *path)
+{
+	return find(parent, path, false);
+}
+
+struct weir_container *container_pin(struct weir_container *parent, const char *path)
+{
+	return find(parent, path, true);
+}
+
+void container_unpin(struct weir_container *c)
+{
+	/* Pairs with the acquire in pins_wait. From here on c may be gone: a wake-up of what is no futex does nothing. */
+	sub_acq_rel(&c->pins, 1);
+	(void)futex_wake(&c->pins, 1u << 30);
+}
+
+/* c is in no list any more, so nobody new comes. */
+static void pins_wait(struct weir_container *c)
+{
+	uint32_t pins;
+
+	/* Pairs with the release in container_unpin. */
+	while ((pins = load_acquire(&c->pins)))
+		(void)futex_wait(&c->pins, pins, 0);
+}
+
+int container_path(const struct weir_container *container, char *path, size_t room)
+{
+	size_t len = 0, end;
+
+	for (const struct weir_container *c = container; c->parent; c = c->parent)
+		len += strlen(c->name) + 1;
+	if (len > room || !room)
+		return -ENAMETOOLONG;
+	/* From the end to the front; each but the last is followed by a slash. */
+	end = len ? len - 1 : 0;
+	path[end] = '\0';
+	for (const struct weir_container *c = container; c->parent; c = c->parent) {
+		const size_t bytes = strlen(c->name);
+
+		end -= bytes;
+		memcpy(path + end, c->name, bytes);
+		if (end)
+			path[--end] = '/';
+	}
+	return len ? (int)len - 1 : 0;
 }
 
 const char *weir_container_name(const struct weir_container *container)
@@ -283,6 +334,7 @@ int weir_container_delete(struct weir_container *c)
 	if (tree->ops.reparent)
 		tree->ops.reparent(tree->ops.data, c);
 	(void)stocks_drain(tree, c, true);
+	pins_wait(c);
 	lock_acquire(&tree->lock);
 	c->parent->leaving--;
 	sub_relaxed(&tree->count, 1);

@@ -110,6 +110,8 @@ struct weir_container {
 	struct weir_container *parent, *child, *next; /* (L); parent see above */
 	struct tree *tree;			      /* (C) */
 	unsigned depth;				      /* (L) */
+	_Atomic uint32_t
+		pins;	  /* (A) raised under the lock; slept on as a futex by who deletes it */
 	unsigned leaving; /* (L) children whose deletion is under way: it must outlive it */
 	uint64_t elow;	  /* (L) container_protect: effective low */
 	bool safe;	  /* (L) container_protect: nothing may be taken */
@@ -178,7 +180,14 @@ void container_stall_end(struct weir_container *container, uint64_t now);
 /* Before a page is charged: makes the thread work for a level that is above its high. */
 void container_throttle(struct weir_container *container);
 
+/* As weir_container_find, and its deletion waits for the unpin: for who did not create it. */
+struct weir_container *container_pin(struct weir_container *parent, const char *path);
+void container_unpin(struct weir_container *container);
+
 /* --- the tree, for reclaim; the caller holds the lock --- */
+
+/* "batch/nightly"; "" for the root. Its length, or -ENAMETOOLONG. */
+int container_path(const struct weir_container *container, char *path, size_t room);
 
 /* All containers from root downwards, parents first: the one after c, or NULL. */
 struct weir_container *container_next(const struct weir_container *root, struct weir_container *c);

@@ -302,6 +302,31 @@ void *mem_shared_region_map(int fd, size_t bytes, bool write)
 	return addr;
 }
 
+int mem_published_create(size_t bytes, void **addr)
+{
+	enum { SEALS = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL };
+	int fd = memfd_create("weir-statistics", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	void *at = MAP_FAILED;
+	int err;
+
+	if (fd < 0)
+		return -errno;
+	if (ftruncate(fd, (off_t)bytes) == 0)
+		at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	err = at == MAP_FAILED ? -errno : advise(at, bytes, MADV_DONTFORK);
+	/* After the mapping: future writes are those by new ones. */
+	if (!err && fcntl(fd, F_ADD_SEALS, SEALS))
+		err = -errno;
+	if (!err) {
+		*addr = at;
+		return fd;
+	}
+	if (at != MAP_FAILED)
+		munmap(at, bytes);
+	close(fd);
+	return err;
+}
+
 int mem_shared_punch(int fd, size_t offset, size_t bytes)
 {
 	return fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset,

@@ -72,6 +72,9 @@ int mem_shared_create(size_t bytes) MUST_CHECK;
 void *mem_shared_map(int fd, size_t bytes) MUST_CHECK;
 /* For a region: not in a child of fork, which would have no handler. */
 void *mem_shared_region_map(int fd, size_t bytes, bool write) MUST_CHECK;
+/* One that others may read: the descriptor can be passed on, nobody but this mapping can write it or make it shorter, and a child
+ * of fork does not have it. Its descriptor, or -errno. */
+int mem_published_create(size_t bytes, void **addr) MUST_CHECK;
 /* Gives the memory of a range back, from all mappings at once. */
 int mem_shared_punch(int fd, size_t offset, size_t bytes);
 

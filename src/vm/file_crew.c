@@ -107,7 +107,8 @@ static int run_hold(struct vm *vm, struct pager *self, struct file_object *f, st
 	}
 	run_grow(vm, f, run, MIN(most, run_most(f)), false, page_absent);
 	if (cache_load(vm, self, f, run, slot, page, 0, &err)) {
-		add_relaxed(&vm->count.stored, 1);
+		/* No fault has asked for them. */
+		add_relaxed(&vm->count.ahead, run->count);
 		return 0;
 	}
 	run_put(vm, f, run);

@@ -32,6 +32,8 @@ static void assert_same(const struct config *a, const struct config *b)
 	assert_int_equal(a->stats, b->stats);
 	assert_string_equal(a->stats_file, b->stats_file);
 	assert_string_equal(a->trace, b->trace);
+	assert_string_equal(a->container, b->container);
+	assert_true(a->high == b->high);
 	assert_string_equal(a->store, b->store);
 	assert_string_equal(a->preload, b->preload);
 }
@@ -52,6 +54,8 @@ static void config_random(uint64_t *seed, struct config *c)
 	c->stats = (enum stats_form)random_below(seed, STATS_JSON + 1);
 	path_random(seed, c->stats_file, sizeof(c->stats_file));
 	path_random(seed, c->trace, sizeof(c->trace));
+	path_random(seed, c->container, sizeof(c->container));
+	c->high = random_magnitude(seed);
 	path_random(seed, c->store, sizeof(c->store));
 	path_random(seed, c->preload, sizeof(c->preload));
 }

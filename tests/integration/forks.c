@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * forks CASE [SEED]: programs that fork, each with an oracle: what every page of a heap larger than the limit must hold
+ * forks CASE [SEED [PAGES]]: programs that fork, each with an oracle: what every page of a heap larger than the limit must hold
  * follows from its number and version. Run under weir with a limit of 4 MiB by forks.sh, and alone. Ends with 0, or says what was
  * expected and what was seen.
  *
@@ -30,10 +30,10 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { PAGE = 4096, WORDS = PAGE / 8, PAGES = 3072 };
+enum { PAGE = 4096, WORDS = PAGE / 8, PAGES_MOST = 1 << 20 };
 
 static uint64_t (*heap)[WORDS];
-static uint32_t version[PAGES];
+static uint32_t pages = 3072, version[PAGES_MOST];
 static uint64_t seed = 1;
 
 static uint64_t mix(uint64_t x)
@@ -87,14 +87,14 @@ static int all_check(const char *who)
 {
 	int wrong = 0;
 
-	for (uint32_t page = 0; page < PAGES && wrong < 3; page++)
+	for (uint32_t page = 0; page < pages && wrong < 3; page++)
 		wrong += page_check(who, page);
 	return wrong != 0;
 }
 
 static void all_write(uint32_t v)
 {
-	for (uint32_t page = 0; page < PAGES; page++)
+	for (uint32_t page = 0; page < pages; page++)
 		page_write(page, v);
 }
 
@@ -139,14 +139,14 @@ static int expect_limit(const char *who)
 {
 	enum { LIMIT_PAGES = (4 << 20) / PAGE };
 	const struct timespec nap = {0, 10000000};
-	unsigned char there[PAGES];
+	unsigned char there[3072];
 	unsigned count = 0;
 
-	for (unsigned i = 0; getenv("FORKS_LIMITED") && i < 1000; i++) {
+	for (unsigned i = 0; getenv("FORKS_LIMITED") && pages <= sizeof(there) && i < 1000; i++) {
 		count = 0;
-		if (mincore(heap, sizeof(*heap) * PAGES, there))
+		if (mincore(heap, sizeof(*heap) * pages, there))
 			die("mincore");
-		for (unsigned page = 0; page < PAGES; page++)
+		for (unsigned page = 0; page < pages; page++)
 			count += there[page] & 1;
 		if (count <= LIMIT_PAGES)
 			return 0;
@@ -170,12 +170,12 @@ static int snapshot(void)
 		if (!child) {
 			wrong = all_check("child");
 			/* What it writes itself is its own, and comes back as well. */
-			for (uint32_t page = 0; page < PAGES; page += 3)
+			for (uint32_t page = 0; page < pages; page += 3)
 				page_write(page, 1000 + round);
 			_exit(wrong | all_check("child, changed") | expect_limit("child"));
 		}
 		/* Backwards, against the child. */
-		for (uint32_t page = PAGES; page-- > 0;)
+		for (uint32_t page = pages; page-- > 0;)
 			page_write(page, round + 1);
 		wrong |= all_check("parent") | expect_limit("parent");
 		wrong |= expect_status(child, 0, "child");
@@ -227,12 +227,12 @@ static int family(void)
 			break;
 		generation++;
 		wrong |= all_check("descendant");
-		for (uint32_t page = generation; page < PAGES; page += GENERATIONS)
+		for (uint32_t page = generation; page < pages; page += GENERATIONS)
 			page_write(page, 10 + generation);
 	} while (generation < GENERATIONS);
 	if (child) {
 		/* While it lives: what it still needs of our file must not be used again. */
-		for (uint32_t page = 0; page < PAGES; page += 2)
+		for (uint32_t page = 0; page < pages; page += 2)
 			page_write(page, 100 + generation);
 		wrong |= all_check("ancestor");
 		wrong |= expect_status(child, 0, "descendant");
@@ -258,7 +258,7 @@ static void *writer(void *data)
 			die("malloc");
 		memory[0] = 1;
 		/* The upper half of the pages is theirs; versions of single words need no order. */
-		heap[PAGES / 2 + random % (PAGES / 2)][part] = random;
+		heap[pages / 2 + random % (pages / 2)][part] = random;
 		free(memory);
 	}
 	return NULL;
@@ -272,7 +272,7 @@ static void *forker(void *data)
 		const pid_t child = fork_or_die();
 
 		if (!child) {
-			for (uint32_t page = 0; page < PAGES / 2; page += 1 + i % 3)
+			for (uint32_t page = 0; page < pages / 2; page += 1 + i % 3)
 				wrong |= page_check("child of a thread", page);
 			_exit((int)wrong);
 		}
@@ -301,7 +301,7 @@ static int threads(void)
 	atomic_store(&over, true);
 	for (unsigned i = 0; i < WRITERS; i++)
 		pthread_join(thread[i], NULL);
-	for (uint32_t page = 0; page < PAGES / 2; page++)
+	for (uint32_t page = 0; page < pages / 2; page++)
 		wrong |= page_check("parent of threads", page);
 	return wrong;
 }
@@ -392,7 +392,7 @@ static int killed(void)
 		nanosleep(&nap, NULL);
 		kill(killer, SIGKILL);
 		wrong |= expect_status(killer, 128 + SIGKILL, "the killed");
-		page_write((uint32_t)(random % PAGES), 50 + i);
+		page_write((uint32_t)(random % pages), 50 + i);
 	}
 	return wrong | all_check("parent of the killed") | expect_descriptors(before);
 }
@@ -421,7 +421,7 @@ static int bomb(void)
 			execl("/bin/true", "true", (char *)NULL);
 		if (i % 7 == 0)
 			_exit(wait_for(fork_or_die() ?: (_exit(0), 0)));
-		_exit(page_check("one of 200", i * 13 % PAGES));
+		_exit(page_check("one of 200", i * 13 % pages));
 	}
 	for (unsigned i = 0; i < AT_ONCE; i++)
 		wrong |= expect_status(child[i], 0, "one of the last");
@@ -485,7 +485,11 @@ int main(int argc, char **argv)
 
 	if (argc > 2)
 		seed = strtoull(argv[2], NULL, 0);
-	heap = aligned_alloc(PAGE, PAGES * sizeof(*heap));
+	if (argc > 3)
+		pages = (uint32_t)strtoul(argv[3], NULL, 0);
+	if (!pages || pages > PAGES_MOST)
+		return 2;
+	heap = aligned_alloc(PAGE, pages * sizeof(*heap));
 	if (!heap)
 		die("aligned_alloc");
 	all_write(1);
@@ -493,6 +497,6 @@ int main(int argc, char **argv)
 		if (!strcmp(argv[1], cases[i].name))
 			return cases[i].run();
 	}
-	fprintf(stderr, "usage: forks CASE [SEED]\n");
+	fprintf(stderr, "usage: forks CASE [SEED [PAGES]]\n");
 	return 2;
 }

@@ -43,6 +43,12 @@ refused 125 'limit.*[0-9][KMG]' run --limit=banana -- touch "$marker"
 for slots in 0 2 3 513 65536 many; do
 	refused 125 'windows' run --limit 64M --kmap $slots -- touch "$marker"
 done
+for high in 0 65M 101% banana; do
+	refused 125 'high.*[0-9]' run --limit 64M --high=$high -- touch "$marker"
+done
+for container in '' /a a//b .. "a$(printf '\t')b"; do
+	refused 125 'container.*nightly' run --limit 64M --container="$container" -- touch "$marker"
+done
 refused 125 'pair, follow' run --limit 64M --placement=banana -- touch "$marker"
 refused 125 'no module' run --limit 64M --store nbd://localhost/x -- touch "$marker"
 refused 125 'no module' run --limit 64M --store rados://pool -- touch "$marker"

@@ -143,6 +143,67 @@ static void test_hold_tells_of_lost_pages(void **state)
 	world_close(&w);
 }
 
+/* Beside a fork with a hand-over: a page that is written keeps the copy of what it was, which the child may need; it is let go
+ * with the page's next change. */
+static void test_copies_are_kept_beside_a_fork(void **state)
+{
+	static char before[4096];
+	uint64_t w_before, w_after;
+
+	(void)state;
+	world_open(&w, &small);
+	write_pages(&w, 0, 40, TEXT);
+	while (resident(&w))
+		assert_true(evict_all(&w) > 0);
+	memcpy(before, content_of(&w, 0, 7), PAGE_SIZE);
+	w_before = word_of(&w, 7);
+	add_relaxed(&w.vm.forking, 1);
+	world_poke(&w, 0, 7, 5, 12345);
+	w_after = word_of(&w, 7);
+	assert_int_equal(word_state(w_after), PAGE_DIRTY);
+	assert_int_equal(word_copy_of(w_after), word_copy_of(w_before));
+	assert_int_equal(page_read(&w.vm, w.background, w.only, 7, w_after), 0);
+	assert_memory_equal(w.background->run[0], before, PAGE_SIZE);
+	sub_relaxed(&w.vm.forking, 1);
+	while (resident(&w))
+		assert_true(evict_all(&w) > 0);
+	assert_int_equal(word_state(word_of(&w, 7)), PAGE_ABSENT);
+	/* Counters, copies and words agree again: nothing was kept for good. */
+	world_check(&w);
+	for (uint32_t page = 0; page < 40; page++)
+		read_page(&w, page);
+	world_close(&w);
+}
+
+/* The child's copy of the words: a busy page that has not come is what it was, one that has come is dirty and keeps its copy. */
+static void test_words_of_a_child_are_settled(void **state)
+{
+	struct child_counts counts = {0};
+	uint64_t absent, clean;
+
+	(void)state;
+	world_open(&w, &small);
+	write_pages(&w, 0, 40, TEXT);
+	while (resident(&w))
+		assert_true(evict_all(&w) > 0);
+	read_page(&w, 1);
+	absent = word_of(&w, 0);
+	clean = word_of(&w, 1);
+	assert_int_equal(word_state(clean), PAGE_CLEAN);
+	store_relaxed(&w.only->word[0], absent | WORD_BUSY | WORD_PARKED);
+	store_relaxed(&w.only->word[1], clean | WORD_BUSY);
+	region_after_fork(&w.vm, w.only, false, &counts);
+	assert_int_equal(word_of(&w, 0), absent);
+	assert_int_equal(word_state(word_of(&w, 1)), PAGE_DIRTY);
+	assert_int_equal(word_copy_of(word_of(&w, 1)), word_copy_of(clean));
+	assert_int_equal(counts.resident, PAGE_SIZE);
+	assert_int_equal(counts.compressed, compressed(&w));
+	assert_int_equal(counts.swap, 0);
+	evict(&w, 1);
+	world_check(&w);
+	world_close(&w);
+}
+
 static int count_up(void *data)
 {
 	return ++*(int *)data;
@@ -169,6 +230,8 @@ int main(void)
 		cmocka_unit_test(test_hold_ends_the_open_job_first),
 		cmocka_unit_test(test_holds_nest),
 		cmocka_unit_test(test_hold_tells_of_lost_pages),
+		cmocka_unit_test(test_copies_are_kept_beside_a_fork),
+		cmocka_unit_test(test_words_of_a_child_are_settled),
 		cmocka_unit_test(test_errands_are_answered),
 	};
 

@@ -61,6 +61,9 @@ static unsigned rows_read(struct row row[ROWS_MAX])
 		{"discards", load_relaxed(&soak.discards)},
 		{"pins", load_relaxed(&soak.pins)},
 		{"pages of a file region", load_relaxed(&soak.file_pages)},
+		{"writes to a file", load_relaxed(&soak.file_written)},
+		{"syncs of a file", load_relaxed(&soak.file_syncs)},
+		{"errors of writing a file that were told", load_relaxed(&soak.file_told)},
 		{"passing regions", load_relaxed(&soak.regions)},
 		{"regions and containers refused", load_relaxed(&soak.refused_regions)},
 		{"charges of the program's own", load_relaxed(&soak.charges)},
@@ -228,7 +231,7 @@ static void run(void)
 {
 	const uint64_t until = now_ns() + (uint64_t)(setup.seconds * 1e9);
 	const uint64_t latest = until + GRACE_S * 1000000000ull;
-	struct player *player[2 * WORKERS + FILES + 8];
+	struct player *player[2 * WORKERS + FILES + 9];
 	unsigned players = 0;
 
 	inject(true);
@@ -240,6 +243,7 @@ static void run(void)
 		player[players++] = player_start("windows", i, windows_body, NULL);
 	for (unsigned i = 0; i < 2; i++)
 		player[players++] = player_start("far", i, far_body, NULL);
+	player[players++] = player_start("scribe", 0, scribe_body, NULL);
 	player[players++] = player_start("passing", 0, passing_body, NULL);
 	player[players++] = player_start("governor", 0, governor_body, NULL);
 	player[players++] = player_start("frames", 0, frames_body, NULL);
@@ -357,7 +361,8 @@ int main(int argc, char **argv)
 	players_init();
 	lost_init();
 	soak.source = source_make();
-	inject_init(setup.seed, soak.source);
+	soak.scribe = scribe_make();
+	inject_init(setup.seed, soak.source, soak.scribe);
 	open_before = descriptors();
 	setup.mode = WEIR_MODE_BOTH;
 	soak.weir = open_or_skip(MIB(64));
@@ -366,6 +371,7 @@ int main(int argc, char **argv)
 	pool_init();
 	govern_init();
 	run();
+	scribe_end();
 	end();
 	doing("weir_close", 0);
 	weir_close(soak.far);

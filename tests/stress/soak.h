@@ -35,8 +35,8 @@ enum injection {
 	INJECTIONS
 };
 
-/* source: the descriptor whose file is that of the file regions. */
-void inject_init(uint64_t seed, int source);
+/* source: the descriptor whose file is that of the file regions; scribe: that of the one that is written, whose reads are only short. */
+void inject_init(uint64_t seed, int source, int scribe);
 /* From now on, or no more. */
 void inject(bool on);
 uint64_t injected(enum injection kind);
@@ -59,9 +59,11 @@ struct soak {
 	struct weir_kmap *windows;	   /* of the soak's own */
 	struct weir_container *box[BOXES]; /* the governor's */
 	int source;			   /* the file of the file regions */
+	int scribe;			   /* the file that is written (soak_file.c) */
 	_Atomic bool stop;		   /* (A) */
 	/* (A) what was done; mourned: pages found lost; passed: those that somebody else had locked then */
 	_Atomic uint64_t reads, writes, discards, pins, mourned, passed, file_pages, file_lost;
+	_Atomic uint64_t file_written, file_syncs, file_told;
 	_Atomic uint64_t advised[6], resized, window_uses;
 	_Atomic uint64_t memory_onlined, memory_offlined; /* by the public functions */
 	_Atomic uint64_t charges, refused_charges, regions, refused_regions, owners, governed;
@@ -82,6 +84,11 @@ void windows_body(struct player *self);
 void passing_body(struct player *self);
 /* Reads a file through regions that come and go. */
 void file_body(struct player *self);
+/* Writes one, by a region and by calls. */
+void scribe_body(struct player *self);
+int scribe_make(void);
+/* Nothing fails any more: the file has every byte. */
+void scribe_end(void);
 /* Limits, owners, reclaim, containers (soak_govern.c). */
 void governor_body(struct player *self);
 /* Frames of its own in weir's pool: movable, pinned, and such that cannot be moved (soak_pool.c). */

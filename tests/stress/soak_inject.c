@@ -34,6 +34,7 @@ static struct {
 	uint64_t seed;		      /* (C) */
 	dev_t device;		      /* (C) of the file regions' file */
 	ino_t inode;		      /* (C) */
+	ino_t scribe;		      /* (C) of the file that is written, on the same device */
 	_Atomic bool on;	      /* (A) */
 	_Atomic uint64_t moved, busy; /* (A) */
 	struct weir_pool_owner store; /* (C) once weir_open has returned */
@@ -45,7 +46,7 @@ static struct {
 
 static _Thread_local unsigned armed;
 
-void inject_init(uint64_t seed, int source)
+void inject_init(uint64_t seed, int source, int scribe)
 {
 	struct stat st;
 
@@ -53,6 +54,8 @@ void inject_init(uint64_t seed, int source)
 	injections.seed = seed;
 	injections.device = st.st_dev;
 	injections.inode = st.st_ino;
+	CHECK(!fstat(scribe, &st), "fstat: %s", strerrorname_np(errno));
+	injections.scribe = st.st_ino;
 }
 
 void inject(bool on)
@@ -101,11 +104,11 @@ static bool due(enum injection kind)
 	return true;
 }
 
-static bool is_source(int fd)
+static bool is_file(int fd, ino_t inode)
 {
 	struct stat st;
 
-	return !fstat(fd, &st) && st.st_ino == injections.inode && st.st_dev == injections.device;
+	return !fstat(fd, &st) && st.st_ino == inode && st.st_dev == injections.device;
 }
 
 /* --- the system --- */
@@ -144,15 +147,17 @@ ssize_t __wrap_pwrite64(int fd, const void *data, size_t bytes, off_t offset)
 
 ssize_t __wrap_pread64(int fd, void *data, size_t bytes, off_t offset)
 {
-	const bool source = is_source(fd);
+	const bool source = is_file(fd, injections.inode);
 	ssize_t got;
 
+	if (is_file(fd, injections.scribe))
+		return __real_pread64(fd, data, due(SOURCE_SHORT) ? half(bytes) : bytes, offset);
 	if (due(source ? SOURCE_ERROR : READ_ERROR)) {
 		errno = EIO;
 		return -1;
 	}
 	if (source && due(SOURCE_SHORT))
-		bytes = bytes / 2 + 1;
+		bytes = half(bytes);
 	else if (!source && half(bytes) < bytes && due(SHORT_READ))
 		bytes = half(bytes);
 	got = __real_pread64(fd, data, bytes, offset);
