@@ -44,6 +44,7 @@ static const char usage[] =
 	"file_text_random_rw_1t,\n"
 	"            mmap_text_seq_read_1t\n"
 	"  --no-peers  paging: only weir and the limit\n"
+	"  --runs N  paging: 1 to 5 runs; 3 otherwise\n"
 	"  --quick   fewer and smaller runs, at most 20 s: shows that the bench works, for "
 	"figures\n"
 	"            leave it out\n"
@@ -99,6 +100,14 @@ int bench_options_parse(const char *name, int argc, char **argv, struct bench_op
 			options->svg = argv[i];
 		} else if (!strcmp(name, "paging") && !strcmp(argv[i], "--no-peers")) {
 			options->no_peers = true;
+		} else if (!strcmp(name, "paging") && !strcmp(argv[i], "--runs")) {
+			options->runs = ++i < argc ? (unsigned)strtoul(argv[i], NULL, 10) : 0;
+			if (options->runs < 1 || options->runs > BENCH_RUNS) {
+				log_line("bench paging: --runs needs a number from 1 to %d",
+					 BENCH_RUNS);
+				*status = EXIT_WEIR;
+				return -EINVAL;
+			}
 		} else if (!strcmp(name, "paging") && !strcmp(argv[i], "--only")) {
 			if (++i == argc) {
 				log_line("bench paging: --only needs a pattern for names like "

@@ -18,6 +18,7 @@ struct bench_options {
 	/* paging only: rows whose names match, as a shell would; NULL: all. And no peers: for two builds of weir side by side. */
 	const char *only;
 	bool no_peers;
+	unsigned runs; /* 0: as many as usual */
 };
 
 /* The options of a bench. 0; else *status is what to exit with (0 after --help). */

@@ -509,6 +509,8 @@ int bench_paging(int argc, char **argv)
 		return EXIT_WEIR;
 	}
 	paging.runs = paging.options.quick ? 1 : RUNS;
+	if (paging.options.runs)
+		paging.runs = paging.options.runs;
 	paging.bytes = paging.options.quick ? MIB(QUICK_MIB) : MIB(REGION_MIB);
 	paging.resident = paging.bytes / 4;
 	paging.pages = (uint32_t)(paging.bytes >> PAGE_SHIFT);

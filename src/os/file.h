@@ -65,8 +65,8 @@ void file_source_close(struct file_source *source);
 int file_source_read(const struct file_source *source, void *dst, size_t bytes, off_t offset,
 		     uint64_t size);
 /* Writes them, as far as they lie within the size. 0 or -errno: some may be in the file. */
-int file_source_write(const struct file_source *source, const void *src, size_t bytes,
-		      off_t offset, uint64_t size);
+int file_source_write(const struct file_source *source, const void *src, size_t bytes, off_t offset,
+		      uint64_t size);
 /* What was written is on the disk. */
 int file_source_sync(const struct file_source *source);
 

@@ -196,16 +196,15 @@ static bool place_take(struct crew *crew, struct mate *mate, struct place *place
 	return some;
 }
 
-static bool place_add(struct crew *crew, const struct file_job *job, struct file_job *waits)
+static bool place_add(struct crew *crew, const struct place *place)
 {
 	bool room;
 
 	lock_acquire(&crew->lock);
 	/* Who waits has a place although the others have filled the ring. */
-	room = crew->count < (waits ? FILE_JOBS : FILE_JOBS - 8);
+	room = crew->count < (place->waits ? FILE_JOBS : FILE_JOBS - 8);
 	if (room)
-		crew->place[(crew->first + crew->count++) % FILE_JOBS] =
-			(struct place){*job, waits};
+		crew->place[(crew->first + crew->count++) % FILE_JOBS] = *place;
 	lock_release(&crew->lock);
 	if (room && waitq_active(&crew->idle))
 		(void)waitq_wake_one(&crew->idle);
@@ -262,13 +261,13 @@ static void *mate_main(void *data)
 
 bool file_crew_ask(struct vm *vm, const struct file_job *job)
 {
-	return place_add(vm->crew, job, NULL);
+	return place_add(vm->crew, &(struct place){.job = *job});
 }
 
 int file_crew_do(struct vm *vm, struct file_job *job)
 {
 	store_relaxed(&job->done, 0);
-	while (!place_add(vm->crew, job, job))
+	while (!place_add(vm->crew, &(struct place){.job = *job, .waits = job}))
 		sched_yield();
 	/* Pairs with the release in tell. */
 	while (!load_acquire(&job->done))
