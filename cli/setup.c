@@ -23,9 +23,13 @@ static const char doc[] =
 	"permission to a group (default: weir). It changes nothing."
 	"\vExits with 0 where you have the permission, else 1; 125 for a wrong option.";
 
+struct arguments {
+	const char *group;
+};
+
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
-	const char **group = state->input;
+	struct arguments *a = state->input;
 
 	if (key != ARGP_KEY_ARG)
 		return ARGP_ERR_UNKNOWN;
@@ -35,7 +39,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		log_line("setup: '%s' is no name of a group; give one such as weir", arg);
 		exit(EXIT_WEIR);
 	}
-	*group = arg;
+	a->group = arg;
 	return 0;
 }
 
@@ -97,18 +101,18 @@ int cli_setup(int argc, char **argv)
 	static const struct argp argp = {NULL, parse, "[GROUP]", doc, NULL, NULL, NULL};
 	const bool device = access(DEVICE, F_OK) == 0;
 	const int sysctl = sysctl_value();
-	const char *group = "weir";
+	struct arguments a = {.group = "weir"};
 	uint64_t features;
 	bool allowed;
 
 	argp_err_exit_status = EXIT_WEIR;
 	argv[0] = "weir setup";
-	if (argp_parse(&argp, argc, argv, 0, NULL, &group))
+	if (argp_parse(&argp, argc, argv, 0, NULL, &a))
 		return EXIT_WEIR;
 	allowed = !uffd_probe(&features);
 	here_print(allowed, device, sysctl);
 	if (device)
-		device_print(group);
+		device_print(a.group);
 	if (sysctl == 0)
 		sysctl_print(device);
 	puts("\nWhat it means: who has the permission can stop another thread, or the kernel on "

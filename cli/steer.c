@@ -203,8 +203,10 @@ int cli_set(int argc, char **argv)
 	}
 	pid = pid_parse(argv[first]);
 	all = calloc((size_t)count, sizeof(*all));
-	if (!pid || !all)
+	if (!pid || !all) {
+		free(all);
 		return EXIT_WEIR;
+	}
 	for (int i = 0; i < count && !status; i++)
 		status = assignment_parse(argv[first + 1 + i], &all[i]) ? EXIT_WEIR : 0;
 	process = status ? NULL : processes_one(&processes, pid);

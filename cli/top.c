@@ -203,7 +203,7 @@ static void type(struct top *top, const struct action **action, int key)
 
 	if (key == '\n' || key == '\r' || key == KEY_ENTER) {
 		top->prompt = NULL;
-		if (len)
+		if (len && *action)
 			action_do(top, *action);
 	} else if (key == ESCAPE) {
 		top->prompt = NULL;

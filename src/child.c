@@ -77,7 +77,7 @@ static int receive(struct weir *weir, int end, bool *leased)
 		if (region)
 			region->uffd = fds[0];
 	}
-	*leased = store_after_fork(&weir->store, fds + 1, end);
+	*leased = store_after_fork(weir->vm.store, fds + 1, end);
 	if (weir->reclaim.movers.trace)
 		weir->trace_fd = fds[count - 1];
 	return own_memory(weir) ? 0 : -ESRCH;

@@ -83,7 +83,7 @@ static void lease_end(struct weir *weir, struct lease *lease)
 	pass_close(lease->end);
 	mem_release(lease->brought, BROUGHT_BYTES);
 	if (lease->keeps)
-		store_unkeep(&weir->store);
+		store_unkeep(weir->vm.store);
 	*lease = (struct lease){0};
 }
 
@@ -294,7 +294,7 @@ void fork_told(void *data, struct pager *self, int child)
 		/* Pairs with the release in fork_ready: the socket is there. */
 	} while (!cas_acquire(&f->stage, &stage, FORK_SENDING));
 	fds[0] = child;
-	more = store_pass(&weir->store, fds + 1);
+	more = store_pass(weir->vm.store, fds + 1);
 	count += more > 0 ? more : 0;
 	if (weir->reclaim.movers.trace)
 		fds[count++] = weir->trace_fd;
@@ -323,7 +323,7 @@ static int fork_ready(void *data)
 	int fds[STORE_PASS_MAX], shared, end;
 
 	instance_quiesce(weir);
-	shared = store_pass(&weir->store, fds);
+	shared = store_pass(weir->vm.store, fds);
 	if (shared < 0 || !lease_free(weir))
 		return -EMFILE;
 	end = pass_fetch(weir->vm.dropper.pidfd, f->born.end);
@@ -331,7 +331,7 @@ static int fork_ready(void *data)
 		return end;
 	f->born = (struct lease){.end = end, .keeps = shared > 0};
 	if (shared)
-		store_keep(&weir->store);
+		store_keep(weir->vm.store);
 	weir->reclaim.next_data = weir;
 	store_relaxed(&weir->reclaim.next, fork_attend);
 	/* Pairs with the acquire in fork_told. */

@@ -24,7 +24,8 @@ struct weir {
 	int frames_fd;		/* (C) of the file that they are then in, in weir's own table; -1 */
 	struct tree containers;
 	struct compressed memory;
-	struct store store;
+	struct store stores[2]; /* vm.store is the one that is used; the other is the next */
+	struct lock store_lock; /* RANK_STORE: one is replaced at a time */
 	struct vm vm;
 	struct reclaim reclaim;
 	struct service service;

@@ -42,8 +42,8 @@ int modes_open_own(struct weir *weir)
 	err = thread_own_table(keep, weir->shares);
 	if (!err && weir->mode != WEIR_MODE_SIGNAL)
 		err = thread_mode_open(weir);
-	if (!err && store_there(&weir->store) && !weir->store.late)
-		err = store_open(&weir->store);
+	if (!err && store_there(weir->vm.store) && !weir->vm.store->late)
+		err = store_open(weir->vm.store);
 	if (!err && weir->trace)
 		err = trace_open(weir, weir->trace);
 	if (err)
@@ -73,7 +73,7 @@ int modes_close_own(void *data)
 		mem_file_close(weir->vm.self_mem);
 	trace_close(weir);
 	fork_close(weir);
-	store_close(&weir->store);
+	store_close(weir->vm.store);
 	if (weir->frames_fd >= 0)
 		mem_file_close(weir->frames_fd);
 	return 0;
@@ -145,13 +145,13 @@ int modes_open_signal(struct weir *weir)
 	mem_dropper_init(&weir->vm.dropper);
 	if (weir->vm.dropper.pidfd >= 0)
 		weir->vm.dropper.pidfd = share(weir, weir->vm.dropper.pidfd);
-	if (store_there(&weir->store)) {
-		int err_store = store_open(&weir->store);
+	if (store_there(weir->vm.store)) {
+		int err_store = store_open(weir->vm.store);
 
 		/* A late one the background thread opens when it is needed, and reads it for others. */
-		if (err_store && !weir->store.late)
+		if (err_store && !weir->vm.store->late)
 			return err_store;
-		store_share(&weir->store, share_fd, weir);
+		store_share(weir->vm.store, share_fd, weir);
 	}
 	return signal_start(&weir->signal, &weir->vm, &weir->reclaim, &weir->service.served_ns);
 }

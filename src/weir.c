@@ -71,7 +71,7 @@ static void *background_main(void *data)
 	/* Else nobody is left to be stopped. Looked at before the opener goes on. */
 	stay = !err || weir->service.started;
 	if (!stay)
-		store_close(&weir->store);
+		store_close(weir->vm.store);
 	instance_started(weir, err);
 	if (stay)
 		reclaim_run(&weir->reclaim);
@@ -192,6 +192,7 @@ static int parts_init(struct weir *weir, const struct weir_options *options)
 	weir->trace = options->trace;
 	weir->published = options->publish;
 	lock_init(&weir->lock, RANK_INSTANCE, "instance");
+	lock_init(&weir->store_lock, RANK_STORE, "store");
 	lock_init(&weir->fork.lock, RANK_FORK, "fork");
 	weir->fork.asked = options->hand_over;
 	weir->fork.patience_ns = 3000000000u;
@@ -209,10 +210,10 @@ static int parts_init(struct weir *weir, const struct weir_options *options)
 	if (err)
 		return err;
 	compressed_kmap_set(&weir->memory, weir->kmap);
-	err = store_init(&weir->store, options->store, options->store_dir);
+	err = store_init(&weir->stores[0], options->store, options->store_dir);
 	if (err)
 		return err;
-	err = vm_init(&weir->vm, weir->containers.root, &weir->memory, &weir->store);
+	err = vm_init(&weir->vm, weir->containers.root, &weir->memory, &weir->stores[0]);
 	if (err)
 		return err;
 	weir->vm.kmap_slots = options->kmap_slots;
@@ -288,7 +289,8 @@ int weir_open(const struct weir_options *options, struct weir **out)
 	return 0;
 fail:
 	modes_close_signal(weir);
-	store_close(&weir->store);
+	store_close(&weir->stores[0]);
+	store_close(&weir->stores[1]);
 	parts_destroy(weir);
 	mem_release(weir, WEIR_BYTES);
 	return err;
@@ -306,7 +308,8 @@ void weir_close(struct weir *weir)
 	reclaim_stop(&weir->reclaim);
 	pthread_join(weir->background, NULL);
 	modes_close_signal(weir);
-	store_close(&weir->store);
+	store_close(&weir->stores[0]);
+	store_close(&weir->stores[1]);
 	parts_destroy(weir);
 	mem_release(weir, WEIR_BYTES);
 }
@@ -494,7 +497,7 @@ int weir_stats_read(struct weir *weir, struct weir_stats *out)
 		.moved_out = load_relaxed(&n->moved_out),
 		.packed_in = load_relaxed(&n->packed_in),
 		.packed_out = load_relaxed(&n->packed_out),
-		.stored = load_relaxed(&weir->store.bytes),
+		.stored = load_relaxed(&weir->vm.store->bytes),
 		.written = load_relaxed(&n->written),
 		.write_failed = load_relaxed(&n->write_failed),
 		.over_max = load_relaxed(&root->count[COUNT_OVER_MAX]),

@@ -127,6 +127,18 @@ struct weir_store_ops {
 	void (*share)(void *store, int (*move)(void *data, int fd), void *data);
 };
 
+struct weir;
+
+/*
+ * Removes the store of an instance, and puts another in its place (uri "mem:": none; NULL: the default file). Every page that it keeps comes back into
+ * memory, compressed, charged to its container; then it is closed, and the new one is used from then on. Any thread but one of an oom handler; faults,
+ * reclaim and other calls go on meanwhile, but for those that need weir's own thread (regions and containers that come or go, forks), which wait.
+ * 0: done, and nothing is left there. -ENOMEM: the pages do not fit below the limits, even after reclaim: nothing has changed (where only the memory of the
+ * system falls short in the middle, those that came stay in memory). -EIO: some cannot be read; all others have come, the store stays with these, and
+ * their touch tells. What is wrong with the new store, and nothing has changed: see weir_open. -EBUSY: a child of fork still has pages there. -ENOTSUP: the instance has signal mode.
+ */
+WEIR_API int weir_store_replace(struct weir *weir, const char *uri);
+
 /*
  * From now on URIs scheme:... are of this store, in this process. The table stays where it is. -EINVAL: a scheme that is none (2 to 15 small letters and
  * digits, a letter first) or a table without its operations; -EEXIST: it is there; -ENOSPC: 16 schemes.

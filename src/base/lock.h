@@ -20,6 +20,7 @@ enum lock_rank {
 	RANK_BUS = 5,	     /* os/: the SIGBUS handler is put in or taken out */
 	RANK_FORK = 7,	     /* fork.c: one fork at a time, from before it until the child serves itself */
 	RANK_INSTANCE = 10,  /* weir.c: start, stop, the list of regions */
+	RANK_STORE = 12,     /* stores.c: one store is replaced at a time */
 	RANK_ERRAND = 15,    /* reclaim/: one errand at a time */
 	RANK_PLACEMENT = 20, /* fault/: which thread is bound where */
 	RANK_FILE_WRITE = 25, /* vm/: one at a time writes pages of a file back */

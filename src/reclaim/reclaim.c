@@ -155,6 +155,9 @@ static bool write_paused(struct reclaim *r)
 {
 	uint64_t retry = load_relaxed(&r->retry_ns);
 
+	if (load_relaxed(&r->write_closed))
+		return true;
+
 	return retry && now_ns() < retry;
 }
 

@@ -109,7 +109,9 @@ struct reclaim {
 	_Atomic uint64_t
 		retry_ns; /* (A) after a failed write: not before; written by the background thread */
 	unsigned retry_step_ns; /* (T) */
-	_Atomic uint32_t turn;	/* (A) which of the containers that want something is first */
+	_Atomic bool
+		write_closed; /* (A) a store is being emptied: nothing goes there; written by the background thread */
+	_Atomic uint32_t turn; /* (A) which of the containers that want something is first */
 	/* Nothing can be written and a job has not got below the limit: no other job before this. (A) */
 	_Atomic uint64_t futile_until_ns;
 	/* A thread that had faulted began the last job, so the background thread leaves the next one to them as well: it is
@@ -189,6 +191,8 @@ static inline bool writeback_flying(const struct reclaim *reclaim)
 {
 	return load_relaxed(&reclaim->flying) > 0;
 }
+/* Every page of the store comes back into compressed memory (removal.c). On the background thread. */
+int store_empty(struct reclaim *reclaim);
 /* Moves the object of a page to another slot; for compaction. data is the struct reclaim. */
 void relocate_object(void *data, page_no_t page, slot_t slot);
 

@@ -385,8 +385,11 @@ static int batch_send(struct reclaim *r)
 int writeback_once(struct reclaim *r)
 {
 	const struct weir_container *target = reclaim_over_share(r);
-	int err = store_open_late(r->vm->store);
+	int err;
 
+	if (load_relaxed(&r->write_closed))
+		return 0;
+	err = store_open_late(r->vm->store);
 	if (err)
 		return write_failed(r, err);
 	r->colds = 0;

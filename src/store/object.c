@@ -73,7 +73,7 @@ size_t object_pack(struct packer *packer, page_no_t page, const void *src)
 	return object_size(obj);
 }
 
-static bool sound(const struct object *obj, size_t room, page_no_t page)
+bool object_sound(const struct object *obj, size_t room, page_no_t page)
 {
 	return room >= sizeof(*obj) && obj->page == page && object_size(obj) <= room &&
 	       obj->bytes <= PAGE_SIZE && obj->check == checksum(obj, page);
@@ -81,7 +81,7 @@ static bool sound(const struct object *obj, size_t room, page_no_t page)
 
 int object_rename(struct object *obj, size_t room, page_no_t from, page_no_t to)
 {
-	if (!sound(obj, room, from))
+	if (!object_sound(obj, room, from))
 		return -EBADMSG;
 	obj->page = to;
 	obj->check = checksum(obj, to);
@@ -90,7 +90,7 @@ int object_rename(struct object *obj, size_t room, page_no_t from, page_no_t to)
 
 int object_unpack(const struct object *obj, size_t room, page_no_t page, void *dst)
 {
-	if (!sound(obj, room, page))
+	if (!object_sound(obj, room, page))
 		return -EBADMSG;
 	if (obj->codec == CODEC_RAW && obj->bytes == PAGE_SIZE) {
 		memcpy(dst, obj->packed, PAGE_SIZE);

@@ -41,6 +41,8 @@ size_t object_pack(struct packer *packer, page_no_t page, const void *src);
  * or not as it was stored. */
 int object_unpack(const struct object *obj, size_t room, page_no_t page, void *dst) MUST_CHECK;
 
+/* Is it the page that it should be, as it was packed? */
+bool object_sound(const struct object *obj, size_t room, page_no_t page) MUST_CHECK;
 /* The same contents as another page's, from now on. Checked first: 0, or -EBADMSG, and nothing changed. */
 int object_rename(struct object *obj, size_t room, page_no_t from, page_no_t to) MUST_CHECK;
 

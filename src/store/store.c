@@ -187,6 +187,17 @@ int store_read(struct store *s, struct store_reader *reader, const store_key_t *
 	return (int)n;
 }
 
+const struct object *store_object(const struct store_reader *reader, unsigned i, page_no_t page,
+				  int *err)
+{
+	const struct weir_store_page *p = &reader->page[i];
+
+	*err = p->error < 0 ? p->error : p->error ? -EIO : 0;
+	if (!*err && !object_sound(p->data, p->bytes, page))
+		*err = -EBADMSG;
+	return *err ? NULL : p->data;
+}
+
 int store_unpack(const struct store_reader *reader, unsigned i, page_no_t page, void *dst)
 {
 	const struct weir_store_page *p = &reader->page[i];

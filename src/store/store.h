@@ -107,6 +107,9 @@ struct store_reader {
  */
 int store_read(struct store *store, struct store_reader *reader, const store_key_t *key,
 	       unsigned count, void *buffer, bool borrowed) MUST_CHECK;
+/* Page i of it as it was packed, verified; NULL: *err says why. Valid until the buffer is used again. */
+const struct object *store_object(const struct store_reader *reader, unsigned i, page_no_t page,
+				  int *err) MUST_CHECK;
 /* Page i of it into dst. 0; -EBADMSG: not the page that was written; or what the store said. */
 int store_unpack(const struct store_reader *reader, unsigned i, page_no_t page,
 		 void *dst) MUST_CHECK;

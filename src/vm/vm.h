@@ -108,6 +108,8 @@ struct tenant {
 	_Atomic uint32_t spare; /* (A) pages that the next job may take; 0: as many as jobs do */
 	/* By the background thread: pages younger than 256 (half a limit's worth of evictions) and this stay in memory. */
 	int writeback_shift;
+	uint64_t
+		reserved; /* by the background thread: charged for pages that are to come back from a store (reclaim/removal.c) */
 };
 _Static_assert(sizeof(struct tenant) <= sizeof(((struct weir_container *)0)->above),
 	       "container.h keeps so much for the layers above");
@@ -142,7 +144,7 @@ struct vm {
 	unsigned kmap_slots;		  /* (C) windows on a file; 0: it is mapped */
 	struct weir_container *root;	  /* (C) */
 	struct compressed *memory;	  /* (C) */
-	struct store *store;		  /* (C) */
+	struct store *_Atomic store;	  /* (A) written by the background thread */
 	_Atomic(struct region *) *region; /* [REGIONS_MAX] (I) to write, (A) to read */
 	_Atomic uint32_t regions;	  /* (A) slots in use, holes included */
 	struct region_index *index;	  /* (C) the same by address */

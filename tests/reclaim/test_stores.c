@@ -304,6 +304,125 @@ static void test_what_was_read_before_is_not_read_again(void **state)
 	end();
 }
 
+/* --- removal --- */
+
+static unsigned stored(void)
+{
+	unsigned n = 0;
+
+	for (uint32_t page = 0; page < w.only->pages; page++)
+		n += kind_of(page) == COPY_FILE;
+	return n;
+}
+
+/* Absent pages come back compressed, resident ones are dirty, batches that were under way have landed; charges follow (world_check). */
+static void test_removal_brings_all_back(void **state)
+{
+	(void)state;
+	for (unsigned late = 0; late < 2; late++) {
+		start();
+		away(0, 300);
+		write_pages(&w, 300, 100, TEXT);
+		evict_all(&w);
+		assert_int_equal(write_all(&w), 400);
+		for (uint32_t page = 300; page < 340; page++)
+			read_page(&w, page);
+		write_pages(&w, 400, 60, TEXT);
+		evict_all(&w);
+		test_store_plan.late = late;
+		assert_int_equal(write_once(), 60);
+		assert_true(stored() > 300);
+		assert_int_equal(store_empty(&w.reclaim), 0);
+		assert_int_equal(stored(), 0);
+		assert_int_equal(test_store_pages(), 0);
+		assert_int_equal(load_relaxed(&w.store.bytes), 0);
+		world_check(&w);
+		read_all(460);
+		/* And it can be used again. */
+		test_store_plan.late = false;
+		evict_all(&w);
+		assert_true(write_all(&w) > 0);
+		end();
+	}
+}
+
+/* They do not fit: it is found out before the first one moves. Room that others can be made to give is room. */
+static void test_removal_that_does_not_fit(void **state)
+{
+	const struct world_options tight = {.max = 256, .pages = {PAGES}, .store = "test:"};
+	unsigned before;
+	uint64_t charged;
+
+	(void)state;
+	test_store_reset();
+	world_open(&w, &tight);
+	for (uint32_t page = 0; page < 400; page++) {
+		write_pages(&w, page, 1, NOISE);
+		if (page % 50 == 49) {
+			evict_all(&w);
+			(void)write_all(&w);
+		}
+	}
+	before = stored();
+	assert_int_equal(before, 400);
+	charged = container_charged(w.container);
+	assert_int_equal(store_empty(&w.reclaim), -ENOMEM);
+	world_check(&w);
+	assert_int_equal(stored(), before);
+	assert_int_equal(container_charged(w.container), charged);
+	/* The rest fits only when resident pages are compressed for it. */
+	assert_int_equal(world_discard(&w, 0, 0, 300, true), 0);
+	write_pages(&w, 0, 140, TEXT);
+	assert_int_equal(store_empty(&w.reclaim), 0);
+	world_check(&w);
+	assert_int_equal(stored(), 0);
+	read_all(400);
+	world_close(&w);
+}
+
+/* Some cannot be read: all others come, those stay, nobody is condemned; when they can be read again the rest comes. */
+static void test_removal_with_pages_that_cannot_be_read(void **state)
+{
+	(void)state;
+	for (enum test_store_read how = READ_FAILS; how < READ_KINDS; how++) {
+		start();
+		away(0, 200);
+		assert_int_equal(write_all(&w), 200);
+		test_store_plan.read = how;
+		test_store_plan.read_every = 7;
+		assert_int_equal(store_empty(&w.reclaim), -EIO);
+		world_check(&w);
+		assert_in_range(stored(), 20, 40);
+		assert_int_equal(load_relaxed(&w.vm.count.poisoned), 0);
+		test_store_plan.read = READ_RIGHT;
+		assert_int_equal(store_empty(&w.reclaim), 0);
+		world_check(&w);
+		assert_int_equal(stored(), 0);
+		read_all(200);
+		end();
+	}
+}
+
+/* The pool has no frame: pages that came stay, the others are where they were. */
+static void test_removal_without_frames(void **state)
+{
+	const struct world_options poor = {
+		.pages = {PAGES}, .check_each = true, .store = "test:", .free_frames = 220};
+
+	(void)state;
+	test_store_reset();
+	world_open(&w, &poor);
+	for (uint32_t first = 0; first < 400; first += 100) {
+		away(first, 100);
+		assert_int_equal(write_all(&w), 100);
+	}
+	assert_int_equal(store_empty(&w.reclaim), -ENOMEM);
+	world_check(&w);
+	assert_in_range(stored(), 100, 399);
+	read_all(400);
+	world_close(&w);
+}
+
 /* --- none --- */
 
 /* mem: nothing leaves memory. Copies of resident pages go when there are too many, and it is not called a failure. */
@@ -426,6 +545,10 @@ int main(void)
 		cmocka_unit_test(test_a_store_that_dies),
 		cmocka_unit_test(test_reads_that_fail_or_lie),
 		cmocka_unit_test(test_what_was_read_before_is_not_read_again),
+		cmocka_unit_test(test_removal_brings_all_back),
+		cmocka_unit_test(test_removal_that_does_not_fit),
+		cmocka_unit_test(test_removal_with_pages_that_cannot_be_read),
+		cmocka_unit_test(test_removal_without_frames),
 		cmocka_unit_test(test_no_store),
 		cmocka_unit_test(test_uris),
 		cmocka_unit_test(test_registering),

@@ -198,7 +198,8 @@ static void leak_check(struct weir *weir)
 	      "%" PRIu64 " free, %" PRIu64 " cached and %" PRIu64 " offline are not %" PRIu64,
 	      zone->free, zone->cached, zone->offline, zone->total);
 	CHECK(!compressed_validate(&weir->memory), "the compressed store is not as it should be");
-	CHECK(!(store_is_open(&weir->store) && filestore_validate(weir->store.handle)),
+	CHECK(!(store_is_open(weir->vm.store) && weir->vm.store->ops == &filestore_ops &&
+		filestore_validate(weir->vm.store->handle)),
 	      "the file store is not as it should be");
 	CHECK(!weir_pool_validate(weir->pool), "the pool is not as it should be");
 }
