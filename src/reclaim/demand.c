@@ -12,7 +12,7 @@
 #include "reclaim/reclaim.h"
 #include "vm/file.h"
 
-enum { FREE_FRAMES = 512 };
+enum { FREE_FRAMES = 512, PATIENCE_NS = 50000000 };
 #define SLACK_ALLOWED MIB(6)
 
 uint64_t reclaim_slack(struct reclaim *r)
@@ -229,6 +229,7 @@ static bool background_helps(struct reclaim *r, const struct pager *self)
 void reclaim_throttle(struct reclaim *r, struct pager *self, struct weir_container *level)
 {
 	enum { PATIENCE = 256 };
+	const uint64_t until = now_ns() + PATIENCE_NS;
 	unsigned dropped = 0, worked = 0, waited = 0;
 
 	while (container_charged(level) > load_relaxed(&level->high) && worked < JOB_MAX &&
@@ -239,7 +240,7 @@ void reclaim_throttle(struct reclaim *r, struct pager *self, struct weir_contain
 		if (n || job_start(r, self, level, CHOOSE_ANY))
 			continue;
 		/* Others are at it, or it is copies that must go to the file: the tenant waits a little, and goes on. */
-		if (!background_helps(r, self))
+		if (!background_helps(r, self) || now_ns() >= until)
 			break;
 		waited++;
 	}
@@ -277,9 +278,13 @@ enum room reclaim_make_room(struct reclaim *r, struct pager *self, struct weir_c
 {
 	/* FEW: where the background thread waits for this fault, what it brings must not keep it. */
 	enum { PATIENCE = 4096, FEW = 16 };
+	const uint64_t until = now_ns() + PATIENCE_NS;
 	unsigned dropped = 0, idle = 0;
 
 	for (unsigned i = 0; i < PATIENCE && !fits(level, bytes); i++) {
+		/* On a busy machine each yield is a time slice of others: patience is time, then. */
+		if (i % 16 == 15 && now_ns() >= until)
+			return ROOM_LATER;
 		if (load_relaxed(&r->vm->hold) || reclaim_futile(r) ||
 		    (i >= FEW && load_relaxed(&r->quiescing)))
 			return ROOM_LATER;

@@ -3,7 +3,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <sched.h>
-#include <setjmp.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -187,37 +186,6 @@ static struct {
 		users; /* (A) threads that may touch it: its addresses are not used again before none does */
 	_Atomic uint64_t touches, ends, zeroes; /* (A) */
 } doomed;
-
-static _Thread_local sigjmp_buf segv_back;
-static _Thread_local volatile bool segv_expected;
-
-static void on_segv(int signal, siginfo_t *info, void *context)
-{
-	(void)context;
-	if (segv_expected)
-		siglongjmp(segv_back, 1);
-	fprintf(stderr, "signal %d at %p\n", signal, info->si_addr);
-	abort();
-}
-
-void catch_signal(int number)
-{
-	struct sigaction action = {.sa_sigaction = on_segv, .sa_flags = SA_SIGINFO | SA_NODEFER};
-
-	CHECK(!sigaction(number, &action, NULL), "sigaction");
-}
-
-bool touch_ends(const char *at, unsigned char *seen)
-{
-	if (sigsetjmp(segv_back, 1)) {
-		segv_expected = false;
-		return true;
-	}
-	segv_expected = true;
-	*seen = region_byte(at);
-	segv_expected = false;
-	return false;
-}
 
 /* One touch of a region that may be gone: what it held, zeroes, or SIGSEGV, and never a hang. */
 static void doomed_touch(const char *base)

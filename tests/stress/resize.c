@@ -1,13 +1,46 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Cases of regions that grow and shrink while threads fault on them, and of thousands of regions. */
 #include <errno.h>
-#include <sched.h>
+#include <setjmp.h>
 #include <signal.h>
 #include <sys/mman.h>
 
 #include "stress.h"
 
 static _Atomic bool stop;
+
+/* --- touches of what may be gone --- */
+
+static _Thread_local sigjmp_buf segv_back;
+static _Thread_local volatile bool segv_expected;
+
+static void on_segv(int signal, siginfo_t *info, void *context)
+{
+	(void)context;
+	if (segv_expected)
+		siglongjmp(segv_back, 1);
+	fprintf(stderr, "signal %d at %p\n", signal, info->si_addr);
+	abort();
+}
+
+void catch_signal(int number)
+{
+	struct sigaction action = {.sa_sigaction = on_segv, .sa_flags = SA_SIGINFO | SA_NODEFER};
+
+	CHECK(!sigaction(number, &action, NULL), "sigaction");
+}
+
+bool touch_ends(const char *at, unsigned char *seen)
+{
+	if (sigsetjmp(segv_back, 1)) {
+		segv_expected = false;
+		return true;
+	}
+	segv_expected = true;
+	*seen = region_byte(at);
+	segv_expected = false;
+	return false;
+}
 
 /* --- resize --- */
 

@@ -299,6 +299,8 @@ static void tail_mourn(struct area *area, uint32_t first)
 	for (uint32_t i = first; i < area->cells; i++) {
 		struct one one = {area, i};
 
+		/* Each may be a read from a disk that others use. */
+		doing("look at what will be cut off", i);
 		if (!page_lost(cell_address(area, i), read_one, &one))
 			continue;
 		CHECK(!weir_region_discard(area->weir, cell_address(area, page_first(area, i)),
@@ -313,8 +315,7 @@ static void tail_mourn(struct area *area, uint32_t first)
 
 void soak_resize(struct area *area)
 {
-	const uint32_t half = area->pages / 2;
-	const uint32_t pages = half + (uint32_t)draw(&me->random, half);
+	const uint32_t pages = area->pages - 1 - (uint32_t)draw(&me->random, 128);
 	const uint32_t first = pages * area->per_page;
 	int err;
 

@@ -208,7 +208,7 @@ void stats_check_empty(struct weir *weir);
 
 /* --- the cases (cases.c, rot.c, resize.c); storm is in stress_region.c --- */
 
-/* From now on a touch of what is not there any more can be told (cases.c). */
+/* From now on a touch of what is not there any more can be told (resize.c). */
 void catch_signal(int number);
 /* One read: true, it was SIGSEGV; else what it has seen. */
 bool touch_ends(const char *at, unsigned char *seen);
