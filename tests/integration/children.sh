@@ -49,5 +49,5 @@ managed()
 }
 
 managed pipeline 2 sh -c 'perl "$0/write.pl" | perl "$0/read.pl"' "$tmp"
-managed became 1 env A=B nice -n 1 perl "$here/hash.pl" 200000
-managed large 1 perl "$tmp/exec.pl" perl "$here/hash.pl" 200000
+managed became 1 env A=B nice -n 1 perl "$here/hash.pl" 250000
+managed large 1 perl "$tmp/exec.pl" perl "$here/hash.pl" 250000
