@@ -138,10 +138,12 @@ static void page_refuse(struct vm *vm, struct region *region, uint32_t page)
 {
 	char *address = page_address(region, page);
 
-	if (vm->can_poison && !uffd_poison(vm->uffd, address, PAGE_SIZE)) {
+	/* Before the reader is told: who has had the signal finds it counted. */
+	add_relaxed(&vm->count.poisoned, 1);
+	if (vm->can_poison && !uffd_poison(vm->uffd, address, PAGE_SIZE))
 		store_relaxed(&region->word[page], PAGE_POISONED);
-		add_relaxed(&vm->count.poisoned, 1);
-	}
+	else
+		sub_relaxed(&vm->count.poisoned, 1);
 	(void)uffd_wake(vm->uffd, address, PAGE_SIZE);
 }
 

@@ -152,13 +152,16 @@ static bool page_refuse(struct vm *vm, struct region *region, uint32_t page, uin
 	if (!page_lock(&region->word[page], w))
 		return false;
 	region_populate(region, page, 1);
+	/* Before the reader is told: who has had the signal finds it counted. */
+	add_relaxed(&vm->count.poisoned, 1);
 	/* In signal mode the thread finds the state of the page, and passes its SIGBUS on. */
 	err = uffd_poison(region->uffd, address, PAGE_SIZE);
 	if (region->signal)
 		err = 0;
-	add_relaxed(&vm->count.poisoned, !err);
-	if (err)
+	if (err) {
+		sub_relaxed(&vm->count.poisoned, 1);
 		sub_relaxed(&region->populated[page >> CHUNK_SHIFT], 1);
+	}
 	page_unlock(vm, region, page, err ? *w : (uint64_t)PAGE_POISONED, true);
 	page_wake_later(vm, region, page, err);
 	return true;

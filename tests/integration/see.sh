@@ -2,6 +2,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # What people see and steer: `weir stat` as a table, JSON and for Prometheus, `weir set`, `reclaim`, `online`, `offline`; wrong
 # commands; another user's program; one that is stopped; and that one that was killed leaves nothing.
+#
+# In a network namespace of its own, where that can be had: there it sees its own programs only.
+if [ -z "${WEIR_SEE_APART-}" ] && unshare -n true 2>/dev/null; then
+	WEIR_SEE_APART=1 exec unshare -n sh "$0"
+fi
 # shellcheck source=lib.sh
 . "$(dirname "$0")/lib.sh"
 
