@@ -185,6 +185,39 @@ static void test_batches_in_flight(void **state)
 	}
 }
 
+/* What a page held when it went into a batch is not what it holds when it has been written and has left again meanwhile: it does not
+ * go into another one before the first has landed, whose mark would vouch for both. */
+static void test_a_page_in_flight_is_written_and_leaves_again(void **state)
+{
+	(void)state;
+	for (unsigned reversed = 0; reversed < 2; reversed++) {
+		start();
+		away(0, 40);
+		test_store_plan.late = true;
+		test_store_plan.reversed = reversed;
+		w.check_each = false;
+		assert_int_equal(write_once(), 40);
+		world_poke(&w, 0, 0, 7, 7);
+		write_pages(&w, 100, 100, NOISE);
+		while (resident(&w))
+			assert_true(evict_all(&w) > 0);
+		assert_int_equal(write_once(), STORE_BATCH);
+		assert_int_equal(write_once(), 100 - STORE_BATCH);
+		while (writeback_flying(&w.reclaim)) {
+			(void)test_store_complete(1);
+			assert_int_equal(writeback_land(&w.reclaim, false), 0);
+		}
+		w.check_each = true;
+		world_check(&w);
+		assert_int_equal(kind_of(0), COPY_MEMORY);
+		/* Its turn comes. */
+		test_store_plan.late = false;
+		assert_int_equal(write_all(&w), 1);
+		read_all(200);
+		end();
+	}
+}
+
 /* With all batches under way a further one waits for the first; so does a quiesce, for all. */
 static void test_no_batch_left(void **state)
 {
@@ -540,6 +573,7 @@ int main(void)
 		cmocka_unit_test(test_a_full_store),
 		cmocka_unit_test(test_a_store_that_does_not_open),
 		cmocka_unit_test(test_batches_in_flight),
+		cmocka_unit_test(test_a_page_in_flight_is_written_and_leaves_again),
 		cmocka_unit_test(test_no_batch_left),
 		cmocka_unit_test(test_no_more_goes_than_is_wanted),
 		cmocka_unit_test(test_a_store_that_dies),
