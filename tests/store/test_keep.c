@@ -17,7 +17,8 @@ enum { BLOCK = 4096 };
 static uint64_t disk_bytes, disk_free;
 static bool disk_is_silent;
 
-/* NOLINTBEGIN(bugprone-reserved-identifier): the linker's names. Which of the two names a call has depends on how wide the C library is told that sizes are. */
+/* NOLINTBEGIN(bugprone-reserved-identifier): the linker's names, of which a call has one or the other: it depends on how
+ * wide the C library is told that sizes are. */
 int __wrap_fstatvfs(int fd, struct statvfs *fs);
 int __wrap_fstatvfs64(int fd, struct statvfs *fs);
 int __wrap_fstatvfs(int fd, struct statvfs *fs)
