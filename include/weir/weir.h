@@ -97,6 +97,9 @@ struct weir_options {
 	/* Path of a container, like "batch/nightly", that is made, and has all regions for which nothing else is said. -EINVAL: no
 	 * path. Default the root. */
 	const char *container;
+	/* What cold pages are compressed with: "lz4", the default; "zstd" or "zstd:LEVEL", 1 to 10, default 3: smaller, several times
+	 * slower. */
+	const char *compress;
 };
 
 #define WEIR_LIMIT_MIN (1u << 20)

@@ -154,7 +154,7 @@ static int fill_from_store(struct vm *vm, struct pager *self, struct run *run, u
 		self->before_block(self->data);
 	got = store_read(vm->store, &self->reader, key, n, self->stored, self->borrowed);
 	for (int k = 0; k < got; k++) {
-		int err = store_unpack(&self->reader, (unsigned)k,
+		int err = store_unpack(&self->reader, &self->packer, (unsigned)k,
 				       page_number(run->region, run->first + i + (uint32_t)k),
 				       self->run[i + (uint32_t)k]);
 		if (err)
@@ -185,7 +185,8 @@ int run_fill(struct vm *vm, struct pager *self, struct run *run, uint32_t i)
 		object = compressed_object(vm->memory, word_location(w));
 		if (!object)
 			return -EAGAIN;
-		err = object_unpack(object, compressed_room(vm->memory, word_location(w)),
+		err = object_unpack(&self->packer, object,
+				    compressed_room(vm->memory, word_location(w)),
 				    page_number(run->region, run->first + i), self->run[i]);
 		compressed_object_end(vm->memory, object);
 		if (target)

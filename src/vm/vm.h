@@ -39,8 +39,8 @@ struct region {
 	uint32_t slot;		     /* (C) its place in the list */
 	page_word_t *word;	     /* (A) */
 	_Atomic uint32_t *populated; /* (A) per chunk: pages that are not NONE */
-	_Atomic uint8_t *access; /* (A) per chunk: enum weir_region_advice */
-	_Atomic uint32_t top;	 /* (A) no page from here on was ever populated */
+	_Atomic uint8_t *access;     /* (A) per chunk: enum weir_region_advice */
+	_Atomic uint32_t top;	     /* (A) no page from here on was ever populated */
 	_Atomic uint64_t *turned; /* (A) a bit a page: page_readable; NULL: all pages can be read */
 	bool readable;		  /* (C) what a page is whose bit is 0 */
 	struct owners owners;	  /* of a file region only current: a slot of the file's table */
@@ -142,6 +142,7 @@ struct vm {
 	struct mem_dropper dropper; /* (C) */
 	int self_mem; /* (C) /proc/self/mem in weir's own table; -1: pages that cannot be read stay */
 	unsigned kmap_slots;		  /* (C) windows on a file; 0: it is mapped */
+	unsigned zstd_level;		  /* (C) that pages are packed with; 0: LZ4 */
 	struct weir_container *root;	  /* (C) */
 	struct compressed *memory;	  /* (C) */
 	struct store *_Atomic store;	  /* (A) written by the background thread */
@@ -151,7 +152,7 @@ struct vm {
 	struct lock advised_lock;	  /* RANK_ADVISED: both lists */
 	struct advised_list cold, wanted; /* to leave first; to be loaded */
 	_Atomic(struct file_object *) file_object[FILES_MAX]; /* (I) to write, (A) to read */
-	struct crew *crew; /* (C) once there is an object; vm/file_crew.c */
+	struct crew *crew;			/* (C) once there is an object; vm/file_crew.c */
 	void (*crew_begin)(struct pager *self); /* (C) each of its threads calls it first */
 	void (*quiesce)(void *data); /* (C) nobody has a file object that is hidden any more */
 	void *quiesce_data;

@@ -48,7 +48,7 @@ static void lost_and_found(struct area *area, uint32_t cell, int pipe)
 NO_TSAN static bool is_object_of(const struct object *obj, page_no_t page)
 {
 	return obj->page == page && obj->bytes <= PAGE_SIZE &&
-	       (obj->codec == CODEC_LZ4 || obj->codec == CODEC_RAW);
+	       (obj->codec == (setup.compress ? CODEC_ZSTD : CODEC_LZ4) || obj->codec == CODEC_RAW);
 }
 
 NO_TSAN static unsigned hurt_in_page(char *at, page_no_t page, void (*hurt)(struct object *))
