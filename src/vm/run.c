@@ -292,16 +292,19 @@ static void page_poison(struct vm *vm, struct run *run, uint32_t i, int why)
 	char *address = page_address(run->region, page);
 	const bool signal = run->region->signal;
 	uint64_t copy;
-	int err = vm->can_poison ? uffd_poison(run->region->uffd, address, PAGE_SIZE) : -EINVAL;
+	int err;
 
+	/* First: from the poison on the reader goes on, and may look. */
+	add_relaxed(&vm->count.poisoned, 1);
+	err = vm->can_poison ? uffd_poison(run->region->uffd, address, PAGE_SIZE) : -EINVAL;
 	if (err == -EAGAIN && !signal && load_relaxed(&vm->forking)) {
+		sub_relaxed(&vm->count.poisoned, 1);
 		page_unlock(vm, run->region, page, run->before[i], true);
 		page_wake_later(vm, run->region, page, err);
 		return;
 	}
 	log_line("the page at %p cannot be read back (%s): it is poisoned, a touch is SIGBUS",
 		 (void *)address, errno_name(why));
-	add_relaxed(&vm->count.poisoned, 1);
 	/* In signal mode the thread finds the state of the page, and passes its SIGBUS on. */
 	if (err && !signal)
 		panic("this kernel has no UFFDIO_POISON, and there is no other way to tell the "
