@@ -308,6 +308,11 @@ int weir_region_advise(struct weir *weir, void *addr, uint64_t bytes,
 	}
 	region = vm_find(&weir->vm, (uintptr_t)addr);
 	err = range_pages(region, addr, bytes, &page, &count);
+	/* Nothing to say anything of. */
+	if (!err && !count) {
+		instance_leave(weir, turn);
+		return 0;
+	}
 	file = !err && region->file;
 	if (!err && !file)
 		err = region_advise(&weir->vm, region, page, count, advice);

@@ -78,7 +78,8 @@ WEIR_API int64_t weir_file_read(struct weir_file *file, void *buffer, uint64_t b
 				uint64_t offset);
 WEIR_API int64_t weir_file_write(struct weir_file *file, const void *buffer, uint64_t bytes,
 				 uint64_t offset);
-/* What was written before the call, by anybody, is on the disk when it returns 0. Else the error: see above. */
+/* What was written before the call, by anybody, is on the disk when it returns 0. Else the error: see above; -EAGAIN: the system could
+ * not take write access to some pages away for a second, and they are not written yet. */
 WEIR_API int weir_file_sync(struct weir_file *file);
 
 #ifdef __cplusplus

@@ -250,15 +250,15 @@ void file_close(struct file *file)
 
 /* The page cache is memory too, and nobody's limit would count it. Without O_DIRECT an error of the disk comes only here;
  * then the data is lost with the cache. */
-static int cache_flush(const struct file *file, off_t from, off_t bytes)
+static int cache_flush(int fd, off_t from, off_t bytes)
 {
-	int err = sync_file_range(file->fd, from, bytes,
+	int err = sync_file_range(fd, from, bytes,
 				  SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
 					  SYNC_FILE_RANGE_WAIT_AFTER)
 			  ? -errno
 			  : 0;
 
-	(void)posix_fadvise(file->fd, from, bytes, POSIX_FADV_DONTNEED);
+	(void)posix_fadvise(fd, from, bytes, POSIX_FADV_DONTNEED);
 	/* Not every file system has the call. */
 	return err == -ENOSYS || err == -EINVAL || err == -ESPIPE ? 0 : err;
 }
@@ -278,7 +278,7 @@ int file_write(const struct file *file, const void *data, size_t bytes, off_t of
 		left -= (size_t)n;
 		offset += n;
 	}
-	return file->direct ? 0 : cache_flush(file, from, (off_t)bytes);
+	return file->direct ? 0 : cache_flush(file->fd, from, (off_t)bytes);
 }
 
 int file_read(const struct file *file, void *data, size_t bytes, off_t offset)
@@ -380,7 +380,7 @@ int file_source_write(const struct file_source *source, const void *src, size_t 
 	const size_t there = (uint64_t)offset < size ? MIN(bytes, size - (uint64_t)offset) : 0;
 	struct stat st;
 	size_t at = 0;
-	bool plain = false;
+	bool plain = false, cached = false;
 
 	/* Written all the same it would grow again, with a hole in it. */
 	if (fstat(source->plain, &st))
@@ -399,8 +399,10 @@ int file_source_write(const struct file_source *source, const void *src, size_t 
 			return -EIO;
 		plain = plain || (n < 0 && errno == EINVAL);
 		at += n > 0 ? (size_t)n : 0;
+		cached = cached || (n > 0 && fd == source->plain);
 	}
-	return 0;
+	/* While the caller has it still: what the disk refuses later is lost with the system's cache, and told once. */
+	return cached ? cache_flush(source->plain, offset, (off_t)there) : 0;
 }
 
 int file_source_sync(const struct file_source *source)

@@ -345,23 +345,31 @@ static void job_give(struct reclaim *r, struct weir_container *target, uint64_t 
 
 uint64_t reclaim_give(struct reclaim *r, struct weir_container *container, uint64_t bytes)
 {
-	const uint64_t before = container_held(container);
+	/* Net of what came while something was given, and gross. */
+	int64_t given = 0;
+	uint64_t gross = 0;
 	unsigned fruitless = 0;
 
-	while (container_held(container) + bytes > before && fruitless < 4) {
-		uint64_t held = container_held(container);
+	bytes = MIN(bytes, (uint64_t)INT64_MAX);
+	/* What it holds may stay the same for ever: others may load as fast as this gives. */
+	while (given < (int64_t)bytes && gross / 2 < bytes && fruitless < 4) {
+		const uint64_t held = container_held(container);
 		unsigned dropped = 0;
+		int64_t less;
 
 		if (load_relaxed(&r->vm->hold))
 			break;
-		job_give(r, container, container_held(container) + bytes - before);
+		job_give(r, container, bytes - (uint64_t)MAX(given, 0));
 		while (job_work(r, r->pager, JOB_MAX, &dropped))
 			;
 		slack_reduce(r);
 		if (!store_failing(r) && over_share(r, container))
 			(void)writeback_once(r);
 		writeback_flush(r);
-		fruitless = container_held(container) < held ? 0 : fruitless + 1;
+		less = (int64_t)(held - container_held(container));
+		given += less;
+		gross += (uint64_t)MAX(less, 0);
+		fruitless = less > 0 ? 0 : fruitless + 1;
 	}
-	return before > container_held(container) ? before - container_held(container) : 0;
+	return (uint64_t)MAX(given, 0);
 }

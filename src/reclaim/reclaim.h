@@ -144,8 +144,8 @@ enum room reclaim_make_room(struct reclaim *reclaim, struct pager *self,
 			    struct weir_container *level, uint64_t bytes);
 /* A level is above its high: works for it, a job at the most; control's throttle. */
 void reclaim_throttle(struct reclaim *reclaim, struct pager *self, struct weir_container *level);
-/* Until a container and those below it hold bytes less, or nothing helps. Returns what they hold less. On the background
- * thread. */
+/* Until a container and those below it have given so many bytes, whatever comes in meanwhile, or nothing helps. Returns what they
+ * have given. On the background thread. */
 uint64_t reclaim_give(struct reclaim *reclaim, struct weir_container *container, uint64_t bytes);
 /* Bytes that the store and the pool hold without use, beyond what is allowed; the container's slack. */
 uint64_t reclaim_slack(struct reclaim *reclaim);

@@ -14,10 +14,15 @@
 
 #include "reclaim/reclaim.h"
 
+/* A page of any state may name a copy: a stale one, from a fork, if not these two. */
 static bool in_store(uint64_t w)
 {
-	return word_kind(w) == COPY_FILE &&
-	       (word_state(w) == PAGE_ABSENT || word_state(w) == PAGE_CLEAN);
+	return word_kind(w) == COPY_FILE;
+}
+
+static bool copy_valid(uint64_t w)
+{
+	return word_state(w) == PAGE_ABSENT || word_state(w) == PAGE_CLEAN;
 }
 
 /* The next page of a region, from page on, that the store has; its end: none. */
@@ -35,7 +40,8 @@ static int region_reserve(struct reclaim *r, struct region *region)
 	for (uint32_t page = page_next(region, 0); page != UINT32_MAX;
 	     page = page_next(region, page + 1)) {
 		uint64_t w = page_lock_wait(&region->word[page]);
-		struct weir_container *owner = in_store(w) ? page_owner(region, w) : NULL;
+		struct weir_container *owner =
+			in_store(w) && copy_valid(w) ? page_owner(region, w) : NULL;
 		const uint64_t bytes = owner ? store_key_bytes(r->vm->store, word_location(w)) : 0;
 
 		page_unlock(r->vm, region, page, w, true);
@@ -102,12 +108,14 @@ static uint64_t page_bring(struct reclaim *r, struct region *region, uint32_t pa
 	return w | word_copy(COPY_MEMORY, slot);
 }
 
-/* The copy of a page that is resident is not needed: it is dirty from now on, and still write-protected, which is harmless. */
-static uint64_t page_dirty(struct vm *vm, const struct region *region, uint64_t w)
+/* A copy that nobody needs goes: of a page that is resident, which is dirty from now on and still write-protected, and a stale one. */
+static uint64_t copy_let_go(struct vm *vm, const struct region *region, uint64_t w)
 {
 	page_copy_free(vm, region, w);
-	return word_history(w) | (uint64_t)word_credit(w) << CREDIT_SHIFT |
-	       (uint64_t)word_pins(w) << PIN_SHIFT | PAGE_DIRTY;
+	w = word_without_copy(w);
+	if (word_state(w) == PAGE_POISONED)
+		return PAGE_POISONED;
+	return word_state(w) == PAGE_CLEAN ? word_with_state(w, PAGE_GUARDED) : w;
 }
 
 /* Some pages from *page on. Afterwards *page is the next to look at. 0, -EIO: one cannot be read; -ENOMEM. */
@@ -129,7 +137,7 @@ static int pages_bring(struct reclaim *r, struct region *region, uint32_t *page)
 			break;
 		if (word_state(x) != PAGE_ABSENT || !in_store(x)) {
 			page_unlock(r->vm, region, next,
-				    in_store(x) ? page_dirty(r->vm, region, x) : x, true);
+				    in_store(x) ? copy_let_go(r->vm, region, x) : x, true);
 			continue;
 		}
 		at[n] = next;

@@ -36,13 +36,26 @@ static bool wanted(uint64_t w)
 	       (word_state(w) == PAGE_ABSENT || word_state(w) == PAGE_CLEAN);
 }
 
-/* A page is in a batch once: were its mark taken off (it was written, moved to another container, relocated) and set again, the
- * mark would vouch for the first copy as well, which is no longer what the page holds or who pays. */
+/*
+ * A page is in one batch, once, of all that are filled or under way: were its mark taken off (it was written, moved to another
+ * container, relocated) and set again, the mark would vouch for the first copy as well, which is no longer what the page holds or who
+ * pays.
+ */
 static bool chosen(const struct reclaim *r, const struct region *region, uint32_t page)
 {
+	const page_no_t number = page_number(region, page);
+
 	for (unsigned i = 0; i < r->colds; i++) {
 		if (r->cold[i].page == page && r->cold[i].region == region)
 			return true;
+	}
+	for (unsigned i = 0; i < WRITES; i++) {
+		const struct store_batch *batch = &r->write[i].batch;
+
+		for (unsigned k = 0; r->write[i].state == WRITE_FLYING && k < batch->count; k++) {
+			if (batch->number[k] == number)
+				return true;
+		}
 	}
 	return false;
 }

@@ -8,12 +8,14 @@
  * pause that doubles, by a sync at once.
  */
 #include <errno.h>
+#include <sched.h>
 
 #include "base/log.h"
 #include "vm/file_page.h"
 
 enum { RETRY_FIRST_MS = 100, RETRY_MOST_MS = 10000 };
 #define DIRTY_NS_MOST 5000000000ull
+#define PATIENCE_NS 1000000000ull
 
 static bool page_to_write(uint32_t state)
 {
@@ -135,9 +137,10 @@ bool writeback_run(struct vm *vm, struct pager *self, struct file_object *f, uin
 
 	if (!run_find(vm, f, &run, page, MIN(end, f->pages)))
 		return false;
-	*err = run_protect(f, &run);
-	if (*err) {
-		/* A region that is just going away: those that lost their protection were told so by their words. */
+	if (run_protect(f, &run)) {
+		/* Not just now (an event that somebody must read first, memory of the system): those that became protected were
+		 * told so by their words. */
+		*err = -EAGAIN;
 		run_put(vm, f, &run);
 		return true;
 	}
@@ -182,11 +185,17 @@ int writeback(struct vm *vm, struct pager *self, struct file_object *f, uint32_t
 void writeback_all(struct vm *vm, struct pager *self, struct file_object *f, uint32_t page,
 		   uint32_t count)
 {
-	int err = writeback(vm, self, f, page, count);
-	int unsynced = file_source_sync(&f->out);
+	const uint64_t until = now_ns() + PATIENCE_NS;
+	int err, unsynced;
 
+	/* What has no window or no protection just now has not been written, and nobody may be told that it has. */
+	while ((err = writeback(vm, self, f, page, count)) == -EAGAIN && now_ns() < until)
+		sched_yield();
+	unsynced = file_source_sync(&f->out);
 	lock_acquire(&f->write_lock);
-	if (unsynced)
+	if (err == -EAGAIN)
+		error_note(vm, f, MAX(load_relaxed(&f->dirty), 1u), err);
+	else if (unsynced)
 		error_note(vm, f, 0, unsynced);
 	else if (!err)
 		error_over(f);

@@ -24,22 +24,26 @@
  *   WB        the copy in memory is on its way to the file; anything that changes location clears it
  *
  * States, and the function that performs each transition. A page moves only under its busy bit, except that the
- * filler of a reclaim job turns DIRTY into CLEANING by one compare-and-swap from a word without BUSY.
+ * filler of a reclaim job turns DIRTY or GUARDED into CLEANING, and job_abandon CLEANING into DIRTY, by one compare-and-swap from a
+ * word without BUSY; so does the clock's hand take credit.
  *
- *                 load (first touch)              job_fill: chosen
- *      NONE ────────────────────────▶ DIRTY ─────────────────────────▶ CLEANING
- *       ▲                             ▲ ▲ ▲     make_writable (write)    │ │ ▲
- *       │                             │ │ └──────────────────────────────┘ │ │
- *       │ discard                     │ │   job_abandon, no room for copy  │
- *       │ (from every state)          │ └───────────┐                      │ job_clean: copy confirmed
- *       │                             │             │ make_writable        ▼
- *    any state           load (write, │             └──────────────────── CLEAN ◀────────┐
- *                        or believed) │                                    │             │ load (read)
- *                                     │                          job_drop  │             │
- *                                   ABSENT ◀───────────────────────────────┘             │
- *                                     │ ╰────────────────────────────────────────────────┘
- *                                     │ load: the copy cannot be read back
- *                                     └──────────────────────────────────▶ POISONED
+ *            run_load (first touch)           job_fill: chosen
+ *      NONE ───────────────────────▶ DIRTY ──────────────────────▶ CLEANING ◀─────────────────┐
+ *       ▲                            ▲ ▲ ▲ ▲   job_abandon, no      │  │                      │
+ *       │                            │ │ │ └── room for a copy, ────┘  │ job_clean: copied    │ job_fill: chosen
+ *       │ region_discard             │ │ │     make_writable           ▼                      │
+ *       │ (from every state)         │ │ └──── make_writable ──────── CLEAN ─ copy_give_up ─▶ GUARDED
+ *       │                            │ │                             │  ▲     copy_let_go    │  ▲
+ *   any state      run_load (write,  │ └──── make_writable ──────────┼──┼────────────────────┘  │
+ *                  or believed)      │                     job_drop  │  │ run_load (read)       │
+ *                                    │                               ▼  │                       │
+ *                                    └──────────────────────────── ABSENT ──────────────────────┘
+ *                                                                    │    run_load (read; the copy is not kept)
+ *                                                                    │ page_poison: it cannot be read back
+ *                                                                    └─────────────────────────▶ POISONED
+ *
+ * Not drawn: NONE to POISONED where a limit has no room (page_refuse); resident states to DIRTY where a page was dropped, or
+ * one installed, behind weir's back (page_recheck, run_install), and in the child of a fork (child.c); what mremap does (move.c).
  *
  *   NONE      never touched, or discarded: reads as zeroes. No page, no copy.
  *   DIRTY     present, no copy. The kernel may still write-protect it (harmless: one more fault). Where location names
@@ -51,11 +55,6 @@
  *   ABSENT    not present; location holds the only copy. "compressed" with COPY_MEMORY or COPY_FILLED, "stored" with
  *             COPY_FILE.
  *   POISONED  its copy was lost; touching it is SIGBUS until it is discarded.
- *
- * GUARDED is DIRTY but for that; it is left out of the picture:
- *
- *      ABSENT ── load (read; the copy is not kept) ──▶ GUARDED ── job_fill: chosen ──────▶ CLEANING
- *      CLEAN ─── copy_give_up ──────────────────────▶ GUARDED ── make_writable (write) ─▶ DIRTY
  *
  * Why CLEAN and GUARDED can be trusted: protection is taken away only by make_writable, under the busy bit, together with
  * the state. A page is compressed only in CLEANING, by the one job that chose it, after that job's write-protect

@@ -185,6 +185,39 @@ static void test_batches_in_flight(void **state)
 	}
 }
 
+/* What a page held when it went into a batch is not what it holds when it has been written and has left again meanwhile: it does not
+ * go into another one before the first has landed, whose mark would vouch for both. */
+static void test_a_page_in_flight_is_written_and_leaves_again(void **state)
+{
+	(void)state;
+	for (unsigned reversed = 0; reversed < 2; reversed++) {
+		start();
+		away(0, 40);
+		test_store_plan.late = true;
+		test_store_plan.reversed = reversed;
+		w.check_each = false;
+		assert_int_equal(write_once(), 40);
+		world_poke(&w, 0, 0, 7, 7);
+		write_pages(&w, 100, 100, NOISE);
+		while (resident(&w))
+			assert_true(evict_all(&w) > 0);
+		assert_int_equal(write_once(), STORE_BATCH);
+		assert_int_equal(write_once(), 100 - STORE_BATCH);
+		while (writeback_flying(&w.reclaim)) {
+			(void)test_store_complete(1);
+			assert_int_equal(writeback_land(&w.reclaim, false), 0);
+		}
+		w.check_each = true;
+		world_check(&w);
+		assert_int_equal(kind_of(0), COPY_MEMORY);
+		/* Its turn comes. */
+		test_store_plan.late = false;
+		assert_int_equal(write_all(&w), 1);
+		read_all(200);
+		end();
+	}
+}
+
 /* With all batches under way a further one waits for the first; so does a quiesce, for all. */
 static void test_no_batch_left(void **state)
 {
@@ -344,6 +377,35 @@ static void test_removal_brings_all_back(void **state)
 		assert_true(write_all(&w) > 0);
 		end();
 	}
+}
+
+/* A fork leaves copies behind that their pages have no use for. Named by a word after the store has gone, one would be let go in
+ * the next one, where its key is another page's. */
+static void test_removal_takes_stale_copies(void **state)
+{
+	(void)state;
+	start();
+	write_pages(&w, 0, 40, TEXT);
+	evict_all(&w);
+	assert_int_equal(write_all(&w), 40);
+	w.check_each = false;
+	store_relaxed(&w.vm.forking, 1);
+	for (uint32_t page = 0; page < 20; page++)
+		world_poke(&w, 0, page, 3, page);
+	w.lost[0][39] = true;
+	test_store_plan.read = READ_FAILS;
+	read_page(&w, 39);
+	test_store_plan.read = READ_RIGHT;
+	store_relaxed(&w.vm.forking, 0);
+	assert_int_equal(word_state(word_of(&w, 39)), PAGE_POISONED);
+	assert_int_equal(stored(), 40);
+	assert_int_equal(store_empty(&w.reclaim), 0);
+	assert_int_equal(stored(), 0);
+	assert_int_equal(test_store_pages(), 0);
+	w.check_each = true;
+	world_check(&w);
+	read_all(40);
+	end();
 }
 
 /* They do not fit: it is found out before the first one moves. Room that others can be made to give is room. */
@@ -540,12 +602,14 @@ int main(void)
 		cmocka_unit_test(test_a_full_store),
 		cmocka_unit_test(test_a_store_that_does_not_open),
 		cmocka_unit_test(test_batches_in_flight),
+		cmocka_unit_test(test_a_page_in_flight_is_written_and_leaves_again),
 		cmocka_unit_test(test_no_batch_left),
 		cmocka_unit_test(test_no_more_goes_than_is_wanted),
 		cmocka_unit_test(test_a_store_that_dies),
 		cmocka_unit_test(test_reads_that_fail_or_lie),
 		cmocka_unit_test(test_what_was_read_before_is_not_read_again),
 		cmocka_unit_test(test_removal_brings_all_back),
+		cmocka_unit_test(test_removal_takes_stale_copies),
 		cmocka_unit_test(test_removal_that_does_not_fit),
 		cmocka_unit_test(test_removal_with_pages_that_cannot_be_read),
 		cmocka_unit_test(test_removal_without_frames),

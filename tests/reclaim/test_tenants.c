@@ -352,6 +352,42 @@ static void test_stat_counts_what_the_words_say(void **state)
 	world_close(&w);
 }
 
+/* --- whose neighbours load as fast as it gives --- */
+
+static struct {
+	uint64_t all, loaded;
+	unsigned asked;
+} others;
+
+/* Whenever a round of giving begins others have brought in what the one before it gave. */
+static uint64_t others_load(void *data)
+{
+	(void)data;
+	if (others.asked++ % 2 == 0)
+		others.loaded = others.all - container_charged(w.container);
+	return others.loaded;
+}
+
+/* It ends with what was asked for, not with the last page. */
+static void test_giving_ends_although_others_load(void **state)
+{
+	enum { ASKED = 32, JOB = 16 };
+	const struct world_options narrow = {.max = JOB * 32, .pages = {PAGES}};
+	uint64_t given;
+
+	(void)state;
+	world_open(&w, &narrow);
+	write_some(0, 0, 300, FILLED);
+	others.all = container_charged(w.container);
+	others.asked = 0;
+	w.tree.ops.slack = others_load;
+	given = reclaim_give(&w.reclaim, w.container, ASKED * PAGE_SIZE);
+	w.tree.ops.slack = NULL;
+	assert_in_range(given, ASKED * PAGE_SIZE, (ASKED + JOB) * PAGE_SIZE);
+	assert_in_range(resident(&w), 300 - ASKED - JOB, 300 - ASKED);
+	world_close(&w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -362,6 +398,7 @@ int main(void)
 		cmocka_unit_test(test_who_has_more_gives),
 		cmocka_unit_test(test_high_throttles),
 		cmocka_unit_test(test_reclaim_on_demand),
+		cmocka_unit_test(test_giving_ends_although_others_load),
 		cmocka_unit_test(test_swap_max_keeps_pages_in_memory),
 		cmocka_unit_test(test_a_failed_write_uncharges_swap),
 		cmocka_unit_test(test_a_region_that_moves_later),

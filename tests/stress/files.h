@@ -17,7 +17,8 @@ enum fault_kind {
 	PROTECT_ERROR, /* UFFDIO_WRITEPROTECT: ENOENT */
 	PUNCH_ERROR,
 	NO_WINDOW,
-	NO_CHARGE, /* a charge for pages that nobody waits for */
+	NO_CHARGE,   /* a charge for pages that nobody waits for */
+	FLUSH_ERROR, /* sync_file_range: EIO, and the contents are lost */
 	FAULT_KINDS,
 };
 /* One in so many calls fails from now on, 1: all, 0: none. */

@@ -135,6 +135,20 @@ void case_errors(void)
 	CHECK(err == -ENOSPC, "told: %s", strerrorname_np(-err));
 	err = weir_file_sync(file);
 	CHECK(!err, "and written: %s", strerrorname_np(-err));
+	/* The last page goes by way of the system's cache: what the disk refuses of that is not lost either. */
+	poke(region, FILE_SIZE - 50, "the end of all");
+	fail(FLUSH_ERROR, 1);
+	CHECK(weir_file_sync(file) == -EIO, "a flush that fails");
+	fail_nothing();
+	CHECK(!weir_file_sync(file), "sync");
+	file_compare(path, right);
+	/* Not protected, a page is not written; and nobody is told that it was. */
+	poke(region, 40 * PAGE, "not to be lost either");
+	fail(PROTECT_ERROR, 1);
+	CHECK(weir_file_sync(file) == -EAGAIN, "sync without protection");
+	fail_nothing();
+	CHECK(!weir_file_sync(file), "sync");
+	file_compare(path, right);
 	/* Short writes, and a region that cannot be protected just then: it takes longer. */
 	fail(WRITE_SHORT, 2);
 	fail(PROTECT_ERROR, 3);

@@ -40,7 +40,7 @@ const char *fault_kind_name(enum fault_kind kind)
 		"writes with ENOSPC",	"syncs with EIO",
 		"mappings that failed", "protections that failed",
 		"punches that failed",	"windows refused",
-		"charges refused"};
+		"charges refused",	"flushes with EIO"};
 
 	return names[kind];
 }
@@ -87,6 +87,8 @@ ssize_t __real_pwrite64(int fd, const void *data, size_t bytes, off_t offset);
 ssize_t __wrap_pwrite64(int fd, const void *data, size_t bytes, off_t offset);
 int __real_fdatasync(int fd);
 int __wrap_fdatasync(int fd);
+int __real_sync_file_range(int fd, off_t offset, off_t bytes, unsigned flags);
+int __wrap_sync_file_range(int fd, off_t offset, off_t bytes, unsigned flags);
 int __real_uffd_continue(int fd, void *addr, size_t bytes, bool write_protected, size_t *done);
 int __wrap_uffd_continue(int fd, void *addr, size_t bytes, bool write_protected, size_t *done);
 int __real_uffd_writeprotect(int fd, void *addr, size_t bytes, bool protect);
@@ -131,6 +133,23 @@ int __wrap_fdatasync(int fd)
 		return -1;
 	}
 	return __real_fdatasync(fd);
+}
+
+/* The disk refuses what is in the system's cache, which is let go: the file has what it had before, here zeroes. */
+int __wrap_sync_file_range(int fd, off_t offset, off_t bytes, unsigned flags)
+{
+	static const char zeroes[PAGE];
+
+	if (!ours(fd) || !due(FLUSH_ERROR))
+		return __real_sync_file_range(fd, offset, bytes, flags);
+	for (off_t at = offset; at < offset + bytes; at += PAGE)
+		CHECK(__real_pwrite64(
+			      fd, zeroes,
+			      (size_t)(offset + bytes - at < PAGE ? offset + bytes - at : PAGE),
+			      at) > 0,
+		      "pwrite: %s", strerrorname_np(errno));
+	errno = EIO;
+	return -1;
 }
 
 int __wrap_uffd_continue(int fd, void *addr, size_t bytes, bool write_protected, size_t *done)

@@ -41,6 +41,9 @@ void case_advise(void)
 	file = file_to_write(a, path);
 	region = file_map(file);
 	CHECK(weir_region_advise(weir, region, PAGE, (enum weir_region_advice)17) == -EINVAL, "17");
+	/* Of nothing, at the first page. */
+	for (unsigned advice = WEIR_ADVICE_NORMAL; advice <= WEIR_ADVICE_COLD; advice++)
+		CHECK(!weir_region_advise(weir, region, 0, (enum weir_region_advice)advice), "0");
 	/* Random: neighbours do not come along. */
 	CHECK(!weir_region_advise(weir, region, 512 * PAGE, WEIR_ADVICE_RANDOM), "random");
 	for (unsigned i = 0; i < 40; i++)
