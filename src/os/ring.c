@@ -104,7 +104,10 @@ void ring_submit(struct ring *ring, unsigned wait)
 
 		if (n >= 0 && !io_uring_sq_ready(ring->io)) {
 			ring->lined = 0;
-			return;
+			if (io_uring_cq_ready(ring->io) >= wait)
+				return;
+			/* Cut short by what no mask holds back, a stop or a debugger: it has taken all, and waits again. */
+			continue;
 		}
 		/* Memory that it lacks just now, completions that nobody has reaped: they have room, and are waited for. */
 		if (n >= 0 || n == -EINTR || n == -EAGAIN || n == -EBUSY || n == -ENOMEM)

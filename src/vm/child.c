@@ -81,7 +81,8 @@ void region_after_fork(struct vm *vm, struct region *region, bool all, struct ch
 				w = settle(region, page, w);
 				store_relaxed(&region->word[page], w);
 			}
-			if (all && (word_state(w) == PAGE_ABSENT || word_state(w) == PAGE_CLEAN)) {
+			/* Those that are there were given write access, too. */
+			if (all && word_state(w) != PAGE_NONE) {
 				page_after_fork(region, page);
 				w = load_relaxed(&region->word[page]);
 			}

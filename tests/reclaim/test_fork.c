@@ -204,6 +204,32 @@ static void test_words_of_a_child_are_settled(void **state)
 	world_close(&w);
 }
 
+/* A child that was given all pages may write to all of them without a fault, and can pin them so. */
+static void test_words_of_a_child_that_has_all(void **state)
+{
+	struct child_counts counts = {0};
+
+	(void)state;
+	world_open(&w, &small);
+	write_pages(&w, 0, 3, HALF_NOISE);
+	while (resident(&w))
+		assert_true(evict_all(&w) > 0);
+	read_page(&w, 0);
+	/* Its copy is not worth its memory. */
+	assert_int_equal(word_state(word_of(&w, 0)), PAGE_GUARDED);
+	for (uint32_t page = 1; page < 3; page++)
+		assert_int_equal(touch(&w, page, true), 1);
+	assert_int_equal(uffd_writeprotect(w.vm.uffd, at(&w, 0), PAGE_SIZE, false), 0);
+	region_after_fork(&w.vm, w.only, true, &counts);
+	assert_int_equal(counts.resident, 3 * PAGE_SIZE);
+	for (uint32_t page = 0; page < 3; page++) {
+		assert_int_equal(page_pin(&w.vm, w.only, page, true), 0);
+		page_unpin(&w.vm, w.only, page);
+	}
+	world_check(&w);
+	world_close(&w);
+}
+
 static int count_up(void *data)
 {
 	return ++*(int *)data;
@@ -232,6 +258,7 @@ int main(void)
 		cmocka_unit_test(test_hold_tells_of_lost_pages),
 		cmocka_unit_test(test_copies_are_kept_beside_a_fork),
 		cmocka_unit_test(test_words_of_a_child_are_settled),
+		cmocka_unit_test(test_words_of_a_child_that_has_all),
 		cmocka_unit_test(test_errands_are_answered),
 	};
 
