@@ -9,7 +9,7 @@
 static unsigned char right[FILE_PAGES * PAGE];
 static char path[64];
 
-static void wait_charged(struct weir_container *c, uint64_t at_least, uint64_t at_most)
+void wait_charged(struct weir_container *c, uint64_t at_least, uint64_t at_most)
 {
 	const double until = now() + 20;
 
