@@ -217,6 +217,7 @@ static void errors(bool on)
 	fail(WRITE_FULL, on ? 20 : 0);
 	fail(WRITE_SHORT, on ? 5 : 0);
 	fail(SYNC_ERROR, on ? 5 : 0);
+	fail(FLUSH_ERROR, on ? 1 : 0);
 	fail(MAP_ERROR, on ? 50 : 0);
 	fail(PROTECT_ERROR, on ? 50 : 0);
 	fail(PUNCH_ERROR, on ? 20 : 0);
