@@ -192,6 +192,30 @@ static void store_beside(void)
 	memmove(slash, question, strlen(question) + 1);
 }
 
+/* An instance cannot be opened: can it without a store? */
+static bool store_is_the_reason(struct weir_options options)
+{
+	if (!options.store)
+		return false;
+	options.store = "mem:";
+	return weir_open(&options, &agent.weir) == 0;
+}
+
+/* weir run has tried it, but the place may have changed since, and what a program starts later comes here without being asked. */
+static _Noreturn void refuse_store(int err)
+{
+	const char *advice =
+		err == -ENOENT	? "there is no such folder any more; give one that stays"
+		: err == -EBUSY ? "another process uses it; give another name"
+		: err == -EEXIST
+			? "is there, and weir has not made it; give another name, or remove it"
+			: "give a place that the program may write to";
+
+	log_line("store %s: %s: %s", config.store, errno_name(err), advice);
+	syscall(SYS_exit_group, 125);
+	__builtin_unreachable();
+}
+
 __attribute__((constructor)) static void agent_start(void)
 {
 	const char *text = getenv(CONFIG_VARIABLE);
@@ -214,6 +238,8 @@ __attribute__((constructor)) static void agent_start(void)
 		store_beside();
 		err = weir_open(&options, &agent.weir);
 	}
+	if (err && store_is_the_reason(options))
+		refuse_store(err);
 	if (err)
 		refuse("userfaultfd", err);
 	if (config.high)

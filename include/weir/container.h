@@ -33,7 +33,9 @@ enum weir_value {
 	WEIR_CURRENT, /* charged now, descendants included */
 	WEIR_PEAK,    /* the highest current; setting it, to any value, begins anew from current */
 	WEIR_MAX,     /* never exceeded by a charge; what cannot be made room for is oom */
-	WEIR_HIGH, /* above it the tenant reclaims from itself before each page that it gets, and never fails */
+	/* Above it the tenant reclaims from itself before each page that it gets; where that is not enough, and it is more than two
+	 * hundredths above, the thread sleeps: longer with the square of that, at most 2 ms a fault. It never fails. */
+	WEIR_HIGH,
 	WEIR_LOW,	   /* at or under it nothing is reclaimed while others can give */
 	WEIR_SWAP_CURRENT, /* bytes of its pages in the file */
 	WEIR_SWAP_MAX,	   /* beyond this none of its pages go to the file */
@@ -104,7 +106,9 @@ struct weir_container_stat {
 	uint64_t stored;	   /* bytes of pages that are in the file */
 	uint64_t active,
 		inactive; /* bytes resident, with and without credit for having come back soon */
-	uint64_t soft_faults, major_faults, refaults;
+	uint64_t soft_faults;	  /* of pages that were in memory */
+	uint64_t major_faults;	  /* that brought a page back, */
+	uint64_t refaults;	  /* and pages that had left a short time ago: see weir_pressure */
 	uint64_t scanned, stolen; /* pages that reclaim looked at, pages that it took */
 	uint64_t charge_failures;
 	uint64_t overhead; /* of the page words of its regions */
@@ -113,9 +117,10 @@ struct weir_container_stat {
 WEIR_API int weir_container_stat(struct weir_container *container,
 				 struct weir_container_stat *stat);
 
-/* Time lost to memory, as PSI counts it (Documentation/accounting/psi.rst). A stall is a fault that brings something
- * back, or waits for room. some: at least one thread stalls; full: all threads that faulted within the last 100 ms
- * do. avg10: per ten thousand of the time, over the last ten seconds. */
+/* Time lost to memory, as PSI counts it (Documentation/accounting/psi.rst). A stall is a fault that finds no room, is throttled
+ * by high, or brings back a page that left so short a time ago that with more memory it would have stayed (a refault: fewer
+ * pages left meanwhile than there are resident, or half of what the limit holds). Reading much once is no stall.
+ * some: at least one thread stalls; full: all threads that loaded or stalled within the last 100 ms do. avg10: per ten thousand of the time, over the last ten seconds. */
 struct weir_pressure {
 	uint64_t some_us, full_us;
 	unsigned some_avg10, full_avg10;

@@ -19,6 +19,11 @@ static struct weir_container *level_full(struct weir_container *container, uint6
 	return NULL;
 }
 
+bool container_full(struct weir_container *container)
+{
+	return level_full(container, PAGE_SIZE) != NULL;
+}
+
 /*
  * The lock is held: the only writer. Who reads charged, then peak, never finds the peak below it.
  */

@@ -553,6 +553,12 @@ int weir_container_stat(struct weir_container *c, struct weir_container_stat *ou
 	return 0;
 }
 
+void container_fault_note(struct weir_container *container, int tid, uint64_t now)
+{
+	for (struct weir_container *c = container; c; c = c->parent)
+		pressure_note(&c->pressure, tid, now);
+}
+
 void container_stall_begin(struct weir_container *container, int tid, uint64_t now)
 {
 	for (struct weir_container *c = container; c; c = c->parent)
@@ -645,15 +651,41 @@ struct weir_container *container_pressed(struct weir_container *container)
 	return c;
 }
 
+struct weir_container *container_over_high(struct weir_container *container)
+{
+	struct weir_container *c = container;
+
+	while (c && likely(container_charged(c) <= load_relaxed(&c->high)))
+		c = c->parent;
+	return c;
+}
+
 void container_throttle(struct weir_container *container)
 {
 	const struct control_ops *ops = &container->tree->ops;
 
-	for (struct weir_container *c = container; c; c = c->parent) {
-		if (likely(container_charged(c) <= load_relaxed(&c->high)))
-			continue;
+	for (struct weir_container *c = container_over_high(container); c;
+	     c = container_over_high(c->parent)) {
 		container_event(c, EVENT_HIGH);
 		if (ops->throttle)
 			ops->throttle(ops->data, c);
 	}
+}
+
+uint64_t container_delay_ns(struct weir_container *container)
+{
+	/* Twice high would be TWICE_NS. Less than LEAST_NS is not worth a system call. */
+	enum { WHOLE = 1024, TWICE_NS = 100000000, LEAST_NS = 50000 };
+	uint64_t over = 0, delay;
+
+	for (struct weir_container *c = container_over_high(container); c;
+	     c = container_over_high(c->parent)) {
+		const uint64_t high = load_relaxed(&c->high), charged = container_charged(c);
+
+		if (charged > high)
+			over = MAX(over, MIN((charged - high) / MAX(high / WHOLE, 1ull),
+					     (uint64_t)WHOLE));
+	}
+	delay = over * over * TWICE_NS / (WHOLE * WHOLE);
+	return delay < LEAST_NS ? 0 : MIN(delay, (uint64_t)DELAY_MOST_NS);
 }

@@ -174,11 +174,21 @@ void container_swap_uncharge(struct weir_container *container, uint64_t bytes);
 
 void container_event(struct weir_container *container, enum container_event event);
 void container_count(struct weir_container *container, enum container_count count, uint64_t n);
+/* The thread tid loads something without a stall, in this container and all above it. */
+void container_fault_note(struct weir_container *container, int tid, uint64_t now);
 /* A stall of the thread tid, in this container and all above it. */
 void container_stall_begin(struct weir_container *container, int tid, uint64_t now);
 void container_stall_end(struct weir_container *container, uint64_t now);
-/* Before a page is charged: makes the thread work for a level that is above its high. */
+/* The first level, from the container upwards, that is above its high; NULL: none. */
+struct weir_container *container_over_high(struct weir_container *container);
+/* Before a page is charged: makes the thread work for each level that is above its high. */
 void container_throttle(struct weir_container *container);
+/* How long a thread that wants a page is to sleep, since that was not enough: the square of how far the level that is farthest above
+ * its high is above it. 0 up to two hundredths, DELAY_MOST_NS from a seventh on. */
+enum { DELAY_MOST_NS = 2000000 };
+uint64_t container_delay_ns(struct weir_container *container);
+/* Is there no room for a page more, but for what stocks hold? */
+bool container_full(struct weir_container *container);
 
 /* As weir_container_find, and its deletion waits for the unpin: for who did not create it. */
 struct weir_container *container_pin(struct weir_container *parent, const char *path);

@@ -76,6 +76,14 @@ static void task_note(struct pressure *p, int tid, uint64_t now)
 	p->active = active;
 }
 
+void pressure_note(struct pressure *p, int tid, uint64_t now)
+{
+	lock_acquire(&p->lock);
+	advance(p, now);
+	task_note(p, tid, MAX(now, p->seen_ns));
+	lock_release(&p->lock);
+}
+
 void pressure_begin(struct pressure *p, int tid, uint64_t now)
 {
 	lock_acquire(&p->lock);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Time lost to memory, one record a container. A stall begins and ends with a fault that loads something or waits for
- * room; `some` runs while one is under way, `full` while as many are as threads have faulted within PRESSURE_ACTIVE_NS.
+ * Time lost to memory, one record a container. A stall begins and ends with a fault that loads a refault, waits
+ * for room or is throttled; `some` runs while one is under way, `full` while as many are as threads have faulted within PRESSURE_ACTIVE_NS.
  *
  * Averages are folded every two seconds, when somebody comes by: avg = avg * e^(-2/10) + share * (1 - e^(-2/10)), as
  * PSI does. Fixed point, 1 << 16 is all of the time.
@@ -34,6 +34,8 @@ struct pressure {
 };
 
 void pressure_init(struct pressure *pressure, uint64_t now);
+/* A fault that is no stall: its thread is active. */
+void pressure_note(struct pressure *pressure, int tid, uint64_t now);
 void pressure_begin(struct pressure *pressure, int tid, uint64_t now);
 void pressure_end(struct pressure *pressure, uint64_t now);
 /* Both kinds, up to now. */

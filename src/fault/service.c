@@ -115,6 +115,7 @@ int service_init(struct service *s, struct vm *vm, struct reclaim *reclaim, unsi
 	/* Two at least: one may wait for a file. */
 	s->handlers = handlers ? handlers : MIN(MAX(s->placement.cpus, 2u), 4u);
 	s->handlers = MIN(s->handlers, (unsigned)HANDLERS_MAX);
+	vm->asleep_most = s->handlers - 1;
 	readers_init(&s->readers, 1);
 	for (unsigned i = 0; i < s->handlers; i++) {
 		struct handler *h = &s->handler[i];
@@ -182,6 +183,7 @@ int service_start_again(struct service *s)
 {
 	readers_init(&s->readers, 0);
 	memset(&s->served_ns, 0, sizeof(s->served_ns));
+	store_relaxed(&s->vm->asleep, 0);
 	s->started = 0;
 	for (unsigned i = 0; i < s->handlers; i++) {
 		struct handler *h = &s->handler[i];
@@ -190,6 +192,7 @@ int service_start_again(struct service *s)
 		h->cpu = -1;
 		store_relaxed(&h->serving, 0);
 		h->pager->stalled = NULL;
+		h->pager->major = false;
 	}
 	return handlers_start(s);
 }

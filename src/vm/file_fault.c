@@ -156,7 +156,11 @@ static int fault_load(struct vm *vm, struct pager *self, struct file_region *fil
 	const unsigned slot = load_relaxed(&file->region.owners.current);
 	int err;
 
-	pager_stall(self, self->container);
+	pager_load(self, self->container,
+		   run->state[0] && vm_refault(self->container, run->state[0]));
+	/* The page is locked: nobody sleeps for being above high. */
+	if (container_over_high(self->container) || container_full(self->container))
+		pager_stall(self, self->container);
 	err = cache_charge(vm, f, page, slot);
 	if (err)
 		return err;

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "os/thread.h"
 #include "vm/file.h"
 #include "vm/run.h"
 #include "vm/stream.h"
@@ -120,13 +121,50 @@ void pager_stall(struct pager *self, struct weir_container *container)
 	container_stall_begin(container, self->tid, self->began_ns ? self->began_ns : now_ns());
 }
 
+void pager_load(struct pager *self, struct weir_container *container, bool refault)
+{
+	if (refault)
+		pager_stall(self, container);
+	else if (!self->stalled && !self->major)
+		container_fault_note(container, self->tid,
+				     self->began_ns ? self->began_ns : now_ns());
+	self->major = true;
+}
+
+/*
+ * The tenant is far above its high all the same: its thread is slowed down. Nothing is locked. A handler sleeps with the right to read
+ * handed over, and only while another one is awake; the background thread, which works for all, never does.
+ */
+static void pager_slow(struct vm *vm, struct pager *self, struct weir_container *container)
+{
+	const uint64_t ns = container_delay_ns(container);
+
+	if (likely(!ns) || load_relaxed(&vm->hold))
+		return;
+	if (self->borrowed) {
+		thread_sleep(ns);
+		return;
+	}
+	if (!self->before_block)
+		return;
+	if (add_relaxed(&vm->asleep, 1) < vm->asleep_most) {
+		self->before_block(self->data);
+		thread_sleep(ns);
+	}
+	sub_relaxed(&vm->asleep, 1);
+}
+
 /* One page for the target. False: it is refused, and the touch is to fail. */
 static bool run_charge(struct vm *vm, struct pager *self, struct run *run, uint64_t w)
 {
 	int err;
 
 	run->charged = 1;
-	container_throttle(run->container);
+	if (unlikely(container_over_high(run->container))) {
+		pager_stall(self, run->container);
+		container_throttle(run->container);
+		pager_slow(vm, self, run->container);
+	}
 	if (likely(container_try(run->container, CHARGE_RESIDENT, PAGE_SIZE)))
 		return true;
 	pager_stall(self, run->container);
@@ -246,7 +284,7 @@ static enum pagein_result fault_serve(struct vm *vm, struct pager *self, struct 
 			break;
 		}
 		if (word_state(w) == PAGE_ABSENT)
-			pager_stall(self, run.container);
+			pager_load(self, run.container, vm_refault(run.container, w));
 		if (!run.charged && !run_charge(vm, self, &run, w)) {
 			if (page_refuse(vm, region, page, &w))
 				break;
@@ -271,8 +309,11 @@ enum pagein_result pagein(struct vm *vm, struct pager *self, struct region *regi
 	enum pagein_result result = region->file ? file_pagein(vm, self, region, page, access)
 						 : fault_serve(vm, self, region, page, access);
 
+	if (self->major) {
+		container_count(self->container, COUNT_MAJOR, 1);
+		self->major = false;
+	}
 	if (self->stalled) {
-		container_count(self->stalled, COUNT_MAJOR, 1);
 		self->ended_ns = now_ns();
 		container_stall_end(self->stalled, self->ended_ns);
 		self->stalled = NULL;

@@ -48,12 +48,17 @@ static uint64_t soon(const struct weir_container *container)
 	return MAX(resident, MIN(half, 2 * resident));
 }
 
+bool vm_refault(const struct weir_container *container, uint64_t w)
+{
+	return vm_away(container, w) < soon(container);
+}
+
 uint64_t credit_of(struct vm *vm, struct weir_container *container, uint64_t w, bool *quick)
 {
 	struct credit_control *control = &tenant_of(container)->credit;
 	unsigned grade = word_grade(w), credit = 0;
 
-	*quick = vm_away(container, w) < soon(container);
+	*quick = vm_refault(container, w);
 	credit_note(control, *quick, grade > 0);
 	if (*quick) {
 		grade = MIN(grade + 1, (unsigned)GRADE_MAX);

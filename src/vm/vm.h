@@ -39,8 +39,8 @@ struct region {
 	uint32_t slot;		     /* (C) its place in the list */
 	page_word_t *word;	     /* (A) */
 	_Atomic uint32_t *populated; /* (A) per chunk: pages that are not NONE */
-	_Atomic uint8_t *access; /* (A) per chunk: enum weir_region_advice */
-	_Atomic uint32_t top;	 /* (A) no page from here on was ever populated */
+	_Atomic uint8_t *access;     /* (A) per chunk: enum weir_region_advice */
+	_Atomic uint32_t top;	     /* (A) no page from here on was ever populated */
 	_Atomic uint64_t *turned; /* (A) a bit a page: page_readable; NULL: all pages can be read */
 	bool readable;		  /* (C) what a page is whose bit is 0 */
 	struct owners owners;	  /* of a file region only current: a slot of the file's table */
@@ -151,7 +151,7 @@ struct vm {
 	struct lock advised_lock;	  /* RANK_ADVISED: both lists */
 	struct advised_list cold, wanted; /* to leave first; to be loaded */
 	_Atomic(struct file_object *) file_object[FILES_MAX]; /* (I) to write, (A) to read */
-	struct crew *crew; /* (C) once there is an object; vm/file_crew.c */
+	struct crew *crew;			/* (C) once there is an object; vm/file_crew.c */
 	void (*crew_begin)(struct pager *self); /* (C) each of its threads calls it first */
 	void (*quiesce)(void *data); /* (C) nobody has a file object that is hidden any more */
 	void *quiesce_data;
@@ -161,6 +161,9 @@ struct vm {
 	_Atomic uint32_t forking;
 	_Atomic bool wake_all;	/* (A) a thread without the descriptor freed a parked page */
 	struct waitq attention; /* the background thread of reclaim/ sleeps here */
+	/* (A) handlers that sleep for a tenant above its high, and (C) how many may: one reads on. */
+	_Atomic uint32_t asleep;
+	uint32_t asleep_most;
 	struct file_control file_control;
 	struct stream stream[STREAMS];
 	_Atomic uint32_t stream_hand, proved_hand; /* (A) */
@@ -181,6 +184,7 @@ struct pager {
 	uint64_t began_ns;		  /* when that fault was read; 0: not known */
 	struct weir_container *container; /* whose region that fault was in */
 	struct weir_container *stalled;	  /* a stall of it is under way */
+	bool major;			  /* the fault brings something back */
 	/* (C) Of a thread of the program, whose table of descriptors is not ours to rely on: what cannot be read or
 	 * installed there is for another thread to try, and condemns no page. */
 	bool borrowed;
@@ -213,6 +217,8 @@ void vm_attention(struct vm *vm);
 unsigned vm_clock(const struct weir_container *container);
 /* So many of its pages were dropped since this one was; a little less than 64 limits' worth at the most. */
 uint64_t vm_away(const struct weir_container *container, uint64_t w);
+/* Has it been away for less than one limit's worth of evictions? With more memory it would not have left: a refault. */
+bool vm_refault(const struct weir_container *container, uint64_t w);
 
 /* Loads one page and wakes who waits for it. Never sleeps on a busy page. */
 enum pagein_result pagein(struct vm *vm, struct pager *self, struct region *region, uint32_t page,
@@ -240,8 +246,10 @@ uint64_t region_overhead(const struct region *region);
 /* For vm/file.c: a place in the list, or -ENOSPC; and a region that is complete goes there. */
 int region_place(struct vm *vm);
 void region_publish(struct vm *vm, int place, struct region *region);
-/* A fault of the container has to wait for something, once a fault. */
+/* A fault of the container is a stall from its beginning to its end: it finds no room, is throttled, or loads a refault. */
 void pager_stall(struct pager *self, struct weir_container *container);
+/* A fault of the container loads something. */
+void pager_load(struct pager *self, struct weir_container *container, bool refault);
 /* From a thread that has the userfaultfd: from now on the region faults. Pages that are in memory are adopted. */
 int region_register(struct region *region);
 /* Destroying: hide it, wait until no handler and no job has it any more, unregister, then destroy. */

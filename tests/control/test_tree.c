@@ -459,6 +459,13 @@ static void test_pressure_some_and_full(void **state)
 	pressure_end(&p, t += 10 * ms);
 	pressure_read(&p, t, total, avg);
 	assert_int_equal(total[PRESSURE_FULL], 16 * ms);
+	/* One whose faults are no stalls is. */
+	pressure_note(&p, 2, t);
+	pressure_begin(&p, 1, t);
+	pressure_end(&p, t += 10 * ms);
+	pressure_read(&p, t, total, avg);
+	assert_int_equal(total[PRESSURE_FULL], 16 * ms);
+	assert_int_equal(total[PRESSURE_SOME], 39 * ms);
 	assert_true(total[PRESSURE_FULL] <= total[PRESSURE_SOME]);
 }
 

@@ -24,7 +24,7 @@ static pthread_mutex_t guard = PTHREAD_MUTEX_INITIALIZER;
 static struct pending pending[PENDING_MAX];
 static struct meanwhile meanwhile[FAKE_CALLS];
 static uint64_t count[FAKE_CALLS], units_of[FAKE_CALLS];
-static uint64_t time_ns, time_step_ns;
+static uint64_t time_ns, time_step_ns, slept_ns;
 static struct meanwhile on_yield;
 
 void fake_guard_enter(void)
@@ -164,6 +164,25 @@ int __wrap_sched_yield(void)
 	return 0;
 }
 
+void __wrap_thread_sleep(uint64_t ns);
+void __wrap_thread_sleep(uint64_t ns)
+{
+	fake_time_pass(ns);
+	fake_guard_enter();
+	slept_ns += ns;
+	fake_guard_leave();
+}
+
+uint64_t fake_slept(void)
+{
+	uint64_t ns;
+
+	fake_guard_enter();
+	ns = slept_ns;
+	fake_guard_leave();
+	return ns;
+}
+
 uint64_t __wrap_now_ns(void);
 uint64_t __wrap_now_ns(void)
 {
@@ -187,6 +206,6 @@ void fake_reset(void)
 	memset(units_of, 0, sizeof(units_of));
 	/* Never 0: that is "not at all" in places. */
 	time_ns = 1000000000;
-	time_step_ns = 0;
+	time_step_ns = slept_ns = 0;
 	fake_guard_leave();
 }

@@ -71,6 +71,8 @@ uint64_t fake_units(enum fake_call call);
 /* now_ns is the fake's: it stands still but for these. Each call of now_ns adds step_ns afterwards. */
 void fake_time_pass(uint64_t ns);
 void fake_time_step(uint64_t step_ns);
+/* How long threads of weir have slept on purpose, since fake_reset. */
+uint64_t fake_slept(void);
 
 /* What weir's sched_yield does: lets another thread run, which in a test of one thread is fn(data). NULL: the real one. */
 void fake_on_yield(void (*fn)(void *data), void *data);

@@ -58,6 +58,24 @@ refused 125 'ENOENT' run --limit 64M --store "file:$tmp/not/there?size=8M" -- to
 echo mine >"$tmp/mine"
 refused 125 'not made' run --limit 64M --store "file:$tmp/mine?size=8M" -- touch "$marker"
 [ "$(cat "$tmp/mine")" = mine ] || fail "expected a file of somebody else to stay as it is"
+# A file that another process holds, for as long as it does.
+mkfifo "$tmp/go"
+"$WEIR" run --limit 64M --store "file:$tmp/held?size=8M" -- \
+	sh -c 'echo >"$1/holds"; cat "$1/go"' sh "$tmp" >/dev/null 2>&1 &
+holder=$!
+started="$started $holder"
+until [ -e "$tmp/holds" ]; do
+	kill -0 $holder || fail "expected a program to run with a store of its own"
+	sleep 0.01
+done
+refused 125 'held.*another process uses it; give another name' \
+	run --limit 64M --store "file:$tmp/held?size=8M" -- touch "$marker"
+echo >"$tmp/go"
+wait $holder
+# A place that goes while the program runs is told by the next one that it starts, and by its name: not as a fault of userfaultfd.
+mkdir "$tmp/goes"
+refused 125 "^weir: store file:$tmp/goes/cold.*no such folder" run --limit 64M --store "file:$tmp/goes/cold?size=8M" -- \
+	sh -c 'rm -r "$1"; exec touch "$2"' sh "$tmp/goes" "$marker"
 refused 125 'limit' run --limit
 refused 125 'program' run --limit 64M
 refused 125 'program' run --limit 64M --
