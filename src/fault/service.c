@@ -192,6 +192,7 @@ int service_start_again(struct service *s)
 		h->cpu = -1;
 		store_relaxed(&h->serving, 0);
 		h->pager->stalled = NULL;
+		packer_after_fork(&h->pager->packer);
 		h->pager->major = false;
 	}
 	return handlers_start(s);

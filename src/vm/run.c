@@ -159,7 +159,7 @@ static int fill_from_store(struct vm *vm, struct pager *self, struct run *run, u
 		self->before_block(self->data);
 	got = store_read(vm->store, &self->reader, key, n, self->stored, self->borrowed);
 	for (int k = 0; k < got; k++) {
-		int err = store_unpack(&self->reader, (unsigned)k,
+		int err = store_unpack(&self->reader, &self->packer, (unsigned)k,
 				       page_number(run->region, run->first + i + (uint32_t)k),
 				       self->run[i + (uint32_t)k]);
 		if (err)
@@ -190,7 +190,8 @@ int run_fill(struct vm *vm, struct pager *self, struct run *run, uint32_t i)
 		object = compressed_object(vm->memory, word_location(w));
 		if (!object)
 			return -EAGAIN;
-		err = object_unpack(object, compressed_room(vm->memory, word_location(w)),
+		err = object_unpack(&self->packer, object,
+				    compressed_room(vm->memory, word_location(w)),
 				    page_number(run->region, run->first + i), self->run[i]);
 		compressed_object_end(vm->memory, object);
 		if (target)
@@ -296,16 +297,19 @@ static void page_poison(struct vm *vm, struct run *run, uint32_t i, int why)
 	char *address = page_address(run->region, page);
 	const bool signal = run->region->signal;
 	uint64_t copy;
-	int err = vm->can_poison ? uffd_poison(run->region->uffd, address, PAGE_SIZE) : -EINVAL;
+	int err;
 
+	/* First: from the poison on the reader goes on, and may look. */
+	add_relaxed(&vm->count.poisoned, 1);
+	err = vm->can_poison ? uffd_poison(run->region->uffd, address, PAGE_SIZE) : -EINVAL;
 	if (err == -EAGAIN && !signal && load_relaxed(&vm->forking)) {
+		sub_relaxed(&vm->count.poisoned, 1);
 		page_unlock(vm, run->region, page, run->before[i], true);
 		page_wake_later(vm, run->region, page, err);
 		return;
 	}
 	log_line("the page at %p cannot be read back (%s): it is poisoned, a touch is SIGBUS",
 		 (void *)address, errno_name(why));
-	add_relaxed(&vm->count.poisoned, 1);
 	/* In signal mode the thread finds the state of the page, and passes its SIGBUS on. */
 	if (err && !signal)
 		panic("this kernel has no UFFDIO_POISON, and there is no other way to tell the "
