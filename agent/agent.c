@@ -176,6 +176,7 @@ static void options_fill(struct weir_options *options)
 		.hand_over = 1,
 		.publish = 1,
 		.container = config.container[0] ? config.container : NULL,
+		.compress = config.compress[0] ? config.compress : NULL,
 	};
 }
 

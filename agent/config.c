@@ -69,6 +69,7 @@ int config_format(const struct config *config, char *text, size_t room)
 	put_text(&out, "store", config->store);
 	put_text(&out, "trace", config->trace);
 	put_text(&out, "container", config->container);
+	put_text(&out, "compress", config->compress);
 	put_text(&out, "agent", config->preload);
 	return out.err;
 }
@@ -132,6 +133,7 @@ static int set(struct config *config, const char *key, size_t len, const char *v
 		{"store", config->store, sizeof(config->store)},
 		{"trace", config->trace, sizeof(config->trace)},
 		{"container", config->container, sizeof(config->container)},
+		{"compress", config->compress, sizeof(config->compress)},
 		{"agent", config->preload, sizeof(config->preload)},
 	};
 	unsigned long long n;

@@ -27,6 +27,7 @@ struct config {
 	char store[4096];      /* URI, or empty: default */
 	char trace[4096];      /* empty: packets are not traced */
 	char container[4096];  /* empty: the root */
+	char compress[16];     /* as in struct weir_options, or empty: default */
 	char preload[4096];    /* the agent's own path, as in LD_PRELOAD */
 };
 

@@ -20,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/sysinfo.h>
 #include <sys/syscall.h>
 #include <threads.h>
@@ -30,6 +31,7 @@
 #include "base/base.h"
 #include "base/log.h"
 #include "mapping.h"
+#include "fork.h"
 #include "maps.h"
 #include "os/mem.h"
 
@@ -405,6 +407,21 @@ AGENT_EXPORT int execle(const char *path, const char *arg, ...)
 	char *const *envp;
 
 	EXEC_LIST(arg, envp = va_arg(list, char *const *), execve(path, argv, envp));
+}
+
+/* Of a fork the kernel tells weir by a descriptor. Where there cannot be one more, the fork would wait for ever. */
+AGENT_EXPORT pid_t fork(void)
+{
+	enum { PLENTY = 1024 };
+	struct weir *weir = agent_weir();
+	struct rlimit limit;
+
+	if (!weir || getrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur >= PLENTY ||
+	    fork_room(weir))
+		return NEXT(fork)();
+	log_once("a fork is refused: no more descriptors are allowed; raise the limit (ulimit -n)");
+	errno = EAGAIN;
+	return -1;
 }
 
 /* vfork returns twice from the caller's frame, so nothing may stand between: let go, then jump. */

@@ -31,6 +31,9 @@ static void *map_new(struct weir *weir, void *hint, size_t bytes, int prot)
 	int64_t at = -1;
 	int err;
 
+	/* More than a number of pages can say is among it. */
+	if (bytes > place_bytes(places.pages))
+		return NULL;
 	lock_acquire(&places.lock);
 	if (hint && place_inside(hint, bytes) && !((uintptr_t)hint & PAGE_MASK) &&
 	    place_free(place_page(hint), pages))
@@ -96,6 +99,69 @@ static void *map_fixed(struct weir *weir, void *addr, size_t bytes, int prot, in
 	return got;
 }
 
+/* --- over malloc memory --- */
+
+/* What of a range is malloc's; empty: nothing. */
+static size_t heap_part(void *addr, size_t bytes, char **part)
+{
+	char *from = MAX((char *)addr, agent.region);
+	char *to = MIN((char *)addr + bytes, agent.region + agent.region_bytes);
+
+	*part = from;
+	return from < to ? (size_t)(to - from) : 0;
+}
+
+/* A program may map over pages of a block, or take them out of it: nobody reads there while that changes, and weir knows nothing of
+ * them then. `changed`: whether it did. */
+static void heap_changing(struct weir *weir, void *addr, size_t bytes)
+{
+	char *part;
+	const size_t n = heap_part(addr, bytes, &part);
+
+	if (n)
+		maps_readable(weir, part, n, false);
+}
+
+static void heap_changed(struct weir *weir, void *addr, size_t bytes, bool changed)
+{
+	char *part;
+	const size_t n = heap_part(addr, bytes, &part);
+
+	if (n && changed)
+		maps_forget(weir, part, n);
+	if (n)
+		maps_readable(weir, part, n, true);
+}
+
+static void *map_over_heap(struct weir *weir, void *addr, size_t bytes, int prot, int flags, int fd,
+			   off_t offset)
+{
+	void *got;
+
+	heap_changing(weir, addr, bytes);
+	got = kernel_map(addr, bytes, prot, flags, fd, offset);
+	heap_changed(weir, addr, bytes, got != MAP_FAILED);
+	return got;
+}
+
+static int unmap_heap(struct weir *weir, void *addr, size_t bytes)
+{
+	int err;
+	THREAD_SIGNALS_BLOCKED;
+
+	heap_changing(weir, addr, bytes);
+	err = kernel_unmap(addr, bytes);
+	heap_changed(weir, addr, bytes, !err);
+	return err;
+}
+
+static bool touches_heap(const void *addr, size_t bytes)
+{
+	char *part;
+
+	return heap_part((void *)(uintptr_t)addr, bytes, &part);
+}
+
 /* Under both names of libc. Headers may make one of the other, so neither is used here. */
 void *agent_mmap(void *addr, size_t length, int prot, int flags, int fd, off_t offset);
 
@@ -114,6 +180,8 @@ void *agent_mmap(void *addr, size_t length, int prot, int flags, int fd, off_t o
 
 		if (fixed && mapping_touches(addr, bytes))
 			return map_fixed(weir, addr, bytes, prot, flags, fd, offset);
+		if ((flags & MAP_FIXED) && touches_heap(addr, bytes))
+			return map_over_heap(weir, addr, bytes, prot, flags, fd, offset);
 		if (!fixed && servable(prot, flags, offset) && places_ready(weir) &&
 		    (!addr || mapping_touches(addr, 1) || hint_is_idle(addr))) {
 			got = map_new(weir, addr, bytes, prot);
@@ -139,9 +207,14 @@ AGENT_EXPORT int munmap(void *addr, size_t length)
 	char *from = addr, *to = from + bytes, *base, *end;
 	int err = 0;
 
-	if (!weir || !bytes || !mapping_touches(addr, bytes) || bytes < length || to < from ||
-	    ((uintptr_t)addr & PAGE_MASK))
+	if (!weir || !bytes || bytes < length || to < from || ((uintptr_t)addr & PAGE_MASK) ||
+	    !(mapping_touches(addr, bytes) || touches_heap(addr, bytes)))
 		return (int)syscall(SYS_munmap, addr, length);
+	if (!mapping_touches(addr, bytes)) {
+		err = unmap_heap(weir, addr, bytes);
+		errno = err ? -err : errno;
+		return err ? -1 : 0;
+	}
 	base = place_address(0);
 	end = place_address(places.pages);
 	/* A range that reaches beyond: the pages at either end of the region belong to nobody. */
@@ -172,7 +245,7 @@ int mapping_protect(struct weir *weir, void *addr, size_t length, int prot, int 
 
 	if (((uintptr_t)addr & PAGE_MASK) || (prot & ~ACCESS))
 		return -EINVAL;
-	if (!place_inside(addr, bytes))
+	if (bytes < length || !place_inside(addr, bytes))
 		return -ENOMEM;
 	lock_acquire(&places.lock);
 	end = place_page(addr) + (uint32_t)(bytes >> PAGE_SHIFT);
@@ -274,7 +347,7 @@ int mapping_advise(struct weir *weir, void *addr, size_t length, int advice)
 	int err = 0;
 	THREAD_SIGNALS_BLOCKED;
 
-	if ((uintptr_t)addr & PAGE_MASK)
+	if (((uintptr_t)addr & PAGE_MASK) || bytes < length)
 		return -EINVAL;
 	if (!place_inside(addr, bytes))
 		return -ENOMEM;

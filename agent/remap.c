@@ -158,7 +158,8 @@ static void *remap(struct weir *weir, char *old, size_t old_bytes, size_t bytes,
 
 	if (remap_wrong(old, old_bytes, bytes, flags, to))
 		return failed(-EINVAL);
-	if (m.to && mapping_touches(m.to, bytes) && !place_inside(m.to, bytes))
+	if (bytes > place_bytes(places.pages) ||
+	    (m.to && mapping_touches(m.to, bytes) && !place_inside(m.to, bytes)))
 		return failed(-ENOMEM);
 	lock_acquire(&places.lock);
 	if (!mapping_touches(old, old_bytes)) {
@@ -192,6 +193,9 @@ AGENT_EXPORT void *mremap(void *old, size_t old_length, size_t length, int flags
 	if (flags & (MREMAP_FIXED | MREMAP_DONTUNMAP))
 		to = va_arg(list, void *);
 	va_end(list);
+	/* Malloc memory stays where it is: pages that are not in memory would not go along. */
+	if (weir && (agent_owns(old) || ((flags & MREMAP_FIXED) && agent_owns(to))))
+		return failed(-EFAULT);
 	if (!weir || (!mapping_touches(old, old_length) &&
 		      !((flags & MREMAP_FIXED) && mapping_touches(to, length))))
 		return (void *)syscall(SYS_mremap, old, old_length, length, flags,

@@ -29,6 +29,7 @@ enum {
 	KEY_HIGH,
 	KEY_CONTAINER,
 	KEY_COMPRESSED,
+	KEY_COMPRESS,
 	KEY_HANDLERS,
 	KEY_NO_BIND,
 	KEY_PLACEMENT,
@@ -60,6 +61,10 @@ static const struct argp_option options[] = {
 	{"compressed", KEY_COMPRESSED, "SIZE", 0,
 	 "compressed pages beyond this go to the file: a size, or a percentage of the limit "
 	 "(default 75%)",
+	 2},
+	{"compress", KEY_COMPRESS, "CODEC", 0,
+	 "what cold pages are compressed with: lz4 (default), or zstd, or zstd:LEVEL, 1 to 10 "
+	 "(default 3): smaller, but several times slower",
 	 2},
 	{"handlers", KEY_HANDLERS, "N", 0,
 	 "threads that serve faults, 1 to 16 (default: one a CPU, 2 to 4)", 2},
@@ -291,6 +296,27 @@ static void placement_set(struct arguments *a, const char *name)
 	exit(EXIT_WEIR);
 }
 
+static void compress_set(struct arguments *a, const char *text)
+{
+	unsigned level;
+	int err = object_codec_parse(text, &level);
+
+	if (err == -ERANGE)
+		log_line("compression '%s': no such level; give zstd:1 to zstd:%d", text,
+			 ZSTD_LEVEL_LAST);
+	else if (err == -ENOTSUP)
+		log_line("compression '%s': this libzstd needs more memory than weir has for it; "
+			 "use lz4, or build weir with a libzstd that it knows",
+			 text);
+	else if (err || strlen(text) >= sizeof(a->config.compress))
+		log_line("no compression '%s'; there are lz4, zstd and zstd:LEVEL", text);
+	else {
+		strcpy(a->config.compress, text);
+		return;
+	}
+	exit(EXIT_WEIR);
+}
+
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
 	struct arguments *a = state->input;
@@ -323,6 +349,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		return 0;
 	case KEY_COMPRESSED:
 		a->compressed = arg;
+		return 0;
+	case KEY_COMPRESS:
+		compress_set(a, arg);
 		return 0;
 	case KEY_HANDLERS:
 		a->config.handlers = number_of("handlers", arg, 16);

@@ -42,6 +42,7 @@ _weir()
 	case $before in
 	--stats-file | --trace | --svg) mapfile -t COMPREPLY < <(compgen -f -- "$current") && return ;;
 	--placement) words='auto pair follow none' ;;
+	--compress) words='lz4 zstd' ;;
 	--stats) words='json table' ;;
 	--soc) words=$("$weir" cmdq soc 2>/dev/null | awk '{ print $1 }') ;;
 	esac

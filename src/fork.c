@@ -122,10 +122,8 @@ static bool lease_hear(struct weir *weir, struct lease *lease)
 
 static void brought_note(struct lease *lease, page_no_t number)
 {
-	if (!lease->brought)
-		lease->brought = mem_alloc(BROUGHT_BYTES);
-	if (!lease->brought || lease->count == BROUGHT_MAX)
-		panic("no memory to note the pages that a child of fork was given");
+	if (lease->count == BROUGHT_MAX)
+		panic("a child of fork was given more pages than can be noted");
 	lease->brought[lease->count++] = number;
 }
 
@@ -329,7 +327,13 @@ static int fork_ready(void *data)
 	end = pass_fetch(weir->vm.dropper.pidfd, f->born.end);
 	if (end < 0)
 		return end;
-	f->born = (struct lease){.end = end, .keeps = shared > 0};
+	f->born = (struct lease){
+		.end = end, .keeps = shared > 0, .brought = mem_alloc(BROUGHT_BYTES)};
+	/* Now, while there is another way to fork: later there is none. */
+	if (!f->born.brought) {
+		pass_close(end);
+		return -ENOMEM;
+	}
 	if (shared)
 		store_keep(weir->vm.store);
 	weir->reclaim.next_data = weir;
@@ -380,6 +384,20 @@ static int hand_over_prepare(struct weir *weir)
 	return err;
 }
 
+static int room_errand(void *data)
+{
+	const struct weir *weir = data;
+
+	return pass_room(weir->vm.uffd);
+}
+
+bool fork_room(struct weir *weir)
+{
+	THREAD_SIGNALS_BLOCKED;
+
+	return weir->mode != WEIR_MODE_THREAD || !reclaim_errand(&weir->reclaim, room_errand, weir);
+}
+
 int weir_before_fork(struct weir *weir)
 {
 	struct fork *f = &weir->fork;
@@ -428,17 +446,25 @@ void weir_after_fork(struct weir *weir)
 	fork_end(weir);
 }
 
-bool fork_discard(struct weir *weir, void *addr, uint64_t bytes)
+bool fork_wait(struct weir *weir, uint32_t turns)
 {
-	enum { TURNS = 50 };
 	_Atomic uint32_t never = 0;
 
-	/* Not for long: who forks may wait for what this thread holds. */
-	for (unsigned i = 0; i < TURNS; i++) {
-		if (!load_relaxed(&weir->vm.forking))
+	for (uint32_t i = 0; load_relaxed(&weir->vm.forking); i++) {
+		if (i == turns)
 			return false;
 		(void)futex_wait(&never, 0, 1000000);
 	}
+	return true;
+}
+
+bool fork_discard(struct weir *weir, void *addr, uint64_t bytes)
+{
+	enum { TURNS = 50 };
+
+	/* Not for long: who forks may wait for what this thread holds. */
+	if (fork_wait(weir, TURNS))
+		return false;
 	memset(addr, 0, bytes);
 	return true;
 }

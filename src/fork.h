@@ -84,7 +84,7 @@ struct lease {
 	int child;	    /* its userfaultfd, until it has taken over; 0 */
 	bool keeps;	    /* the file is kept for it */
 	bool all;	    /* everything was brought in for it */
-	page_no_t *brought; /* pages that it does not know of; NULL: none */
+	page_no_t *brought; /* pages that it does not know of; NULL: it has been told */
 	unsigned count;
 };
 
@@ -112,6 +112,10 @@ void fork_tick(struct weir *weir);
 void fork_told(void *weir, struct pager *self, int child);
 /* By the background thread at the end. */
 void fork_close(struct weir *weir);
+/* Can weir's threads have the descriptor by which the kernel tells of a fork? */
+bool fork_room(struct weir *weir);
+/* Until no fork is under way, or so many milliseconds (UINT32_MAX: 49 days). True: none is. */
+bool fork_wait(struct weir *weir, uint32_t turns);
 /* A discard beside a fork: waits for it, and if it takes long writes zeroes. False: it is over, discard as ever. */
 bool fork_discard(struct weir *weir, void *addr, uint64_t bytes);
 

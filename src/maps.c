@@ -57,10 +57,11 @@ void maps_readable(struct weir *weir, void *addr, uint64_t bytes, bool readable)
 
 void maps_discard(struct weir *weir, void *addr, uint64_t bytes)
 {
-	if (!weir_region_discard(weir, addr, bytes))
+	/* However long a fork takes: nobody has access any more, so zeroes cannot be written instead. */
+	if (!region_discard_beside_forks(weir, addr, bytes, true))
 		return;
 	(void)mem_unlock(addr, bytes);
-	(void)weir_region_discard(weir, addr, bytes);
+	(void)region_discard_beside_forks(weir, addr, bytes, true);
 }
 
 void maps_forget(struct weir *weir, void *addr, uint64_t bytes)

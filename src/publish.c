@@ -235,11 +235,23 @@ static bool peer_allowed(int fd)
 	return !socket_peer(fd, &peer) && (peer.uid == 0 || peer.uid == socket_user());
 }
 
+/* The program may allow no descriptors, or fewer than there are here (RLIMIT_NOFILE): then neither poll nor accept can be had, and whoever
+ * waits for us waits on. False: it is to end. */
+static bool nap(struct publish *p)
+{
+	_Atomic uint32_t never = 0;
+
+	(void)futex_wait(&never, 0, PERIOD_NS);
+	return !atomic_load(&p->stop);
+}
+
 static void admit(struct publish *p, int listen_fd)
 {
 	int fd = socket_accept(listen_fd);
 	struct reply refusal = {.result = 0};
 
+	if (fd == -EMFILE || fd == -ENFILE)
+		(void)nap(p);
 	if (fd < 0)
 		return;
 	if (!peer_allowed(fd))
@@ -281,7 +293,7 @@ static bool turn(struct weir *weir, int listen_fd)
 	for (unsigned i = 0; i < clients; i++)
 		fds[i] = (struct pollfd){.fd = p->client[i].fd, .events = POLLIN};
 	if (socket_poll(fds, clients + 1, until_next(p)) < 0)
-		return true;
+		return nap(p);
 	/* From the last on: the last one takes the place of one that goes. */
 	for (unsigned i = clients; i--;) {
 		if (fds[i].revents && serve(weir, &p->client[i])) {

@@ -229,21 +229,24 @@ static int range_pages(const struct region *region, const void *addr, uint64_t b
 }
 
 /* For a visit that changes what pages are, which a fork cannot bear. False: it has been waited for in vain, and what was to be
- * discarded was written with zeroes. */
-static bool visit_beside_forks(struct weir *weir, void *addr, uint64_t bytes, unsigned *turn)
+ * discarded was written with zeroes. patient: never in vain. */
+static bool visit_beside_forks(struct weir *weir, void *addr, uint64_t bytes, bool patient,
+			       unsigned *turn)
 {
 	*turn = instance_visit(weir);
 	/* Behind the visitor's fence: the fork waits for this visit, or this visit sees the fork. */
 	while (unlikely(load_relaxed(&weir->vm.forking))) {
 		instance_leave(weir, *turn);
-		if (fork_discard(weir, addr, bytes))
+		if (patient)
+			fork_wait(weir, UINT32_MAX);
+		else if (fork_discard(weir, addr, bytes))
 			return false;
 		*turn = instance_visit(weir);
 	}
 	return true;
 }
 
-int weir_region_discard(struct weir *weir, void *addr, uint64_t bytes)
+int region_discard_beside_forks(struct weir *weir, void *addr, uint64_t bytes, bool patient)
 {
 	struct region *region;
 	uint32_t page, count;
@@ -251,7 +254,7 @@ int weir_region_discard(struct weir *weir, void *addr, uint64_t bytes)
 	int err;
 	THREAD_SIGNALS_BLOCKED;
 
-	if (!visit_beside_forks(weir, addr, bytes, &turn))
+	if (!visit_beside_forks(weir, addr, bytes, patient, &turn))
 		return 0;
 	region = vm_find(&weir->vm, (uintptr_t)addr);
 	err = range_pages(region, addr, bytes, &page, &count);
@@ -259,6 +262,11 @@ int weir_region_discard(struct weir *weir, void *addr, uint64_t bytes)
 		err = region->file ? -EINVAL : region_discard(&weir->vm, NULL, region, page, count);
 	instance_leave(weir, turn);
 	return err;
+}
+
+int weir_region_discard(struct weir *weir, void *addr, uint64_t bytes)
+{
+	return region_discard_beside_forks(weir, addr, bytes, false);
 }
 
 static int advise_file_errand(void *data)
@@ -303,7 +311,7 @@ int weir_region_advise(struct weir *weir, void *addr, uint64_t bytes,
 	if (advice != WEIR_ADVICE_DONTNEED) {
 		bytes = ALIGN_UP(bytes, (uint64_t)PAGE_SIZE);
 		turn = instance_visit(weir);
-	} else if (!visit_beside_forks(weir, addr, bytes, &turn)) {
+	} else if (!visit_beside_forks(weir, addr, bytes, false, &turn)) {
 		return 0;
 	}
 	region = vm_find(&weir->vm, (uintptr_t)addr);

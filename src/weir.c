@@ -83,6 +83,9 @@ static void *background_main(void *data)
 
 static int options_check(const struct weir_options *in, struct weir_options *out)
 {
+	unsigned level;
+	int err;
+
 	if (!in || in->size < offsetof(struct weir_options, compressed_share))
 		return -EINVAL;
 	memset(out, 0, sizeof(*out));
@@ -94,6 +97,9 @@ static int options_check(const struct weir_options *in, struct weir_options *out
 	    (unsigned)out->mode > WEIR_MODE_BOTH || (out->trace && out->mode != WEIR_MODE_THREAD))
 		return -EINVAL;
 	/* A thread that serves its own fault has the program's descriptors, where the file of frames is not. */
+	err = object_codec_parse(out->compress, &level);
+	if (err)
+		return err == -ERANGE ? -EINVAL : err;
 	return out->kmap_slots && out->mode != WEIR_MODE_THREAD ? -ENOTSUP : 0;
 }
 
@@ -217,6 +223,7 @@ static int parts_init(struct weir *weir, const struct weir_options *options)
 	if (err)
 		return err;
 	weir->vm.kmap_slots = options->kmap_slots;
+	(void)!object_codec_parse(options->compress, &weir->vm.zstd_level);
 	weir->share = options->compressed_share;
 	tenants_share(weir);
 	weir->pager = mem_alloc(PAGER_BYTES);
@@ -439,7 +446,10 @@ static uint64_t tables_bytes(struct weir *weir)
 			bytes += region_overhead(region);
 	}
 	instance_leave(weir, turn);
-	return bytes + (weir->service.handlers + 1) * sizeof(struct pager) +
+	return bytes +
+	       (weir->service.handlers + 1) *
+		       (sizeof(struct pager) -
+			(weir->vm.zstd_level ? 0 : sizeof(struct packer_zstd))) +
 	       weir->reclaim.movers.count * cmdq_engine_bytes();
 }
 

@@ -97,13 +97,17 @@ struct weir_options {
 	/* Path of a container, like "batch/nightly", that is made, and has all regions for which nothing else is said. -EINVAL: no
 	 * path. Default the root. */
 	const char *container;
+	/* What cold pages are compressed with: "lz4", the default; "zstd" or "zstd:LEVEL", 1 to 10, default 3: smaller, several times
+	 * slower. */
+	const char *compress;
 };
 
 #define WEIR_LIMIT_MIN (1u << 20)
 
 /*
  * Starts an instance: its threads block all signals and have a table of file descriptors of their own.
- * -EINVAL: options; -ENOTSUP: windows and signal mode; -EPERM: no permission for userfaultfd; -ENOSYS: a kernel without it or without its
+ * -EINVAL: options; -ENOTSUP: windows and signal mode, or a libzstd that needs more memory than weir has for it; -EPERM: no permission
+ * for userfaultfd; -ENOSYS: a kernel without it or without its
  * write-protect mode, or without close_range (before Linux 5.9); -ENOMEM; -ENOSPC: 64 instances in signal mode; what open(2)
  * said of the file in trace; of the store -EINVAL, -ENOSYS, -ENAMETOOLONG, -EBUSY, -EEXIST (weir/store.h) or what else it says. weir_advice tells people what to do about it.
  */

@@ -59,6 +59,7 @@ static void *handler_main(void *data)
 	struct handler *h = data;
 	struct service *s = h->service;
 	struct uffd_fault fault[1];
+	_Atomic uint32_t never = 0;
 
 	self_pager = h->pager;
 	/* Without a stock charges work too, and cost more. */
@@ -69,6 +70,13 @@ static void *handler_main(void *data)
 
 		readers_enter(&s->readers, &h->place);
 		n = uffd_read(s->vm->uffd, fault, 1);
+		/* A fork beside which no descriptor can be had: it waits until the program allows one again, and only it. */
+		if (n == -EMFILE || n == -ENFILE || n == -ENOMEM) {
+			log_once("a fork waits for a descriptor (%s): raise the limit (ulimit -n)",
+				 errno_name(n));
+			(void)futex_wait(&never, 0, 1000000);
+			continue;
+		}
 		if (n < 0 && n != -EINTR && n != -EAGAIN) {
 			log_line("reading faults failed (%s): this handler ends, faults wait",
 				 errno_name(n));
@@ -192,6 +200,7 @@ int service_start_again(struct service *s)
 		h->cpu = -1;
 		store_relaxed(&h->serving, 0);
 		h->pager->stalled = NULL;
+		packer_after_fork(&h->pager->packer);
 		h->pager->major = false;
 	}
 	return handlers_start(s);

@@ -2,6 +2,7 @@
 #include "os/pass.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -109,17 +110,32 @@ void pass_close(int fd)
 		close(fd);
 }
 
+int pass_room(int fd)
+{
+	int other = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+
+	if (other < 0)
+		return errno == EINVAL ? -EMFILE : -errno;
+	close(other);
+	return 0;
+}
+
 int pass_wait(const int *fds, unsigned count, int timeout_ms, uint32_t *ready)
 {
 	struct pollfd p[32];
+	unsigned bit[32], used = 0;
 
 	*ready = 0;
-	count = MIN(count, (unsigned)ARRAY_SIZE(p));
-	for (unsigned i = 0; i < count; i++)
-		p[i] = (struct pollfd){.fd = fds[i], .events = POLLIN};
-	if (poll(p, count, timeout_ms) < 0)
+	/* Not more than there are: poll counts them against RLIMIT_NOFILE, which may be small. */
+	for (unsigned i = 0; i < MIN(count, (unsigned)ARRAY_SIZE(p)); i++) {
+		if (fds[i] < 0)
+			continue;
+		bit[used] = i;
+		p[used++] = (struct pollfd){.fd = fds[i], .events = POLLIN};
+	}
+	if (poll(p, used, timeout_ms) < 0)
 		return errno == EINTR ? 0 : -errno;
-	for (unsigned i = 0; i < count; i++)
-		*ready |= (uint32_t)(p[i].revents != 0) << i;
+	for (unsigned i = 0; i < used; i++)
+		*ready |= (uint32_t)(p[i].revents != 0) << bit[i];
 	return 0;
 }

@@ -25,6 +25,8 @@ int pass_send(int end, const void *data, size_t bytes, const int *fds, unsigned 
  * out how many came; 0 where fds is NULL. */
 int64_t pass_receive(int end, void *data, size_t bytes, int *fds, unsigned *count);
 void pass_close(int fd);
+/* Is there room for another descriptor in the caller's table? Takes any of it. 0 or -EMFILE. */
+int pass_room(int fd) MUST_CHECK;
 
 /* Waits until something can be read from any of them, or an end has nobody on the other side; at most timeout_ms. ready gets
  * a bit each. Negative descriptors are passed over. At most 32. 0 or -errno. */

@@ -92,4 +92,5 @@ void reclaim_after_fork(struct reclaim *r)
 	store_relaxed(&r->next, NULL);
 	store_relaxed(&r->stop, false);
 	store_relaxed(&r->movers.taken, 0);
+	packer_after_fork(&r->pager->packer);
 }

@@ -252,7 +252,7 @@ static uint64_t copy_make(struct reclaim *r, struct pager *self, struct weir_con
 		add_relaxed(&vm->count.same_filled, 1);
 		return word_copy(COPY_FILLED, location);
 	}
-	size = object_pack(&self->packer, number, src);
+	size = object_pack(&self->packer, vm->zstd_level, number, src);
 	/* A copy as large as the page wins only if the file can have it. */
 	if (size > PAGE_SIZE && store_failing(r))
 		return 0;

@@ -198,13 +198,14 @@ const struct object *store_object(const struct store_reader *reader, unsigned i,
 	return *err ? NULL : p->data;
 }
 
-int store_unpack(const struct store_reader *reader, unsigned i, page_no_t page, void *dst)
+int store_unpack(const struct store_reader *reader, struct packer *packer, unsigned i,
+		 page_no_t page, void *dst)
 {
 	const struct weir_store_page *p = &reader->page[i];
 
 	if (p->error)
 		return p->error < 0 ? p->error : -EIO;
-	return object_unpack(p->data, p->bytes, page, dst);
+	return object_unpack(packer, p->data, p->bytes, page, dst);
 }
 
 /* --- keys --- */

@@ -111,8 +111,8 @@ int store_read(struct store *store, struct store_reader *reader, const store_key
 const struct object *store_object(const struct store_reader *reader, unsigned i, page_no_t page,
 				  int *err) MUST_CHECK;
 /* Page i of it into dst. 0; -EBADMSG: not the page that was written; or what the store said. */
-int store_unpack(const struct store_reader *reader, unsigned i, page_no_t page,
-		 void *dst) MUST_CHECK;
+int store_unpack(const struct store_reader *reader, struct packer *packer, unsigned i,
+		 page_no_t page, void *dst) MUST_CHECK;
 
 /* --- forks: filestore.h; of other stores a child has only what it can do without --- */
 

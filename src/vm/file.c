@@ -226,6 +226,17 @@ int file_hold_open(struct vm *vm, struct weir_container *container, const char *
 	return 0;
 }
 
+/* What is on its way to the file is not dirty, and may be again: asked when nothing is. */
+static bool object_dirty(struct file_object *f)
+{
+	bool dirty;
+
+	lock_acquire(&f->write_lock);
+	dirty = load_relaxed(&f->dirty) > 0;
+	lock_release(&f->write_lock);
+	return dirty;
+}
+
 /* Everything dirty goes to the file. What of it cannot is dirty still, and the holder is told. */
 static int hold_flush(struct vm *vm, struct pager *self, struct file_hold *hold)
 {
@@ -233,9 +244,17 @@ static int hold_flush(struct vm *vm, struct pager *self, struct file_hold *hold)
 
 	if (!load_relaxed(&f->writable) || (!hold->write && f->files > 1))
 		return 0;
-	if (load_relaxed(&f->dirty))
+	if (object_dirty(f))
 		writeback_all(vm, self, f, 0, f->pages);
 	return hold->write ? error_take(f, hold) : 0;
+}
+
+static void object_let_go(struct vm *vm, struct file_object *f)
+{
+	object_hide(vm, f);
+	vm->quiesce(vm->quiesce_data);
+	file_crew_forget(vm, f);
+	object_destroy(f);
 }
 
 int file_hold_close(struct vm *vm, struct pager *self, struct file_hold *hold)
@@ -243,13 +262,15 @@ int file_hold_close(struct vm *vm, struct pager *self, struct file_hold *hold)
 	struct file_object *f = hold->file;
 	int err = hold_flush(vm, self, hold);
 
-	if (--f->files || load_relaxed(&f->dirty))
-		return err;
-	object_hide(vm, f);
-	vm->quiesce(vm->quiesce_data);
-	file_crew_forget(vm, f);
-	object_destroy(f);
+	if (!--f->files && !object_dirty(f))
+		object_let_go(vm, f);
 	return err;
+}
+
+void file_outlived(struct vm *vm, struct file_object *f)
+{
+	if (!object_dirty(f))
+		object_let_go(vm, f);
 }
 
 /* --- regions --- */

@@ -89,6 +89,9 @@ void cache_drop(struct vm *vm, struct file_object *f, uint32_t first, uint32_t e
 /* The file gets the contents of pages. 0 or -errno. */
 int cache_write(struct pager *self, struct file_object *f, uint32_t first, uint32_t count);
 
+/* Nobody has it open any more: it goes, if all of it is written. By the background thread. */
+void file_outlived(struct vm *vm, struct file_object *f);
+
 /* --- writing back (file_write.c) --- */
 
 /* Writes a run of dirty pages at or behind *page, up to end; *page is behind it then. The caller holds the write lock.

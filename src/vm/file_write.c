@@ -221,6 +221,10 @@ void file_tick(struct vm *vm)
 		struct file_object *f = load_acquire(&vm->file_object[i]);
 		uint64_t since = f ? load_relaxed(&f->dirty_ns) : 0;
 
+		if (f && !f->files && !load_relaxed(&f->dirty) && !load_relaxed(&vm->hold)) {
+			file_outlived(vm, f);
+			continue;
+		}
 		if (!f || !load_relaxed(&f->dirty) || now < since + DIRTY_NS_MOST)
 			continue;
 		/* What becomes dirty from now on has its time, too. */

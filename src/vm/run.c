@@ -159,7 +159,7 @@ static int fill_from_store(struct vm *vm, struct pager *self, struct run *run, u
 		self->before_block(self->data);
 	got = store_read(vm->store, &self->reader, key, n, self->stored, self->borrowed);
 	for (int k = 0; k < got; k++) {
-		int err = store_unpack(&self->reader, (unsigned)k,
+		int err = store_unpack(&self->reader, &self->packer, (unsigned)k,
 				       page_number(run->region, run->first + i + (uint32_t)k),
 				       self->run[i + (uint32_t)k]);
 		if (err)
@@ -190,7 +190,8 @@ int run_fill(struct vm *vm, struct pager *self, struct run *run, uint32_t i)
 		object = compressed_object(vm->memory, word_location(w));
 		if (!object)
 			return -EAGAIN;
-		err = object_unpack(object, compressed_room(vm->memory, word_location(w)),
+		err = object_unpack(&self->packer, object,
+				    compressed_room(vm->memory, word_location(w)),
 				    page_number(run->region, run->first + i), self->run[i]);
 		compressed_object_end(vm->memory, object);
 		if (target)
@@ -298,7 +299,7 @@ static void page_poison(struct vm *vm, struct run *run, uint32_t i, int why)
 	uint64_t copy;
 	int err;
 
-	/* Before the reader is told: who has had the signal finds it counted. */
+	/* First: from the poison on the reader goes on, and may look. */
 	add_relaxed(&vm->count.poisoned, 1);
 	err = vm->can_poison ? uffd_poison(run->region->uffd, address, PAGE_SIZE) : -EINVAL;
 	if (err == -EAGAIN && !signal && load_relaxed(&vm->forking)) {

@@ -142,6 +142,7 @@ struct vm {
 	struct mem_dropper dropper; /* (C) */
 	int self_mem; /* (C) /proc/self/mem in weir's own table; -1: pages that cannot be read stay */
 	unsigned kmap_slots;		  /* (C) windows on a file; 0: it is mapped */
+	unsigned zstd_level;		  /* (C) that pages are packed with; 0: LZ4 */
 	struct weir_container *root;	  /* (C) */
 	struct compressed *memory;	  /* (C) */
 	struct store *_Atomic store;	  /* (A) written by the background thread */

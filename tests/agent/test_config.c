@@ -11,7 +11,7 @@ static void path_random(uint64_t *seed, char *path, size_t room)
 {
 	static const char often[] = ":%=/a0 \n\t%25%3a\"'\\";
 	size_t len = random_chance(seed, 4) ? random_below(seed, (unsigned)room)
-					    : random_below(seed, 40);
+					    : random_below(seed, MIN(40u, (unsigned)room));
 
 	for (size_t i = 0; i < len; i++) {
 		path[i] = random_char(seed, 1);
@@ -35,6 +35,7 @@ static void assert_same(const struct config *a, const struct config *b)
 	assert_string_equal(a->container, b->container);
 	assert_true(a->high == b->high);
 	assert_string_equal(a->store, b->store);
+	assert_string_equal(a->compress, b->compress);
 	assert_string_equal(a->preload, b->preload);
 }
 
@@ -57,6 +58,7 @@ static void config_random(uint64_t *seed, struct config *c)
 	path_random(seed, c->container, sizeof(c->container));
 	c->high = random_magnitude(seed);
 	path_random(seed, c->store, sizeof(c->store));
+	path_random(seed, c->compress, sizeof(c->compress));
 	path_random(seed, c->preload, sizeof(c->preload));
 }
 

@@ -242,7 +242,7 @@ static void check_copy(struct world *w, unsigned r, uint32_t page, uint64_t x, s
 		mark_once(seen_slot, sizeof(seen_slot), slot);
 		sum->compressed += compressed_room(&w->memory, slot);
 		sum->objects++;
-		err = object_unpack(compressed_object(&w->memory, slot),
+		err = object_unpack(&w->pager->packer, compressed_object(&w->memory, slot),
 				    compressed_room(&w->memory, slot), number, unpacked);
 		break;
 	case COPY_FILE: {
@@ -251,7 +251,7 @@ static void check_copy(struct world *w, unsigned r, uint32_t page, uint64_t x, s
 
 		page_assert(object);
 		sum->stored += store_key_bytes(&w->store, slot);
-		err = object_unpack(object, bytes, number, unpacked);
+		err = object_unpack(&w->pager->packer, object, bytes, number, unpacked);
 		break;
 	}
 	}

@@ -165,7 +165,8 @@ static void test_both_modes_under_one_limit(void **state)
 
 static void wrong_modes(void *arg)
 {
-	struct weir_options options = {.size = sizeof(options), .limit = LIMIT, .mode = WEIR_MODE_BOTH + 1};
+	struct weir_options options = {
+		.size = sizeof(options), .limit = LIMIT, .mode = WEIR_MODE_BOTH + 1};
 	struct weir *weir = open_mode(WEIR_MODE_SIGNAL, LIMIT);
 	void *base;
 
@@ -177,6 +178,37 @@ static void wrong_modes(void *arg)
 	weir = open_mode(WEIR_MODE_THREAD, LIMIT);
 	child_check(region_as(weir, PAGE_SIZE, WEIR_MODE_SIGNAL, &base) == -ENOTSUP);
 	weir_close(weir);
+}
+
+/* What it compresses with is refused where it is none; of a program that is older than the field it is not read. */
+static void codecs(void *arg)
+{
+	static const char *const right[] = {NULL, "lz4", "zstd", "zstd:10"},
+				 *const wrong[] = {"", "lz5", "zstd:", "zstd:0", "zstd:11"};
+	struct weir_options options = {
+		.size = sizeof(options), .limit = LIMIT, .mode = WEIR_MODE_SIGNAL};
+	struct weir *weir;
+
+	(void)arg;
+	for (unsigned i = 0; i < ARRAY_SIZE(wrong); i++) {
+		options.compress = wrong[i];
+		child_check(weir_open(&options, &weir) == -EINVAL);
+	}
+	options.size = offsetof(struct weir_options, compress);
+	child_check(!weir_open(&options, &weir));
+	weir_close(weir);
+	options.size = sizeof(options);
+	for (unsigned i = 0; i < ARRAY_SIZE(right); i++) {
+		options.compress = right[i];
+		child_check(!weir_open(&options, &weir));
+		weir_close(weir);
+	}
+}
+
+static void test_codecs_are_checked(void **state)
+{
+	(void)state;
+	child_passes(codecs, NULL);
 }
 
 /* Windows: thread mode only, as many as a power of two; and none of their descriptors is the program's, refused or not. */
@@ -618,6 +650,7 @@ int main(void)
 		cmocka_unit_test(test_both_modes_under_one_limit),
 		cmocka_unit_test(test_a_mode_that_was_not_opened_is_refused),
 		cmocka_unit_test(test_nobody_has_signal_mode),
+		cmocka_unit_test(test_codecs_are_checked),
 		cmocka_unit_test(test_windows_are_for_thread_mode),
 		cmocka_unit_test(test_a_signal_handler_may_fault_inside_weir),
 		cmocka_unit_test(test_a_thread_that_blocks_sigbus),

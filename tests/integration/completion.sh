@@ -58,6 +58,7 @@ offers max= weir set "$pid" ''
 offers high= weir set "$pid" max=1G h
 offers true weir run --limit 1G -- tru
 offers pair weir run --placement ''
+offers zstd weir run --compress ''
 offers paging weir bench p
 offers mt8183 weir cmdq dis --soc mt81
 

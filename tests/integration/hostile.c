@@ -6,19 +6,25 @@
  *     hostile stacks    threads whose stacks come from malloc
  *     hostile guard     a page of malloc memory that cannot be accessed
  *     hostile c11       a thread of thrd_create may run where its creator may
+ *     hostile limits    forks while hardly any descriptors and no address space are allowed
+ *     hostile over      something else is mapped over malloc memory, and some of it is taken out
  *     hostile mlockall  all that is asked for is refused, or it works
  *
  * Ends with 0; 1 and a line that says what was wrong; 2 if it could not run. A hang is for the caller to see.
  */
+#include <errno.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
+#include <sys/wait.h>
 #include <threads.h>
 #include <unistd.h>
 
@@ -208,16 +214,78 @@ static int lock_all(void)
 	return heap_check();
 }
 
+/* A child has what there is; refused: or there may be none. */
+static int fork_checked(bool refused)
+{
+	pid_t child = fork();
+	int status;
+
+	if (!child)
+		_exit(heap_check());
+	if (child < 0 && refused && errno == EAGAIN)
+		return heap_check();
+	if (child < 0 || waitpid(child, &status, 0) != child || status) {
+		fprintf(stderr, "hostile: a fork failed, or its child (errno %d)\n", errno);
+		return 1;
+	}
+	return heap_check();
+}
+
+static int limits(void)
+{
+	struct rlimit files, less, space = {.rlim_cur = 1 << 20, .rlim_max = 1 << 20};
+
+	if (getrlimit(RLIMIT_NOFILE, &files))
+		return 2;
+	less = files;
+	for (unsigned allowed = 0; allowed < 4; allowed++) {
+		less.rlim_cur = allowed;
+		if (setrlimit(RLIMIT_NOFILE, &less) || fork_checked(true))
+			return 1;
+	}
+	if (setrlimit(RLIMIT_NOFILE, &files) || setrlimit(RLIMIT_AS, &space))
+		return 2;
+	return fork_checked(false);
+}
+
+static int over(void)
+{
+	const size_t half = (size_t)PAGES / 2 * PAGE;
+	const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
+	unsigned char *more;
+
+	if (mmap(heap, half, PROT_READ | PROT_WRITE, flags, -1, 0) != heap)
+		return 2;
+	for (size_t i = 0; i < half; i += PAGE) {
+		if (heap[i]) {
+			fprintf(stderr, "hostile: a new mapping is not zero\n");
+			return 1;
+		}
+		heap[i] = expected(i / PAGE);
+	}
+	/* So that there is pressure: what was mapped over is weir's no more. */
+	more = must(aligned_alloc(PAGE, half));
+	memset(more, 3, half);
+	if (heap_check())
+		return 1;
+	if (mremap(more, half, half + PAGE, MREMAP_MAYMOVE) != MAP_FAILED) {
+		fprintf(stderr, "hostile: malloc memory has moved\n");
+		return 1;
+	}
+	if (munmap(more, half))
+		return 2;
+	more = must(aligned_alloc(PAGE, half));
+	memset(more, 3, half);
+	return heap_check();
+}
+
 int main(int argc, char **argv)
 {
 	static const struct {
 		const char *name;
 		int (*run)(void);
-	} cases[] = {{"signals", signals},
-		     {"stacks", stacks},
-		     {"guard", guard},
-		     {"c11", c11},
-		     {"mlockall", lock_all}};
+	} cases[] = {{"signals", signals}, {"stacks", stacks}, {"guard", guard},      {"c11", c11},
+		     {"limits", limits},   {"over", over},     {"mlockall", lock_all}};
 
 	for (size_t i = 0; argc == 2 && i < sizeof(cases) / sizeof(cases[0]); i++) {
 		if (strcmp(argv[1], cases[i].name))
@@ -226,6 +294,6 @@ int main(int argc, char **argv)
 			heap_fill();
 		return cases[i].run();
 	}
-	fprintf(stderr, "hostile: signals, stacks, guard, c11 or mlockall\n");
+	fprintf(stderr, "hostile: signals, stacks, guard, c11, limits, over or mlockall\n");
 	return 2;
 }

@@ -431,6 +431,24 @@ static void holes(void)
 	must(!readable(p));
 }
 
+/* As many pages as 32 bits can count, and one. */
+#define HUGE_BYTES (((size_t)PAGE << 32) + PAGE)
+
+/* It is all there, or not at all. */
+static void larger_than_all(void)
+{
+	unsigned char *p = mmap(NULL, HUGE_BYTES, PROT_NONE, ANON | MAP_NORESERVE, -1, 0);
+
+	if (p == MAP_FAILED) {
+		must(errno == ENOMEM);
+		return;
+	}
+	must(!mprotect(p + HUGE_BYTES - PAGE, PAGE, RW));
+	fill(p + HUGE_BYTES - PAGE, 1, 9);
+	holds(p + HUGE_BYTES - PAGE, 1, 9);
+	must(!munmap(p, HUGE_BYTES));
+}
+
 static void arguments(void)
 {
 	unsigned char *p = map(4, RW);
@@ -454,6 +472,9 @@ static void arguments(void)
 	not_mapped(mremap(p, 4 * PAGE, 4 * PAGE, MREMAP_FIXED | MREMAP_MAYMOVE, p + PAGE), EINVAL);
 	not_mapped(mremap(p, PAGE, 2 * PAGE, 0), ENOMEM);
 	must(!mprotect(p, 0, RW) && !madvise(p, 0, MADV_DONTNEED));
+	fails(mprotect(p, SIZE_MAX, RW), ENOMEM);
+	fails(madvise(p, SIZE_MAX, MADV_DONTNEED), EINVAL);
+	not_mapped(mremap(p, 4 * PAGE, HUGE_BYTES, 0), ENOMEM);
 	must(!munmap(p, 3 * PAGE + 1) && !readable(p + 3 * PAGE));
 }
 
@@ -580,6 +601,7 @@ static int rules(void)
 {
 	holes();
 	arguments();
+	larger_than_all();
 	leftovers();
 	guards();
 	moves();

@@ -49,6 +49,12 @@ done
 for container in '' /a a//b .. "a$(printf '\t')b"; do
 	refused 125 'container.*nightly' run --limit 64M --container="$container" -- touch "$marker"
 done
+for codec in foo '' lz5 zstd3 'zstd 3' ZSTD lz4:1; do
+	refused 125 'compression.*lz4.*zstd' run --limit 64M --compress="$codec" -- touch "$marker"
+done
+for level in '' 0 11 -1 x 4294967297; do
+	refused 125 'level.*zstd:1 to zstd:10' run --limit 64M --compress="zstd:$level" -- touch "$marker"
+done
 refused 125 'pair, follow' run --limit 64M --placement=banana -- touch "$marker"
 refused 125 'no module' run --limit 64M --store nbd://localhost/x -- touch "$marker"
 refused 125 'no module' run --limit 64M --store rados://pool -- touch "$marker"

@@ -3,6 +3,7 @@
 #include "unit.h"
 
 #include <fcntl.h>
+#include <sys/resource.h>
 
 #include "command.h"
 #include "os/socket.h"
@@ -324,6 +325,35 @@ static void a_name_that_is_taken(void **state)
 	close(taken);
 }
 
+/* What the program may have is weir's to have, too (RLIMIT_NOFILE): who waits is answered when there are descriptors again. */
+static void without_descriptors_it_waits(void **state)
+{
+	struct rlimit before, less;
+	struct pollfd ready = {.events = POLLIN};
+	int fd = connected(0), later;
+
+	(void)state;
+	assert_int_equal(asked(fd, "reclaim 0 \n", NULL).result, 0);
+	later = connected(0);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	less = before;
+	less.rlim_cur = 1;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &less), 0);
+	for (unsigned i = 0; i < 3; i++) {
+		assert_int_equal(socket_send(later, "reclaim 0 \n", 11, -1), 11);
+		assert_int_equal(socket_send(fd, "reclaim 0 \n", 11, -1), 11);
+	}
+	ready.fd = fd;
+	(void)socket_poll(&ready, 1, 0);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+	for (unsigned i = 0; i < 3; i++) {
+		assert_int_equal(received(fd, NULL).result, 0);
+		assert_int_equal(received(later, NULL).result, 0);
+	}
+	close(later);
+	close(fd);
+}
+
 static void nothing_is_left(void **state)
 {
 	int fd = connected(0), segment = watched(fd);
@@ -362,6 +392,7 @@ int main(void)
 		cmocka_unit_test(descriptors_are_not_taken),
 		cmocka_unit_test(too_many_are_told),
 		cmocka_unit_test(who_does_not_read_is_dropped),
+		cmocka_unit_test(without_descriptors_it_waits),
 		cmocka_unit_test(nothing_is_left),
 		cmocka_unit_test(a_name_that_is_taken),
 	};

@@ -104,7 +104,7 @@ static int read_one(store_key_t key, page_no_t page, void *to)
 {
 	int got = read_keys(&key, 1);
 
-	return got < 0 ? got : store_unpack(&reader, 0, page, to);
+	return got < 0 ? got : store_unpack(&reader, packer, 0, page, to);
 }
 
 /* Packs the page that the entry describes, and adds it. */
@@ -113,7 +113,7 @@ static bool batch_put(struct entry *e, page_no_t page)
 	size_t size;
 
 	page_make(page_buffer, e->kind, e->seed);
-	size = object_pack(packer, page, page_buffer);
+	size = object_pack(packer, 0, page, page_buffer);
 	e->units = (unsigned)DIV_UP(size, fs->file.unit);
 	return store_batch_add(&store, &batch, (struct object *)packer->out, page);
 }
@@ -246,7 +246,7 @@ static bool oracle_scattered(void)
 		const struct entry *e = &oracle.entry[page[i]];
 
 		page_make(page_buffer, e->kind, e->seed);
-		if (store_unpack(&reader, (unsigned)i, page[i], back) ||
+		if (store_unpack(&reader, packer, (unsigned)i, page[i], back) ||
 		    memcmp(back, page_buffer, PAGE_SIZE))
 			return false;
 	}
@@ -349,10 +349,10 @@ static void test_neighbours_are_read_in_one_go(void **state)
 		assert_int_equal(got, expected);
 		for (unsigned i = 0; i < expected; i++) {
 			page_make(page_buffer, e[i].kind, e[i].seed);
-			assert_int_equal(store_unpack(&reader, i, i, back), 0);
+			assert_int_equal(store_unpack(&reader, packer, i, i, back), 0);
 			assert_memory_equal(back, page_buffer, PAGE_SIZE);
 			/* Another's number gets nothing. */
-			assert_int_equal(store_unpack(&reader, i, i + 1, back), -EBADMSG);
+			assert_int_equal(store_unpack(&reader, packer, i, i + 1, back), -EBADMSG);
 		}
 		/* Asked for fewer, it takes no more. */
 		assert_int_equal(read_keys(slots, 1), 1);
@@ -382,7 +382,7 @@ static void test_what_lies_apart_is_read_in_one_go(void **state)
 		assert_int_equal(read_keys(apart, ARRAY_SIZE(order)), ARRAY_SIZE(order));
 		for (unsigned i = 0; i < ARRAY_SIZE(order); i++) {
 			page_make(page_buffer, e[order[i]].kind, e[order[i]].seed);
-			assert_int_equal(store_unpack(&reader, i, order[i], back), 0);
+			assert_int_equal(store_unpack(&reader, packer, i, order[i], back), 0);
 			assert_memory_equal(back, page_buffer, PAGE_SIZE);
 		}
 		/* All taken, as by other threads. */
@@ -599,8 +599,8 @@ static void test_misplaced_objects_are_refused(void **state)
 	assert_int_equal(read_one(batch.page[1].key, 1, back), -EIO);
 	keys_of(slots, 2);
 	assert_int_equal(read_keys(slots, 2), 2);
-	assert_int_equal(store_unpack(&reader, 0, 0, back), -EIO);
-	assert_int_equal(store_unpack(&reader, 1, 1, back), -EIO);
+	assert_int_equal(store_unpack(&reader, packer, 0, 0, back), -EIO);
+	assert_int_equal(store_unpack(&reader, packer, 1, 1, back), -EIO);
 	store_close(&store);
 }
 
@@ -819,7 +819,7 @@ static void fly_into_a_limit(void *arg)
 		store_batch_start(&many[b]);
 		for (unsigned i = 0; i < STORE_BATCH; i++) {
 			page_make(page_buffer, KIND_RANDOM, b * STORE_BATCH + i);
-			(void)object_pack(packer, b * STORE_BATCH + i, page_buffer);
+			(void)object_pack(packer, 0, b * STORE_BATCH + i, page_buffer);
 			child_check(
 				store_batch_add(&store, &many[b], (struct object *)packer->out, 0));
 		}

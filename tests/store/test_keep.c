@@ -113,7 +113,7 @@ static int write_pages(void)
 	store_batch_start(&batch);
 	for (unsigned i = 0; i < PAGES; i++) {
 		page_make(page, KIND_RANDOM, i + 1);
-		(void)object_pack(&packer, i, page);
+		(void)object_pack(&packer, 0, i, page);
 		assert_true(store_batch_add(&store, &batch, (struct object *)packer.out, i));
 	}
 	store_write(&store, &batch);

@@ -56,7 +56,7 @@ static int write_batch(struct store *s, struct store_batch *batch, uint64_t seed
 	store_batch_start(batch);
 	for (unsigned i = 0; i < STORE_BATCH; i++) {
 		page_make(page_buffer, KIND_RANDOM, seed + i);
-		(void)object_pack(packer, seed + i, page_buffer);
+		(void)object_pack(packer, 0, seed + i, page_buffer);
 		if (!store_batch_add(s, batch, (struct object *)packer->out, 0))
 			break;
 	}
@@ -75,7 +75,7 @@ static bool reads_back(struct store *s, const struct store_batch *batch, uint64_
 		page_make(page_buffer, KIND_RANDOM, seed + i);
 		right = right &&
 			store_read(s, &reader, &batch->page[i].key, 1, buffer, false) == 1 &&
-			!store_unpack(&reader, 0, seed + i, back) &&
+			!store_unpack(&reader, packer, 0, seed + i, back) &&
 			!memcmp(back, page_buffer, PAGE_SIZE);
 	}
 	return right;
@@ -181,7 +181,7 @@ static _Noreturn void work(int pipe, bool named)
 			store_batch_start(&batch[i]);
 			for (unsigned k = 0; k < 20; k++) {
 				page_make(page_buffer, KIND_TEXT, k);
-				(void)object_pack(packer, k, page_buffer);
+				(void)object_pack(packer, 0, k, page_buffer);
 				if (!store_batch_add(&s, &batch[i], (struct object *)packer->out,
 						     0))
 					_exit(2);

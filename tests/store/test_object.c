@@ -8,6 +8,7 @@
 
 #include <lz4.h>
 #include <xxhash.h>
+#include <zstd.h>
 
 #include "base/atomic.h"
 #include "store/object.h"
@@ -17,6 +18,10 @@
 /* All of these end where nothing is mapped: a byte too far is a fault. */
 static struct packer *packer;
 static char *src, *dst;
+
+/* Everything is done with LZ4 (0), then with zstd. */
+static unsigned level;
+#define CODEC (level ? CODEC_ZSTD : CODEC_LZ4)
 
 static int setup(void **state)
 {
@@ -41,7 +46,7 @@ static struct object *copy_of(const void *object, size_t room)
 /* Packs src and gives a copy that is exactly as long as the object. */
 static struct object *packed(page_no_t page, size_t *size)
 {
-	*size = object_pack(packer, page, src);
+	*size = object_pack(packer, level, page, src);
 	return copy_of(packer->out, *size);
 }
 
@@ -50,7 +55,7 @@ static void refused(const struct object *obj, size_t room, page_no_t page)
 	int err;
 
 	memset(dst, 0xee, PAGE_SIZE);
-	err = object_unpack(obj, room, page, dst);
+	err = object_unpack(packer, obj, room, page, dst);
 	assert_int_equal(err, -EBADMSG);
 }
 
@@ -128,12 +133,12 @@ static void test_every_page_comes_back(void **state)
 		assert_in_range(size, sizeof(*obj) + 1, OBJECT_MAX);
 		assert_int_equal(obj->page, page);
 		memset(dst, 0xee, PAGE_SIZE);
-		assert_int_equal(object_unpack(obj, size, page, dst), 0);
+		assert_int_equal(object_unpack(packer, obj, size, page, dst), 0);
 		assert_memory_equal(dst, src, PAGE_SIZE);
 		/* More room than the object takes is as well. */
 		obj = copy_of(packer->out, OBJECT_MAX);
 		memset(dst, 0xee, PAGE_SIZE);
-		assert_int_equal(object_unpack(obj, OBJECT_MAX, page, dst), 0);
+		assert_int_equal(object_unpack(packer, obj, OBJECT_MAX, page, dst), 0);
 		assert_memory_equal(dst, src, PAGE_SIZE);
 	}
 }
@@ -149,13 +154,13 @@ static void test_sizes_are_what_pages_are_worth(void **state)
 		size_t size;
 
 		page_make(src, KIND_ZERO, 0);
-		assert_true(object_pack(packer, PAGE_NO, src) < 64);
+		assert_true(object_pack(packer, level, PAGE_NO, src) < 64);
 		page_make(src, KIND_TEXT, random_next(&seed));
-		assert_true(object_pack(packer, PAGE_NO, src) < PAGE_SIZE * 3 / 4);
+		assert_true(object_pack(packer, level, PAGE_NO, src) < PAGE_SIZE * 3 / 4);
 		page_make(src, KIND_RANDOM, random_next(&seed));
-		assert_int_equal(object_pack(packer, PAGE_NO, src), OBJECT_MAX);
+		assert_int_equal(object_pack(packer, level, PAGE_NO, src), OBJECT_MAX);
 		page_make(src, KIND_MIXED, random_next(&seed));
-		size = object_pack(packer, PAGE_NO, src) - sizeof(struct object);
+		size = object_pack(packer, level, PAGE_NO, src) - sizeof(struct object);
 		assert_true(size == PAGE_SIZE || size <= PAGE_SIZE * 15 / 16);
 		whole += size == PAGE_SIZE;
 		mixed++;
@@ -175,16 +180,78 @@ static void test_packing_keeps_nothing(void **state)
 		size_t size, again;
 
 		page_make(src, kind, s);
-		size = object_pack(packer, PAGE_NO, src);
+		size = object_pack(packer, level, PAGE_NO, src);
 		memcpy(first, packer->out, size);
 		for (unsigned other = 0; other < PAGE_KINDS; other++) {
 			page_make(src, other, random_next(&seed));
-			(void)object_pack(packer, PAGE_NO + 1, src);
+			(void)object_pack(packer, level, PAGE_NO + 1, src);
 		}
+		/* Nor what a fork may have caught half done. */
+		random_bytes(&seed, packer->zstd.compress, sizeof(packer->zstd.compress));
+		packer_after_fork(packer);
 		page_make(src, kind, s);
-		again = object_pack(packer, PAGE_NO, src);
+		again = object_pack(packer, level, PAGE_NO, src);
 		assert_int_equal(size, again);
 		assert_memory_equal(first, packer->out, size);
+	}
+}
+
+/* An object names its codec: those of all of them are read, whatever is packed with now. */
+static void test_all_codecs_are_read_side_by_side(void **state)
+{
+	static char kept[ZSTD_LEVEL_LAST + 1][OBJECT_MAX + 8];
+	const unsigned codec_of[] = {CODEC_LZ4, CODEC_ZSTD};
+	size_t size[ZSTD_LEVEL_LAST + 1];
+
+	(void)state;
+	page_make(src, KIND_TEXT, 9);
+	for (unsigned l = 0; l <= ZSTD_LEVEL_LAST; l++) {
+		size[l] = object_pack(packer, l, PAGE_NO, src);
+		memcpy(kept[l], packer->out, size[l]);
+	}
+	for (unsigned l = 0; l <= ZSTD_LEVEL_LAST; l++) {
+		const struct object *obj = copy_of(kept[l], size[l]);
+
+		assert_int_equal(obj->codec, codec_of[l > 0]);
+		memset(dst, 0xee, PAGE_SIZE);
+		assert_int_equal(object_unpack(packer, obj, size[l], PAGE_NO, dst), 0);
+		assert_memory_equal(dst, src, PAGE_SIZE);
+		assert_true(!l || size[l] < size[0]);
+	}
+}
+
+static void test_codecs_have_names(void **state)
+{
+	static const struct {
+		const char *text;
+		int err;
+		unsigned level;
+	} names[] = {
+		{NULL, 0, 0},
+		{"lz4", 0, 0},
+		{"zstd", 0, ZSTD_LEVEL_DEFAULT},
+		{"zstd:1", 0, 1},
+		{"zstd:10", 0, ZSTD_LEVEL_LAST},
+		{"zstd:11", -ERANGE, 0},
+		{"zstd:0", -ERANGE, 0},
+		{"zstd:-1", -ERANGE, 0},
+		{"zstd:", -ERANGE, 0},
+		{"zstd:3x", -ERANGE, 0},
+		{"zstd: 3", -ERANGE, 0},
+		{"zstd:4294967297", -ERANGE, 0},
+		{"zstd3", -EINVAL, 0},
+		{"zst", -EINVAL, 0},
+		{"ZSTD", -EINVAL, 0},
+		{"lz4:1", -EINVAL, 0},
+		{"", -EINVAL, 0},
+	};
+
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_SIZE(names); i++) {
+		unsigned found = 77;
+
+		assert_int_equal(object_codec_parse(names[i].text, &found), names[i].err);
+		assert_int_equal(found, names[i].level);
 	}
 }
 
@@ -210,7 +277,7 @@ static void test_every_flipped_bit_is_refused(void **state)
 			refused_untouched(obj, size, PAGE_NO);
 			*byte ^= (unsigned char)(1u << bit % 8);
 		}
-		assert_int_equal(object_unpack(obj, size, PAGE_NO, dst), 0);
+		assert_int_equal(object_unpack(packer, obj, size, PAGE_NO, dst), 0);
 		/* With room behind it, a longer length could be read: refused all the same. */
 		obj = copy_of(packer->out, OBJECT_MAX);
 		for (unsigned bit = 0; bit < 13; bit++) {
@@ -285,7 +352,7 @@ static void test_short_room_is_refused_unread(void **state)
 	(void)state;
 	for (unsigned kind = KIND_TEXT; kind < PAGE_KINDS; kind++) {
 		page_make(src, kind, 6);
-		size = object_pack(packer, PAGE_NO, src);
+		size = object_pack(packer, level, PAGE_NO, src);
 		for (size_t room = 0; room < size; room++)
 			refused_untouched(copy_of(packer->out, room), room, PAGE_NO);
 	}
@@ -318,16 +385,21 @@ static struct object *sealed(unsigned codec, const void *bytes, size_t count)
 }
 
 /* Compresses so much text that it unpacks to exactly so many bytes. */
-static size_t lz4_of(size_t bytes, char *out, size_t room)
+static size_t text_of(size_t bytes, char *out, size_t room)
 {
 	static char text[4 * PAGE_SIZE];
-	int n;
+	size_t n;
 
 	memset(text, 't', sizeof(text));
 	page_make(text, KIND_TEXT, 1);
-	n = LZ4_compress_default(text, out, (int)bytes, (int)room);
+	if (level) {
+		n = ZSTD_compress(out, room, text, bytes, (int)level);
+		assert_false(ZSTD_isError(n));
+	} else {
+		n = (size_t)LZ4_compress_default(text, out, (int)bytes, (int)room);
+	}
 	assert_true(n > 0);
-	return (size_t)n;
+	return n;
 }
 
 static void test_a_seal_of_the_tests_is_taken(void **state)
@@ -338,10 +410,10 @@ static void test_a_seal_of_the_tests_is_taken(void **state)
 	(void)state;
 	page_make(src, KIND_RANDOM, 2);
 	obj = sealed(CODEC_RAW, src, PAGE_SIZE);
-	assert_int_equal(object_unpack(obj, OBJECT_MAX, PAGE_NO, dst), 0);
+	assert_int_equal(object_unpack(packer, obj, OBJECT_MAX, PAGE_NO, dst), 0);
 	assert_memory_equal(dst, src, PAGE_SIZE);
-	obj = sealed(CODEC_LZ4, out, lz4_of(PAGE_SIZE, out, sizeof(out)));
-	assert_int_equal(object_unpack(obj, object_size(obj), PAGE_NO, dst), 0);
+	obj = sealed(CODEC, out, text_of(PAGE_SIZE, out, sizeof(out)));
+	assert_int_equal(object_unpack(packer, obj, object_size(obj), PAGE_NO, dst), 0);
 }
 
 /* What unpacks to more or to less than a page is refused, and never writes beyond the page. */
@@ -354,25 +426,25 @@ static void test_only_a_whole_page_is_taken(void **state)
 
 	(void)state;
 	for (unsigned i = 0; i < ARRAY_SIZE(sizes); i++) {
-		obj = sealed(CODEC_LZ4, out, lz4_of(sizes[i], out, sizeof(out)));
+		obj = sealed(CODEC, out, text_of(sizes[i], out, sizeof(out)));
 		refused(obj, object_size(obj), PAGE_NO);
 	}
 	page_make(src, KIND_RANDOM, 3);
 	refused(sealed(CODEC_RAW, src, PAGE_SIZE - 1), OBJECT_MAX - 1, PAGE_NO);
 	refused(sealed(CODEC_RAW, src, 0), sizeof(*obj), PAGE_NO);
-	refused(sealed(CODEC_LZ4, src, 0), sizeof(*obj), PAGE_NO);
+	refused(sealed(CODEC, src, 0), sizeof(*obj), PAGE_NO);
 }
 
 static void test_unknown_codecs_are_refused(void **state)
 {
 	static char out[PAGE_SIZE];
-	size_t n = lz4_of(PAGE_SIZE, out, sizeof(out));
+	size_t n = text_of(PAGE_SIZE, out, sizeof(out));
 
 	(void)state;
 	for (unsigned codec = 0; codec < 8; codec++) {
 		struct object *obj = sealed(codec, out, n);
 
-		if (codec != CODEC_LZ4)
+		if (codec != CODEC)
 			refused(obj, object_size(obj), PAGE_NO);
 	}
 }
@@ -385,8 +457,8 @@ static void test_nonsense_stays_inside_the_page(void **state)
 
 	(void)state;
 	for (unsigned i = 0; i < 20000; i++) {
-		unsigned codec = random_chance(&seed, 2) ? CODEC_LZ4 : random_below(&seed, 5);
-		size_t n = lz4_of(PAGE_SIZE, out, sizeof(out));
+		unsigned codec = random_chance(&seed, 2) ? CODEC : random_below(&seed, 5);
+		size_t n = text_of(PAGE_SIZE, out, sizeof(out));
 		struct object *obj;
 
 		if (random_chance(&seed, 2)) {
@@ -397,7 +469,7 @@ static void test_nonsense_stays_inside_the_page(void **state)
 				out[random_below(&seed, (unsigned)n)] = (char)random_next(&seed);
 		}
 		obj = sealed(codec, out, n);
-		(void)!object_unpack(obj, object_size(obj), PAGE_NO, dst);
+		(void)!object_unpack(packer, obj, object_size(obj), PAGE_NO, dst);
 	}
 }
 
@@ -412,7 +484,7 @@ static void pack_and_unpack(unsigned index, void *arg)
 {
 	struct crowd *c = arg;
 	uint64_t seed = c->seed + index;
-	struct packer *mine = aligned_alloc(64, sizeof(*mine));
+	struct packer *mine = (struct packer *)guarded(sizeof(*mine));
 	char *page = malloc(PAGE_SIZE), *back = malloc(PAGE_SIZE);
 	char *kept = aligned_alloc(8, ALIGN_UP((size_t)OBJECT_MAX, 8u));
 
@@ -420,13 +492,12 @@ static void pack_and_unpack(unsigned index, void *arg)
 		size_t size;
 
 		page_make(page, KIND_TEXT + i % 3, random_next(&seed));
-		size = object_pack(mine, PAGE_NO + i, page);
+		size = object_pack(mine, level, PAGE_NO + i, page);
 		memcpy(kept, mine->out, size);
-		if (object_unpack((struct object *)kept, size, PAGE_NO + i, back) ||
+		if (object_unpack(mine, (struct object *)kept, size, PAGE_NO + i, back) ||
 		    memcmp(page, back, PAGE_SIZE) != 0)
 			add_relaxed(&c->wrong, 1);
 	}
-	free(mine);
 	free(page);
 	free(back);
 	free(kept);
@@ -472,7 +543,7 @@ static void write_or_pack(unsigned index, void *arg)
 	}
 	for (unsigned i = 0; i < 3000; i++) {
 		uint32_t word;
-		size_t size = object_pack(packer, PAGE_NO, c->page);
+		size_t size = object_pack(packer, level, PAGE_NO, c->page);
 
 		(void)page_same_filled(c->page, &word);
 		if (size > OBJECT_MAX || size != object_size((struct object *)packer->out))
@@ -510,19 +581,26 @@ static void test_objects_call_no_malloc(void **state)
 
 		page_make(src, kind, kind);
 		obj = packed(PAGE_NO, &size);
-		(void)!object_unpack(obj, size, PAGE_NO, dst);
+		(void)!object_unpack(packer, obj, size, PAGE_NO, dst);
 	}
 	assert_int_equal(load_relaxed(&allocations) - before, 0);
 }
 
 int main(void)
 {
+	static const struct {
+		const char *name;
+		unsigned level;
+	} runs[] = {{"lz4", 0}, {"zstd:1", 1}};
+	int failed = 0;
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_same_filled_is_one_word_repeated),
 		cmocka_unit_test(test_one_bit_makes_a_page_other),
 		cmocka_unit_test(test_every_page_comes_back),
 		cmocka_unit_test(test_sizes_are_what_pages_are_worth),
 		cmocka_unit_test(test_packing_keeps_nothing),
+		cmocka_unit_test(test_all_codecs_are_read_side_by_side),
+		cmocka_unit_test(test_codecs_have_names),
 		cmocka_unit_test(test_every_flipped_bit_is_refused),
 		cmocka_unit_test(test_random_damage_is_refused),
 		cmocka_unit_test(test_another_pages_object_is_refused),
@@ -536,5 +614,9 @@ int main(void)
 		cmocka_unit_test(test_objects_call_no_malloc),
 	};
 
-	return cmocka_run_group_tests(tests, setup, NULL);
+	for (unsigned i = 0; i < ARRAY_SIZE(runs); i++) {
+		level = runs[i].level;
+		failed += cmocka_run_group_tests_name(runs[i].name, tests, setup, NULL);
+	}
+	return failed;
 }

@@ -9,7 +9,7 @@
 static unsigned char right[FILE_PAGES * PAGE];
 static char path[64];
 
-static void wait_charged(struct weir_container *c, uint64_t at_least, uint64_t at_most)
+void wait_charged(struct weir_container *c, uint64_t at_least, uint64_t at_most)
 {
 	const double until = now() + 20;
 
@@ -217,6 +217,7 @@ static void errors(bool on)
 	fail(WRITE_FULL, on ? 20 : 0);
 	fail(WRITE_SHORT, on ? 5 : 0);
 	fail(SYNC_ERROR, on ? 5 : 0);
+	fail(FLUSH_ERROR, on ? 1 : 0);
 	fail(MAP_ERROR, on ? 50 : 0);
 	fail(PROTECT_ERROR, on ? 50 : 0);
 	fail(PUNCH_ERROR, on ? 20 : 0);

@@ -35,6 +35,7 @@ struct setup {
 	uint64_t seed;
 	double seconds;
 	unsigned kmap_slots;
+	const char *compress; /* NULL: LZ4 */
 	unsigned handlers;
 	enum weir_placement placement;
 	enum weir_mode mode; /* BOTH: regions of either in turn */

@@ -2,7 +2,7 @@
 /*
  * Stress of regions on the real kernel, through the public functions:
  *
- *     stress_region [--case NAME] [--handlers N] [--placement none|pair|follow] [--mode signal|both] [--kmap SLOTS] [SEED] [SECONDS]
+ *     stress_region [--case NAME] [--handlers N] [--placement none|pair|follow] [--mode signal|both] [--kmap SLOTS] [--compress zstd] [SEED] [SECONDS]
  *
  * The storm, which is what happens without --case: 1, then 2, then 4 threads use four areas in every way that memory
  * can be used, while a control thread changes the limit and forks, and another one makes and destroys regions.
@@ -465,7 +465,7 @@ static _Noreturn void usage(void)
 {
 	fprintf(stderr,
 		"Usage: stress_region [--case NAME] [--handlers N] [--placement none|pair|follow] "
-		"[--mode signal|both] [SEED] "
+		"[--mode signal|both] [--kmap SLOTS] [--compress zstd] [SEED] "
 		"[SECONDS]\nCases:");
 	for (unsigned i = 0; i < ARRAY_SIZE(cases); i++)
 		fprintf(stderr, " %s", cases[i].name);
@@ -482,6 +482,8 @@ int main(int argc, char **argv)
 	for (; i + 1 < argc && argv[i][0] == '-'; i += 2) {
 		if (!strcmp(argv[i], "--kmap")) {
 			setup.kmap_slots = (unsigned)strtoul(argv[i + 1], NULL, 0);
+		} else if (!strcmp(argv[i], "--compress")) {
+			setup.compress = argv[i + 1];
 		} else if (!strcmp(argv[i], "--handlers")) {
 			setup.handlers = (unsigned)strtoul(argv[i + 1], NULL, 0);
 		} else if (!strcmp(argv[i], "--placement") && !strcmp(argv[i + 1], "none")) {

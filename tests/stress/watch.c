@@ -205,6 +205,7 @@ struct weir *open_or_skip(uint64_t limit)
 		.limit = limit,
 		.handlers = setup.handlers,
 		.kmap_slots = setup.kmap_slots,
+		.compress = setup.compress,
 		.placement = setup.placement,
 		.mode = setup.mode,
 	};
