@@ -69,7 +69,8 @@ bool object_sound(const struct object *obj, size_t room, page_no_t page) MUST_CH
 int object_rename(struct object *obj, size_t room, page_no_t from, page_no_t to) MUST_CHECK;
 
 /* Which page it says it is, while its holder may be at it: somebody looks again under the page's busy bit. */
-static inline page_no_t object_page_racing(const struct object *obj)
+__attribute__((no_sanitize("thread"))) static inline page_no_t
+object_page_racing(const struct object *obj)
 {
 	return *(const volatile uint64_t *)obj & ((1ull << 48) - 1);
 }
