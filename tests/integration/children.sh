@@ -12,7 +12,7 @@ limit=$((16 * MiB))
 # Alone, each of these has far more resident than the limit and its slack.
 cat >"$tmp/write.pl" <<'PERL'
 my @line;
-push @line, "line $_ of many, " . $_ * 7919 % 1000003 for 1 .. 200000;
+push @line, "line $_ of many, " . $_ * 7919 % 1000003 for 1 .. 300000;
 print "$_\n" for reverse @line;
 PERL
 cat >"$tmp/read.pl" <<'PERL'
