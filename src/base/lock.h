@@ -16,29 +16,29 @@
 
 /* Outermost first. A rank that is free to use: take the one below the first lock taken inside. */
 enum lock_rank {
-	RANK_MAPS = 3,	     /* agent/: what is mapped where */
-	RANK_BUS = 5,	     /* os/: the SIGBUS handler is put in or taken out */
-	RANK_FORK = 7,	     /* fork.c: one fork at a time, from before it until the child serves itself */
-	RANK_INSTANCE = 10,  /* weir.c: start, stop, the list of regions */
-	RANK_STORE = 12,     /* stores.c: one store is replaced at a time */
-	RANK_ERRAND = 15,    /* reclaim/: one errand at a time */
-	RANK_PLACEMENT = 20, /* fault/: which thread is bound where */
+	RANK_MAPS = 3,	      /* agent/: what is mapped where */
+	RANK_BUS = 5,	      /* os/: the SIGBUS handler is put in or taken out */
+	RANK_FORK = 7,	      /* fork.c: one fork at a time, until its child serves itself */
+	RANK_INSTANCE = 10,   /* weir.c: start, stop, the list of regions */
+	RANK_STORE = 12,      /* stores.c: one store is replaced at a time */
+	RANK_ERRAND = 15,     /* reclaim/: one errand at a time */
+	RANK_PLACEMENT = 20,  /* fault/: which thread is bound where */
 	RANK_FILE_WRITE = 25, /* vm/: one at a time writes pages of a file back */
 	RANK_CREW = 28,	      /* vm/: jobs that wait for the crew */
-	RANK_ENGINE = 30,    /* cmdq/: one engine, also while it runs */
-	RANK_ADVISED = 40,   /* vm/: ranges that somebody said something of */
-	RANK_HOTPLUG = 45,   /* pool/: one block comes or goes at a time */
-	RANK_CLASS = 50,     /* store/: one size class of the compressed store */
-	RANK_FILE = 55,	     /* store/: slots of the file store */
-	RANK_WINDOWS = 56,   /* pool/: who has windows on its frames */
-	RANK_KMAP = 57,	     /* kmap/: one at a time asks for two slots, and waits with it */
-	RANK_POOL = 60,	     /* pool/: free frames */
-	RANK_BUCKET = 65,    /* kmap/: a bucket of the hash table */
-	RANK_STOCKS = 70,    /* control/: the list of stocks, and draining them */
-	RANK_CONTAINER = 75, /* control/: the tree and its counters */
-	RANK_SCHEMES = 78,   /* store/: the list of kinds of store */
-	RANK_PRESSURE = 80,  /* control/: one container's stall times */
-	RANK_WAITQ = 90,     /* base/: the list inside a wait queue */
+	RANK_ENGINE = 30,     /* cmdq/: one engine, also while it runs */
+	RANK_ADVISED = 40,    /* vm/: ranges that somebody said something of */
+	RANK_HOTPLUG = 45,    /* pool/: one block comes or goes at a time */
+	RANK_CLASS = 50,      /* store/: one size class of the compressed store */
+	RANK_FILE = 55,	      /* store/: slots of the file store */
+	RANK_WINDOWS = 56,    /* pool/: who has windows on its frames */
+	RANK_KMAP = 57,	      /* kmap/: one at a time asks for two slots, and waits with it */
+	RANK_POOL = 60,	      /* pool/: free frames */
+	RANK_BUCKET = 65,     /* kmap/: a bucket of the hash table */
+	RANK_STOCKS = 70,     /* control/: the list of stocks, and draining them */
+	RANK_CONTAINER = 75,  /* control/: the tree and its counters */
+	RANK_SCHEMES = 78,    /* store/: the list of kinds of store */
+	RANK_PRESSURE = 80,   /* control/: one container's stall times */
+	RANK_WAITQ = 90,      /* base/: the list inside a wait queue */
 };
 
 struct lock {

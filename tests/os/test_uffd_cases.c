@@ -465,7 +465,8 @@ static void test_minor_collapse(void **state)
 	for (unsigned page = 0; page < HUGE_BYTES >> PAGE_SHIFT; page += 31) {
 		touch_start(&t, page_of(s.map, page), false, 0);
 		assert_true(next_fault(fd, page_of(s.map, page)).minor);
-		assert_int_equal(uffd_continue(fd, page_of(s.map, page), PAGE_SIZE, false, NULL), 0);
+		assert_int_equal(uffd_continue(fd, page_of(s.map, page), PAGE_SIZE, false, NULL),
+				 0);
 		assert_int_equal(touch_end(&t), (char)(page & 0x7f));
 	}
 	assert_int_equal(uffd_close(fd), 0);
