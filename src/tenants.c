@@ -41,7 +41,6 @@ void instance_quiesce(struct weir *weir)
 {
 	/* Who makes room meanwhile does not wait for this thread to write. */
 	store_relaxed(&weir->reclaim.quiescing, true);
-	reclaim_progress(&weir->reclaim);
 	service_quiesce(&weir->service);
 	if (weir->mode != WEIR_MODE_THREAD)
 		signal_quiesce(&weir->signal);

@@ -12,9 +12,7 @@
 #include "reclaim/reclaim.h"
 #include "vm/file.h"
 
-enum { FREE_FRAMES = 512, PATIENCE_NS = 50000000, MOMENT_NS = 1000000 };
-/* Of copies that are to go to the file; more than the batches on their way have. */
-#define OWED_ALLOWED MIB(1)
+enum { FREE_FRAMES = 512, PATIENCE_NS = 50000000 };
 #define SLACK_ALLOWED MIB(6)
 
 uint64_t reclaim_slack(struct reclaim *r)
@@ -132,7 +130,7 @@ turn(struct reclaim *r, struct weir_container *(*fn)(struct reclaim *r, struct w
 
 static struct weir_container *wants(struct reclaim *r, struct weir_container *c)
 {
-	if (!container_above_mark(c) || reclaim_owes(r, c))
+	if (!container_above_mark(c))
 		return NULL;
 	return alone(r) ? c : choose_locked(c, CHOOSE_UNSAFE);
 }
@@ -151,21 +149,11 @@ static uint64_t share_of(const struct reclaim *r, struct weir_container *c)
 	return container_pressed(c) ? container_charged(c) / 4 * 3 : WEIR_NO_LIMIT;
 }
 
-static bool owes(struct reclaim *r, struct weir_container *c, uint64_t allowed)
-{
-	return load_relaxed(&tenant_of(c)->owed) > allowed && !store_failing(r);
-}
-
-bool reclaim_owes(struct reclaim *r, struct weir_container *c)
-{
-	return owes(r, c, OWED_ALLOWED) && !container_swap_full(c);
-}
-
 static struct weir_container *over_share(struct reclaim *r, struct weir_container *c)
 {
-	const bool over = container_usage(c, CHARGE_COMPRESSED) > share_of(r, c) || owes(r, c, 0);
-
-	return over && !container_swap_full(c) ? c : NULL;
+	return container_usage(c, CHARGE_COMPRESSED) > share_of(r, c) && !container_swap_full(c)
+		       ? c
+		       : NULL;
 }
 
 /* The same, without what is on its way to the store. */
@@ -174,52 +162,12 @@ static struct weir_container *over_share_now(struct reclaim *r, struct weir_cont
 	const uint64_t usage = container_usage(c, CHARGE_COMPRESSED);
 	const uint64_t flying = load_relaxed(&r->flying);
 
-	if (owes(r, c, 0))
-		return over_share(r, c);
 	return usage > flying && usage - flying > share_of(r, c) ? over_share(r, c) : NULL;
 }
 
 struct weir_container *reclaim_over_share(struct reclaim *r)
 {
 	return turn(r, over_share_now);
-}
-
-void reclaim_owe(struct weir_container *container, uint64_t bytes)
-{
-	for (struct weir_container *c = container; c; c = c->parent)
-		add_relaxed(&tenant_of(c)->owed, bytes);
-}
-
-void reclaim_owe_less(struct weir_container *container, uint64_t bytes)
-{
-	for (struct weir_container *c = container; c; c = c->parent) {
-		uint64_t owed = load_relaxed(&tenant_of(c)->owed);
-
-		while (owed && !cas_relaxed(&tenant_of(c)->owed, &owed, owed - MIN(owed, bytes)))
-			;
-	}
-}
-
-/* --- waiting for others --- */
-
-void reclaim_progress(struct reclaim *r)
-{
-	if (waitq_active(&r->progress))
-		waitq_wake_all(&r->progress);
-}
-
-/*
- * While a level holds more than that, until something has changed, a moment at the most. Not by yielding: on a busy machine who yields all the time takes the CPU that the
- * background thread, and who works on the job, need.
- */
-static void await(struct reclaim *r, struct weir_container *level, uint64_t most)
-{
-	struct waiter me;
-
-	waitq_prepare(&r->progress, &me, WAIT_SHARED);
-	if (container_held(level) > most && !load_relaxed(&r->quiescing))
-		(void)waitq_sleep(&me, MOMENT_NS);
-	(void)waitq_finish(&r->progress, &me);
 }
 
 /* --- the fault path --- */
@@ -242,7 +190,7 @@ static bool job_start(struct reclaim *r, struct pager *self, struct weir_contain
 {
 	struct weir_container *c;
 
-	if (load_relaxed(&r->state) != IDLE || reclaim_owes(r, target))
+	if (load_relaxed(&r->state) != IDLE)
 		return false;
 	c = reclaim_choose(r, target, choose);
 	return c && reclaim_take(r, self, c);
@@ -265,25 +213,16 @@ void reclaim_after_fault(struct reclaim *r, struct pager *self)
 		(void)job_work(r, self, 2, &dropped);
 }
 
-/* What a level may hold for so much more to fit. */
-static uint64_t most_with(const struct weir_container *level, uint64_t bytes)
-{
-	const uint64_t max = load_relaxed(&level->max);
-
-	return max - MIN(max, bytes);
-}
-
 /* Lets the background thread write. False: it cannot, since it waits until nobody serves a fault; or this is it, and there is
  * nothing to write. */
-static bool background_helps(struct reclaim *r, const struct pager *self,
-			     struct weir_container *level, uint64_t most)
+static bool background_helps(struct reclaim *r, const struct pager *self)
 {
 	if (self == r->pager)
 		return writeback_once(r) > 0;
 	if (load_relaxed(&r->quiescing))
 		return false;
 	vm_attention(r->vm);
-	await(r, level, most);
+	sched_yield();
 	return true;
 }
 
@@ -301,8 +240,7 @@ void reclaim_throttle(struct reclaim *r, struct pager *self, struct weir_contain
 		if (n || job_start(r, self, level, CHOOSE_ANY))
 			continue;
 		/* Others are at it, or it is copies that must go to the file: the tenant waits a little, and goes on. */
-		if (!background_helps(r, self, level, load_relaxed(&level->high)) ||
-		    now_ns() >= until)
+		if (!background_helps(r, self) || now_ns() >= until)
 			break;
 		waited++;
 	}
@@ -313,12 +251,10 @@ static bool fits(struct weir_container *c, uint64_t bytes)
 	return container_held(c) + bytes <= load_relaxed(&c->max);
 }
 
-/* Copies hold nearly everything below the level, or jobs make no room: what helps is writing copies out, which the background
- * does. */
+/* Copies hold nearly everything below the level: what helps is writing them out, which the background does. */
 static bool writing_helps(struct reclaim *r, struct weir_container *c)
 {
-	return (container_usage(c, CHARGE_RESIDENT) < load_relaxed(&c->max) / 16 ||
-		reclaim_owes(r, c)) &&
+	return container_usage(c, CHARGE_RESIDENT) < load_relaxed(&c->max) / 16 &&
 	       !store_failing(r) && over_share(r, c);
 }
 
@@ -355,7 +291,7 @@ enum room reclaim_make_room(struct reclaim *r, struct pager *self, struct weir_c
 		if (trim(r))
 			continue;
 		if (writing_helps(r, level)) {
-			if (!background_helps(r, self, level, most_with(level, bytes)))
+			if (!background_helps(r, self))
 				break;
 			continue;
 		}
@@ -366,7 +302,7 @@ enum room reclaim_make_room(struct reclaim *r, struct pager *self, struct weir_c
 			continue;
 		}
 		if (writing_spares_the_safe(r, level)) {
-			if (!background_helps(r, self, level, most_with(level, bytes)))
+			if (!background_helps(r, self))
 				break;
 			continue;
 		}
@@ -376,12 +312,9 @@ enum room reclaim_make_room(struct reclaim *r, struct pager *self, struct weir_c
 		}
 		/* Nothing resident is left to choose: what presses is the copies, and they go to the file in
 		 * the background. */
-		if (load_relaxed(&r->state) != IDLE)
-			await(r, level, most_with(level, bytes));
-		else if (++idle > 2)
+		if (load_relaxed(&r->state) == IDLE && ++idle > 2)
 			break;
-		else
-			sched_yield();
+		sched_yield();
 	}
 	if (fits(level, bytes))
 		return ROOM_MADE;

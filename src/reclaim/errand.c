@@ -88,7 +88,6 @@ void reclaim_after_fork(struct reclaim *r)
 {
 	lock_init(&r->errand_lock, RANK_ERRAND, "errand");
 	waitq_init(&r->errand_done);
-	waitq_init(&r->progress);
 	store_relaxed(&r->errand, NULL);
 	store_relaxed(&r->next, NULL);
 	store_relaxed(&r->stop, false);

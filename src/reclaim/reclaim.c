@@ -206,19 +206,14 @@ bool job_fill(struct reclaim *r, struct weir_container *container)
 	}
 	if (!count) {
 		store_release(&r->state, IDLE);
-		reclaim_progress(r);
 		return false;
 	}
 	store_relaxed(&r->done, 0);
-	store_relaxed(&r->packed, 0);
-	store_relaxed(&r->copied, 0);
-	r->giver = container;
 	r->job++;
 	/* Before the ticket: who claims the last item sets the state too, and may do so at once. */
 	store_relaxed(&r->state, OPEN);
 	/* Pairs with the acquire in job_claim: the list is complete. */
 	store_release(&r->ticket, (uint64_t)r->job << 32 | (uint64_t)count << 16);
-	reclaim_progress(r);
 	return true;
 }
 
@@ -267,8 +262,6 @@ static uint64_t copy_make(struct reclaim *r, struct pager *self, struct weir_con
 	container_force(container, CHARGE_COMPRESSED, compressed_room(vm->memory, location));
 	add_relaxed(&vm->count.packed_in, PAGE_SIZE);
 	add_relaxed(&vm->count.packed_out, size);
-	add_relaxed(&r->packed, PAGE_SIZE);
-	add_relaxed(&r->copied, compressed_room(vm->memory, location));
 	return word_copy(COPY_MEMORY, location);
 }
 
@@ -373,36 +366,20 @@ unsigned job_drop(struct reclaim *r, unsigned count)
 	return dropped;
 }
 
-/* It has not relieved what presses, since its copies take nearly as much as the pages did: writing copies makes room, where another job would not. */
-static void job_owe(struct reclaim *r, unsigned dropped)
-{
-	const uint64_t copied = load_relaxed(&r->copied);
-	const uint64_t taken = MAX((uint64_t)dropped << PAGE_SHIFT, load_relaxed(&r->packed));
-
-	if (copied > taken / 4 * 3 && container_pressed(r->giver) && !store_failing(r) &&
-	    !container_swap_full(r->giver))
-		reclaim_owe(r->giver, copied);
-}
-
 /* Counts items as done. Who has done the last one drops the job. */
 static void job_done(struct reclaim *r, struct mover *mover, uint64_t ticket, unsigned count,
 		     unsigned *dropped)
 {
-	unsigned now;
-
 	/* Acquire and release: the last one sees what the others did to the pages. */
 	if (add_acq_rel(&r->done, count) + count != ticket_items(ticket))
 		return;
 	store_relaxed(&r->state, DROPPING);
-	now = mover_drop(mover, ticket_items(ticket));
-	*dropped += now;
-	job_owe(r, now);
+	*dropped += mover_drop(mover, ticket_items(ticket));
 	if (store_failing(r) && container_above_max(r->vm->root))
 		store_relaxed(&r->futile_until_ns, now_ns() + FUTILE_NS);
 	/* Pairs with the acquire in job_fill. */
 	store_release(&r->state, IDLE);
 	vm_attention(r->vm);
-	reclaim_progress(r);
 }
 
 /* Works on at most `most` items of the job that is open; drops when it did the last one. Returns items done. */
@@ -569,7 +546,6 @@ int reclaim_init(struct reclaim *r, struct vm *vm, struct pager *pager)
 	r->pager = pager;
 	lock_init(&r->errand_lock, RANK_ERRAND, "errand");
 	waitq_init(&r->errand_done);
-	waitq_init(&r->progress);
 	compressed_relocate_set(vm->memory, relocate_object, r);
 	for (unsigned i = 0; i < WRITES; i++) {
 		r->write[i].batch.buffer = mem_alloc(STORE_BATCH_BYTES);

@@ -95,9 +95,6 @@ struct reclaim {
 	_Atomic uint64_t ticket;       /* (A) job << 32 | items << 16 | next */
 	_Atomic uint32_t done;	       /* (A) items of the current job */
 	uint32_t job;		       /* (F) */
-	struct weir_container *giver;  /* (F) (O) whose pages the job takes */
-	_Atomic uint64_t packed;       /* (A) bytes of pages that the job has copied */
-	_Atomic uint64_t copied;       /* (A) what the copies take */
 	struct victim victim[JOB_MAX]; /* (F) (O) */
 	struct movers movers;
 	struct clock_hand writeback_hand; /* (T) */
@@ -123,7 +120,6 @@ struct reclaim {
 	struct follow follow;
 	_Atomic bool stop;	/* (A) */
 	_Atomic bool quiescing; /* (A) the background thread waits until no fault is being served */
-	struct waitq progress;	/* who waits for others to have made room, for a moment */
 	struct lock errand_lock;       /* one errand at a time; held by the caller while it waits */
 	struct errand *_Atomic errand; /* (A) set by the caller, NULL again when done */
 	struct waitq errand_done;
@@ -238,19 +234,6 @@ int batch_turn_over(struct reclaim *reclaim, unsigned write);
 bool store_failing(struct reclaim *reclaim);
 /* Nothing can be written, and a job has not got below the limit lately. */
 bool reclaim_futile(struct reclaim *reclaim);
-
-/*
- * What a job could not make smaller has to leave: so many bytes of copies of the container, those longest away, go to the file
- * although its copies are within their share. Else all that is resident would be copied, which makes no room, before the
- * first page is written.
- */
-void reclaim_owe(struct weir_container *container, uint64_t bytes);
-/* They are on their way, or there are none. */
-void reclaim_owe_less(struct weir_container *container, uint64_t bytes);
-/* So much that another job makes no room, and writing does. */
-bool reclaim_owes(struct reclaim *reclaim, struct weir_container *container);
-/* Something has changed for who waits for room. */
-void reclaim_progress(struct reclaim *reclaim);
 
 enum choose { CHOOSE_UNSAFE, /* only where more is used than low protects */ CHOOSE_ANY };
 /* The container at or below target to take pages from: of those that have any, the one with most beyond its effective

@@ -84,7 +84,6 @@ void batch_add(struct reclaim *r, struct region *region, uint32_t page)
 					   (uint64_t)(uintptr_t)region)) {
 			write->payer[write->batch.count - 1] = owner;
 			write->bytes += compressed_room(r->vm->memory, word_location(w));
-			reclaim_owe_less(owner, compressed_room(r->vm->memory, word_location(w)));
 			w |= WORD_WRITEBACK;
 		} else {
 			container_swap_uncharge(owner, bytes);
@@ -206,7 +205,6 @@ static void write_free(struct reclaim *r, struct write *write)
 	if (write->state == WRITE_FLYING)
 		sub_relaxed(&r->flying, write->bytes);
 	write->state = WRITE_FREE;
-	reclaim_progress(r);
 }
 
 int batch_turn_over(struct reclaim *r, unsigned index)
@@ -399,8 +397,8 @@ static int batch_send(struct reclaim *r)
 
 int writeback_once(struct reclaim *r)
 {
-	struct weir_container *target = reclaim_over_share(r);
-	int err, sent;
+	const struct weir_container *target = reclaim_over_share(r);
+	int err;
 
 	if (load_relaxed(&r->write_closed))
 		return 0;
@@ -409,11 +407,7 @@ int writeback_once(struct reclaim *r)
 		return write_failed(r, err);
 	r->colds = 0;
 	batch_choose(r, target);
-	sent = r->colds ? batch_send(r) : 0;
-	/* Others have freed what was to go, or it is on its way. */
-	if (!sent && target)
-		reclaim_owe_less(target, load_relaxed(&tenant_of(target)->owed));
-	return sent;
+	return r->colds ? batch_send(r) : 0;
 }
 
 void relocate_object(void *data, page_no_t number, slot_t slot)

@@ -106,9 +106,6 @@ struct tenant {
 		rewrite[2]; /* of pages that were not rewritten before, and of those that were */
 	struct clock_hand hand; /* of reclaim's clock; by the thread that fills a job */
 	_Atomic uint32_t spare; /* (A) pages that the next job may take; 0: as many as jobs do */
-	/* (A) Bytes of copies, of it and those below it, that are to go to the file although they are within their share: see
-	 * reclaim_owe. */
-	_Atomic uint64_t owed;
 	/* By the background thread: pages younger than 256 (half a limit's worth of evictions) and this stay in memory. */
 	int writeback_shift;
 	uint64_t

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Counts, injections, and time. */
-#include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -150,30 +149,19 @@ void fake_on_yield(void (*fn)(void *data), void *data)
 	fake_guard_leave();
 }
 
-static bool others_run(void)
+int __real_sched_yield(void);
+int __wrap_sched_yield(void);
+int __wrap_sched_yield(void)
 {
 	struct meanwhile m;
 
 	fake_guard_enter();
 	m = on_yield;
 	fake_guard_leave();
-	if (m.fn)
-		m.fn(m.data);
-	return m.fn;
-}
-
-int __real_sched_yield(void);
-int __wrap_sched_yield(void);
-int __wrap_sched_yield(void)
-{
-	return others_run() ? 0 : __real_sched_yield();
-}
-
-int __real_futex_wait(_Atomic uint32_t *word, uint32_t expected, uint64_t timeout_ns);
-int __wrap_futex_wait(_Atomic uint32_t *word, uint32_t expected, uint64_t timeout_ns);
-int __wrap_futex_wait(_Atomic uint32_t *word, uint32_t expected, uint64_t timeout_ns)
-{
-	return others_run() ? -EAGAIN : __real_futex_wait(word, expected, timeout_ns);
+	if (!m.fn)
+		return __real_sched_yield();
+	m.fn(m.data);
+	return 0;
 }
 
 void __wrap_thread_sleep(uint64_t ns);

@@ -74,7 +74,7 @@ void fake_time_step(uint64_t step_ns);
 /* How long threads of weir have slept on purpose, since fake_reset. */
 uint64_t fake_slept(void);
 
-/* What weir's sched_yield and futex_wait do: lets another thread run, which in a test of one thread is fn(data). NULL: the real one. */
+/* What weir's sched_yield does: lets another thread run, which in a test of one thread is fn(data). NULL: the real one. */
 void fake_on_yield(void (*fn)(void *data), void *data);
 
 /* --- pages; addresses anywhere in the page --- */

@@ -739,22 +739,6 @@ static void test_a_fault_does_not_wait_for_who_waits_for_it(void **state)
 	world_close(&w);
 }
 
-/* Above high likewise, though far below its limit: each turn is a sleep. */
-static void test_a_throttled_fault_waits_until_the_background_has_written(void **state)
-{
-	(void)state;
-	only_copies();
-	container_set_max(w.container, WEIR_NO_LIMIT);
-	store_relaxed(&w.container->high, 20 * PAGE_SIZE);
-	fake_on_yield(write_at_yield, NULL);
-	reclaim_throttle(&w.reclaim, w.pager, w.container);
-	assert_in_range(yields, 1, 200);
-	assert_true(container_charged(w.container) <= 20 * PAGE_SIZE);
-	store_relaxed(&w.container->high, WEIR_NO_LIMIT);
-	read_all(200);
-	world_close(&w);
-}
-
 /* It serves a fault for a thread that cannot: there is nobody else to write. */
 static void test_the_background_thread_does_not_wait_for_itself(void **state)
 {
@@ -770,73 +754,6 @@ static void test_the_background_thread_does_not_wait_for_itself(void **state)
 	assert_true(yields < 4);
 	fake_disk(UINT64_MAX);
 	read_all(200);
-	world_close(&w);
-}
-
-/* --- pages that do not become smaller --- */
-
-/* At the limit a job of them makes no room, however much their share allows: as much as it has copied goes to the file, and no
- * other job before that. */
-static void test_what_a_job_does_not_make_smaller_goes_to_the_file(void **state)
-{
-	uint64_t jobs;
-
-	(void)state;
-	world_open(&w, &plain);
-	write_pages(&w, 0, 300, NOISE);
-	container_set_max(w.container, 300 * PAGE_SIZE);
-	store_relaxed(&w.vm.memory_share, 300 * PAGE_SIZE / 4 * 3);
-	while (!load_relaxed(&tenant_of(w.container)->owed))
-		assert_true(reclaim_once(&w.reclaim, w.pager) > 0);
-	/* While much waits to be written, a fault waits too, and copies nothing. */
-	reclaim_owe(w.container, MIB(2));
-	jobs = w.reclaim.job;
-	fake_on_yield(write_at_yield, NULL);
-	assert_int_equal(room_for(w.pager), ROOM_MADE);
-	fake_on_yield(NULL, NULL);
-	assert_int_equal(w.reclaim.job, jobs);
-	background_turns(&w, 10);
-	world_check(&w);
-	assert_true(written() > 0);
-	/* Not all: the rest stays resident. */
-	assert_true(resident(&w) > 300 / 2);
-	assert_int_equal(load_relaxed(&tenant_of(w.container)->owed), 0);
-	container_set_max(w.container, WEIR_NO_LIMIT);
-	read_all(300);
-	world_close(&w);
-}
-
-/* The same of pages that do become smaller: they stay in memory, as long as they have their share. */
-static void test_what_a_job_makes_smaller_stays(void **state)
-{
-	(void)state;
-	world_open(&w, &plain);
-	write_pages(&w, 0, 300, TEXT);
-	container_set_max(w.container, 300 * PAGE_SIZE);
-	store_relaxed(&w.vm.memory_share, 300 * PAGE_SIZE / 4 * 3);
-	for (unsigned i = 0; i < 4; i++)
-		(void)reclaim_once(&w.reclaim, w.pager);
-	background_turns(&w, 10);
-	assert_int_equal(load_relaxed(&tenant_of(w.container)->owed), 0);
-	assert_int_equal(written(), 0);
-	world_close(&w);
-}
-
-/* Nothing is left of what was to go: that is found out once, and faults wait no longer for it. */
-static void test_what_is_owed_is_forgotten_when_it_is_gone(void **state)
-{
-	(void)state;
-	world_open(&w, &plain);
-	write_pages(&w, 0, 20, TEXT);
-	open_file();
-	reclaim_owe(w.container, MIB(2));
-	assert_true(reclaim_owes(&w.reclaim, w.container));
-	assert_int_equal(write_once(), 0);
-	assert_false(reclaim_owes(&w.reclaim, w.container));
-	/* And nobody waits for it where nothing can be written. */
-	reclaim_owe(w.container, MIB(2));
-	store_relaxed(&w.reclaim.write_closed, true);
-	assert_false(reclaim_owes(&w.reclaim, w.container));
 	world_close(&w);
 }
 
@@ -911,11 +828,7 @@ int main(void)
 		cmocka_unit_test(test_jobs_wait_while_they_cannot_help),
 		cmocka_unit_test(test_a_fault_waits_until_the_background_has_written),
 		cmocka_unit_test(test_a_fault_does_not_wait_for_who_waits_for_it),
-		cmocka_unit_test(test_a_throttled_fault_waits_until_the_background_has_written),
 		cmocka_unit_test(test_the_background_thread_does_not_wait_for_itself),
-		cmocka_unit_test(test_what_a_job_does_not_make_smaller_goes_to_the_file),
-		cmocka_unit_test(test_what_a_job_makes_smaller_stays),
-		cmocka_unit_test(test_what_is_owed_is_forgotten_when_it_is_gone),
 		cmocka_unit_test(test_rotten_headers_are_passed_over),
 		cmocka_unit_test(test_rotten_contents_are_found_out_at_the_read),
 	};
