@@ -40,16 +40,21 @@ bool errand_run(struct reclaim *r)
 
 void reclaim_wait_filled(struct reclaim *r)
 {
+	uint32_t ended;
+
 	fence_seq_cst();
-	while (load_acquire(&r->state) == FILLING)
+	ended = load_acquire(&r->ended);
+	while (load_acquire(&r->state) == FILLING && load_acquire(&r->ended) == ended)
 		sched_yield();
 }
 
 void reclaim_quiesce(struct reclaim *r)
 {
+	const uint32_t ended = load_acquire(&r->ended);
 	unsigned dropped = 0;
 
-	while (load_acquire(&r->state) != IDLE) {
+	/* Not until it is IDLE: handlers that find nothing to take try again and again, and who looks now and then may never see it. */
+	while (load_acquire(&r->state) != IDLE && load_acquire(&r->ended) == ended) {
 		if (!job_work(r, r->pager, JOB_MAX, &dropped))
 			sched_yield();
 	}

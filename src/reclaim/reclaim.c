@@ -179,6 +179,14 @@ static bool foreign_victims(struct reclaim *r)
 	return vm_borrowed && r->vm->uffd >= 0;
 }
 
+static void job_end(struct reclaim *r)
+{
+	/* Pairs with the acquires in errand.c: before IDLE, so that who has seen it has seen the end of this one. */
+	add_acq_rel(&r->ended, 1);
+	/* Pairs with the acquire in job_fill. */
+	store_release(&r->state, IDLE);
+}
+
 /* IDLE to OPEN, by whoever gets there first. False: another thread has the job, or there is nothing to do. */
 bool job_fill(struct reclaim *r, struct weir_container *container)
 {
@@ -205,7 +213,7 @@ bool job_fill(struct reclaim *r, struct weir_container *container)
 		}
 	}
 	if (!count) {
-		store_release(&r->state, IDLE);
+		job_end(r);
 		return false;
 	}
 	store_relaxed(&r->done, 0);
@@ -377,8 +385,7 @@ static void job_done(struct reclaim *r, struct mover *mover, uint64_t ticket, un
 	*dropped += mover_drop(mover, ticket_items(ticket));
 	if (store_failing(r) && container_above_max(r->vm->root))
 		store_relaxed(&r->futile_until_ns, now_ns() + FUTILE_NS);
-	/* Pairs with the acquire in job_fill. */
-	store_release(&r->state, IDLE);
+	job_end(r);
 	vm_attention(r->vm);
 }
 

@@ -94,6 +94,7 @@ struct reclaim {
 	_Atomic uint32_t state;	       /* (A) IDLE, FILLING, OPEN, DROPPING */
 	_Atomic uint64_t ticket;       /* (A) job << 32 | items << 16 | next */
 	_Atomic uint32_t done;	       /* (A) items of the current job */
+	_Atomic uint32_t ended;	       /* (A) jobs, and attempts at one that found nothing */
 	uint32_t job;		       /* (F) */
 	struct victim victim[JOB_MAX]; /* (F) (O) */
 	struct movers movers;
