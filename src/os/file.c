@@ -312,7 +312,7 @@ static int regular_open(const char *path, int flags, struct stat *st)
 int file_source_open(struct file_source *source, const char *path, bool write, struct file_id *id)
 {
 	const int flags = write ? O_RDWR : O_RDONLY;
-	struct stat st, again;
+	struct stat st = {0}, again = {0};
 
 	source->plain = regular_open(path, flags, &st);
 	if (source->plain < 0)
