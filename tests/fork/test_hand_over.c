@@ -13,6 +13,7 @@
 
 #include "base/atomic.h"
 #include "instance.h"
+#include "os/thread.h"
 #include "weir/weir.h"
 
 enum {
