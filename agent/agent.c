@@ -139,6 +139,7 @@ static void child_take_over(void)
 	err = weir_after_fork_child(agent.weir);
 	if (err == -ENOTSUP) {
 		/* All of its memory is there, without handlers and userfaultfd. */
+		mapping_child_plain();
 		store_release(&agent.state, AGENT_PLAIN);
 		return;
 	}

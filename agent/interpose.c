@@ -54,6 +54,20 @@ static void let_go(void)
 
 /* --- memory --- */
 
+/* Of malloc memory: a child of fork has zeroes there. The kernel sees to what it copies, weir to what it brings. */
+static int wipe_heap(struct weir *weir, void *addr, size_t length, int advice)
+{
+	const size_t bytes = ALIGN_UP(length, PAGE_SIZE);
+	const bool inside = bytes <= agent.region_bytes - (size_t)((char *)addr - agent.region);
+	int err = syscall(SYS_madvise, addr, length, advice) ? -errno : 0;
+
+	/* Beyond the region nothing is anonymous memory of one mapping: the kernel has refused. */
+	if (!err && inside)
+		err = maps_wipe(weir, addr, bytes, advice == MADV_WIPEONFORK);
+	errno = err ? -err : errno;
+	return err ? -1 : 0;
+}
+
 AGENT_EXPORT int madvise(void *addr, size_t bytes, int advice)
 {
 	struct weir *weir = agent_weir();
@@ -75,8 +89,11 @@ AGENT_EXPORT int madvise(void *addr, size_t bytes, int advice)
 			return -1;
 		}
 		return 0;
+	case MADV_WIPEONFORK:
+	case MADV_KEEPONFORK:
+		return wipe_heap(weir, addr, bytes, advice);
 	default:
-		/* Huge pages, sharing and the kernel's own reclaim are not for a region. */
+		/* Huge pages, sharing and the kernel's own reclaim are not for a region; and a child that has what it is not to have does no harm. */
 		return 0;
 	}
 }

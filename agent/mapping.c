@@ -280,22 +280,6 @@ enum {
 	ADVICE_POPULATE_WRITE = 23,
 };
 
-static uint32_t fork_advised(uint32_t what, int advice)
-{
-	switch (advice) {
-	case MADV_DONTFORK:
-		return what | APART;
-	case MADV_DOFORK:
-		return what & ~(uint32_t)APART;
-	case MADV_WIPEONFORK:
-		return what | WIPED;
-	case MADV_KEEPONFORK:
-		return what & ~(uint32_t)WIPED;
-	default:
-		return what;
-	}
-}
-
 /* One stretch of managed pages. */
 static int advise_managed(struct weir *weir, struct range r, int advice)
 {
@@ -307,17 +291,13 @@ static int advise_managed(struct weir *weir, struct range r, int advice)
 	case MADV_DONTNEED:
 	case MADV_FREE:
 		return weir_region_discard(weir, addr, bytes);
-	case MADV_DONTFORK:
-	case MADV_DOFORK:
 	case MADV_WIPEONFORK:
 	case MADV_KEEPONFORK:
+		return place_wipe(weir, r, advice);
 	case MADV_DONTDUMP:
 	case MADV_DODUMP:
 		err = kernel_advise(addr, bytes, advice);
-		if (!err)
-			err = ranges_set(&places.ranges, r.first, r.pages,
-					 fork_advised(r.what, advice) | ADVISED);
-		return err;
+		return err ? err : ranges_set(&places.ranges, r.first, r.pages, r.what | ADVISED);
 	case MADV_WILLNEED:
 		return weir_region_advise(weir, addr, bytes, WEIR_ADVICE_WILLNEED);
 	case ADVICE_COLD:
@@ -362,6 +342,8 @@ int mapping_advise(struct weir *weir, void *addr, size_t length, int advice)
 		page += r.pages;
 		if (!(r.what & USED))
 			hole = true;
+		else if (advice == MADV_DONTFORK || advice == MADV_DOFORK)
+			err = place_apart(r, advice);
 		else
 			err = r.what & FOREIGN ? kernel_advise(place_address(r.first),
 							       place_bytes(r.pages), advice)
@@ -416,12 +398,34 @@ void mapping_after_fork(void)
 	thread_signals_restore(&signals);
 }
 
+/* The next stretch from a page on that a child does not have: apart, or on its way out when the process forked. */
+static bool next_missing(uint32_t page, struct range *r)
+{
+	for (; page < places.pages; page += r->pages) {
+		*r = ranges_piece(&places.ranges, page, places.pages);
+		if (r->what & (APART | LEAVING))
+			return true;
+	}
+	return false;
+}
+
 void mapping_child(struct weir *weir)
 {
-	for (uint32_t i = 0; i < places.ranges.count; i++) {
-		const struct range r = places.ranges.range[i];
+	struct range r = {0};
 
-		if (r.what & (APART | WIPED))
-			maps_forget(weir, place_address(r.first), place_bytes(r.pages));
+	while (next_missing(r.first + r.pages, &r)) {
+		int err = maps_renew(weir, place_address(r.first), place_bytes(r.pages));
+
+		if (ranges_set(&places.ranges, r.first, r.pages, err ? LEAVING : 0) || err)
+			log_once("a child of fork cannot do without a mapping (%s)",
+				 errno_name(err));
 	}
+}
+
+void mapping_child_plain(void)
+{
+	struct range r = {0};
+
+	while (next_missing(r.first + r.pages, &r))
+		(void)kernel_unmap(place_address(r.first), place_bytes(r.pages));
 }

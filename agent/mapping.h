@@ -36,5 +36,7 @@ void mapping_before_fork(void);
 void mapping_after_fork(void);
 /* In the child, for maps_in_child: what the program does not want it to have. */
 void mapping_child(struct weir *weir);
+/* The same in one that goes on without weir. */
+void mapping_child_plain(void);
 
 #endif

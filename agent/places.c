@@ -112,11 +112,32 @@ static int place_empty_one(struct weir *weir, struct range r)
 		(void)place_protect(weir, r.first, r.pages, 0, 0, r.what & KEY ? 0 : -1);
 	maps_discard(weir, addr, bytes);
 	if (r.what & ADVISED) {
-		(void)kernel_advise(addr, bytes, MADV_DOFORK);
 		(void)kernel_advise(addr, bytes, MADV_KEEPONFORK);
 		(void)kernel_advise(addr, bytes, MADV_DODUMP);
+		(void)maps_wipe(weir, addr, bytes, false);
 	}
 	return 0;
+}
+
+int place_apart(struct range r, int advice)
+{
+	const uint32_t what = advice == MADV_DONTFORK ? r.what | APART : r.what & ~(uint32_t)APART;
+
+	return ranges_set(&places.ranges, r.first, r.pages, what | ADVISED);
+}
+
+int place_wipe(struct weir *weir, struct range r, int advice)
+{
+	const bool wiped = advice == MADV_WIPEONFORK;
+	char *addr = place_address(r.first);
+	const size_t bytes = place_bytes(r.pages);
+	int err = kernel_advise(addr, bytes, advice);
+
+	if (!err)
+		err = maps_wipe(weir, addr, bytes, wiped);
+	return err ? err
+		   : ranges_set(&places.ranges, r.first, r.pages,
+				(wiped ? r.what | WIPED : r.what & ~(uint32_t)WIPED) | ADVISED);
 }
 
 int place_empty(struct weir *weir, uint32_t page, uint32_t count)

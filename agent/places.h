@@ -21,8 +21,10 @@ enum {
 	ADVISED = 32, /* the kernel was told something that the next mapping there must not have */
 	KEY = 64,     /* a key protects it: not for weir's threads to read */
 	LEAVING = 128,
-	APART = 256, /* a child of fork does not have it, */
-	WIPED = 512, /* or has zeroes there */
+	/* What a child of fork does not have (MADV_DONTFORK), by our doing: a hole that the kernel makes in the region would be for anything to
+	 * be mapped in. */
+	APART = 256,
+	WIPED = 512, /* it has zeroes there: MADV_WIPEONFORK */
 };
 
 struct places {
@@ -100,6 +102,10 @@ int place_protect(struct weir *weir, uint32_t page, uint32_t count, uint32_t was
 int place_use(struct weir *weir, uint32_t page, uint32_t count, uint32_t prot);
 /* Contents, access and advice of what is used go: as before the first mapping. It is free. */
 int place_empty(struct weir *weir, uint32_t page, uint32_t count);
+
+/* MADV_DONTFORK and MADV_DOFORK, of what is used; MADV_WIPEONFORK and MADV_KEEPONFORK, of what is managed. */
+int place_apart(struct range r, int advice);
+int place_wipe(struct weir *weir, struct range r, int advice);
 
 /* The same without the lock, which it takes for moments only: for a range from a page to before another. */
 int place_leave(struct weir *weir, uint32_t page, uint32_t end);

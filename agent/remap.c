@@ -23,6 +23,18 @@ static uint32_t plain(uint32_t what)
 	return what & ACCESS;
 }
 
+/* What was said about forks goes along. */
+static int remap_advise(const struct remap *m, uint32_t page)
+{
+	struct range r = {page, m->pages, USED | plain(m->old.what)};
+	int err = 0;
+
+	if (m->old.what & WIPED)
+		err = place_wipe(m->weir, r, MADV_WIPEONFORK);
+	r = ranges_piece(&places.ranges, page, page + m->pages);
+	return err || !(m->old.what & APART) ? err : place_apart(r, MADV_DONTFORK);
+}
+
 /* To a place of ours that is free and goes with it. */
 static void *remap_to(const struct remap *m, uint32_t page)
 {
@@ -35,6 +47,8 @@ static void *remap_to(const struct remap *m, uint32_t page)
 	err = maps_move(m->weir, from, to, place_bytes(MIN(m->old.pages, m->pages)));
 	if (!err && (m->old.what & ACCESS))
 		err = place_protect(m->weir, page, m->pages, 0, plain(m->old.what), -1);
+	if (!err)
+		err = remap_advise(m, page);
 	if (err) {
 		/* What has moved goes back, if it can. */
 		(void)maps_move(m->weir, to, from, place_bytes(MIN(m->old.pages, m->pages)));

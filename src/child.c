@@ -111,6 +111,12 @@ static int child_start(struct weir *weir)
 			region_after_fork(&weir->vm, region, all, &counts);
 	}
 	tree_recount(&weir->containers, counts.resident, counts.compressed, counts.swap);
+	for (uint32_t i = 0; i < load_relaxed(&weir->vm.regions); i++) {
+		struct region *region = load_acquire(&weir->vm.region[i]);
+
+		if (region)
+			region_wipe_child(&weir->vm, weir->pager, region);
+	}
 	mem_dropper_init(&weir->vm.dropper);
 	weir->vm.self_mem = mem_self_open();
 	thread_log_to_program(weir->vm.dropper.pidfd);

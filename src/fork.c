@@ -38,7 +38,7 @@ static int page_offer(struct vm *vm, struct pager *self, int child, struct regio
 	uint64_t w = load_relaxed(&region->word[page]);
 	int err = 0;
 
-	if (word_kind(w) == COPY_NONE)
+	if (word_kind(w) == COPY_NONE || page_wiped(region, page))
 		return 0;
 	w = page_lock_wait(&region->word[page]);
 	if (word_kind(w) != COPY_NONE)
@@ -144,7 +144,8 @@ static void child_fault(struct weir *weir, struct lease *lease, const struct uff
 		err = uffd_writeprotect(lease->child, page_address(region, page), PAGE_SIZE, false);
 	} else {
 		w = page_lock_wait(&region->word[page]);
-		err = page_give(vm, weir->pager, lease->child, region, page, w);
+		err = page_give(vm, weir->pager, lease->child, region, page,
+				page_wiped(region, page) ? PAGE_NONE : w);
 		page_unlock(vm, region, page, w, true);
 	}
 	/* It is there, or the system has no memory just now: the child goes and sees. */

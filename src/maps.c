@@ -70,6 +70,14 @@ void maps_forget(struct weir *weir, void *addr, uint64_t bytes)
 	THREAD_SIGNALS_BLOCKED;
 
 	region_forget(&weir->vm, m.region, m.from, m.count);
+	(void)region_wipe(m.region, m.from, m.count, false);
+}
+
+int maps_wipe(struct weir *weir, void *addr, uint64_t bytes, bool wiped)
+{
+	const struct maps_errand m = of(weir, addr, bytes);
+
+	return region_wipe(m.region, m.from, m.count, wiped);
 }
 
 void maps_in_child(struct weir *weir, void (*fn)(struct weir *weir))
@@ -85,6 +93,18 @@ static int restore(void *data)
 	int err = mem_region_renew(addr, bytes);
 
 	return err ? err : uffd_register(m->region->uffd, addr, bytes, UFFD_MISSING | UFFD_WP);
+}
+
+int maps_renew(struct weir *weir, void *addr, uint64_t bytes)
+{
+	struct maps_errand m = of(weir, addr, bytes);
+	int err;
+
+	region_protect(&weir->vm, m.region, m.from, m.count, false);
+	err = restore(&m);
+	if (!err)
+		maps_forget(weir, addr, bytes);
+	return err;
 }
 
 int maps_restore(struct weir *weir, void *addr, uint64_t bytes)

@@ -24,6 +24,10 @@ void maps_discard(struct weir *weir, void *addr, uint64_t bytes);
 void maps_forget(struct weir *weir, void *addr, uint64_t bytes);
 /* And now it goes: the region again, without access. 0 or -errno. */
 int maps_restore(struct weir *weir, void *addr, uint64_t bytes);
+/* In a child of fork, on weir's thread: the same of a range that it is not to have, whatever is there. 0 or -errno: it is as it was. */
+int maps_renew(struct weir *weir, void *addr, uint64_t bytes);
+/* A child of fork has zeroes there (MADV_WIPEONFORK), or what is there. 0 or -ENOMEM. */
+int maps_wipe(struct weir *weir, void *addr, uint64_t bytes, bool wiped);
 /* What is called in a child of fork that has been handed over, on weir's thread, while nobody works on pages: for maps_forget of what
  * the program does not want it to have. */
 void maps_in_child(struct weir *weir, void (*fn)(struct weir *weir));

@@ -93,6 +93,25 @@ void region_after_fork(struct vm *vm, struct region *region, bool all, struct ch
 	}
 }
 
+void region_wipe_child(struct vm *vm, struct pager *self, struct region *region)
+{
+	const uint32_t chunk = 1u << CHUNK_SHIFT, top = load_relaxed(&region->top);
+
+	for (uint32_t page = 0, n; load_relaxed(&region->wiped) && page < top; page += n) {
+		n = 1;
+		if (!load_relaxed(&region->populated[page >> CHUNK_SHIFT])) {
+			n = chunk - page % chunk;
+			continue;
+		}
+		if (!page_wiped(region, page))
+			continue;
+		while (page + n < top && page_wiped(region, page + n))
+			n++;
+		/* Nothing is locked or pinned in a child: it cannot fail. */
+		(void)region_discard(vm, self, region, page, n);
+	}
+}
+
 void vm_after_fork(struct vm *vm)
 {
 	waitq_init(&vm->attention);

@@ -289,6 +289,8 @@ void region_destroy(struct vm *vm, struct region *region)
 		mem_release(region->base, (size_t)region->room << PAGE_SHIFT);
 	if (region->turned)
 		mem_release(region->turned, turned_bytes(region->room));
+	if (load_relaxed(&region->wiped))
+		mem_release(load_relaxed(&region->wiped), turned_bytes(region->room));
 	mem_release(region, tables_bytes(region->room));
 }
 
@@ -478,6 +480,33 @@ void region_protect(struct vm *vm, struct region *region, uint32_t page, uint32_
 		page_unlock(vm, region, at, page_lock_wait(&region->word[at]), false);
 		at++;
 	}
+}
+
+int region_wipe(struct region *region, uint32_t page, uint32_t count, bool wiped)
+{
+	_Atomic uint64_t *bits = load_acquire(&region->wiped), *none = NULL;
+
+	if (!bits && !wiped)
+		return 0;
+	if (!bits) {
+		bits = mem_alloc(turned_bytes(region->room));
+		if (!bits)
+			return -ENOMEM;
+		/* Pairs with the acquires here and in page_wiped. */
+		if (!cas_acq_rel(&region->wiped, &none, bits)) {
+			mem_release(bits, turned_bytes(region->room));
+			bits = none;
+		}
+	}
+	bits_assign(bits, page, page + count, wiped);
+	return 0;
+}
+
+bool page_wiped(const struct region *region, uint32_t page)
+{
+	const _Atomic uint64_t *bits = load_acquire(&region->wiped);
+
+	return unlikely(bits) && (load_relaxed(&bits[page / 64]) >> (page % 64) & 1);
 }
 
 const void *page_source(struct vm *vm, const struct region *region, uint32_t page, void *buffer)

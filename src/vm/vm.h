@@ -43,6 +43,7 @@ struct region {
 	_Atomic uint32_t top;	     /* (A) no page from here on was ever populated */
 	_Atomic uint64_t *turned; /* (A) a bit a page: page_readable; NULL: all pages can be read */
 	bool readable;		  /* (C) what a page is whose bit is 0 */
+	_Atomic(_Atomic uint64_t *) wiped; /* (A) a bit a page: region_wipe; NULL: none */
 	struct owners owners;	  /* of a file region only current: a slot of the file's table */
 	struct file_object *file; /* (C) vm/file.h; NULL: anonymous */
 	int uffd;		  /* (C) whose faults it has */
@@ -319,6 +320,13 @@ void advised_forget(struct vm *vm, struct region *region);
 int region_track(struct region *region, bool readable);
 void region_protect(struct vm *vm, struct region *region, uint32_t page, uint32_t count,
 		    bool readable);
+/*
+ * Pages that a child of fork has as zeroes (MADV_WIPEONFORK), from now on or no more: nobody gives it their contents. What the kernel
+ * copies is the caller's to see to. 0 or -ENOMEM. page_wiped: is it one? region_wipe_child: in the child, when its words are right.
+ */
+int region_wipe(struct region *region, uint32_t page, uint32_t count, bool wiped);
+bool page_wiped(const struct region *region, uint32_t page);
+void region_wipe_child(struct vm *vm, struct pager *self, struct region *region);
 /* Where a page that is in memory can be read, under its busy bit: in its place, or in the buffer. NULL: it cannot be. */
 const void *page_source(struct vm *vm, const struct region *region, uint32_t page, void *buffer);
 /* Contents gone without a look at the memory: something else has been mapped there. */

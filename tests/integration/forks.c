@@ -434,18 +434,32 @@ static int bomb(void)
 
 static int raw(void)
 {
+	enum { WIPED = 64 };
+	uint64_t *wiped = aligned_alloc(PAGE, (size_t)WIPED * PAGE);
 	int wrong = 0;
+
+	if (!wiped || madvise(wiped, (size_t)WIPED * PAGE, MADV_WIPEONFORK))
+		die("MADV_WIPEONFORK");
+	for (size_t i = 0; i < (size_t)WIPED * WORDS; i++)
+		wiped[i] = i + 1;
+	/* They leave. */
+	all_write(1);
 
 	for (uint32_t round = 0; round < 3; round++) {
 		const long child = syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
 
 		if (child < 0)
 			die("clone");
-		if (!child)
-			_exit(all_check("unannounced child"));
+		if (!child) {
+			for (size_t i = 0; i < (size_t)WIPED * WORDS; i++)
+				wrong |= wiped[i] != 0;
+			_exit(wrong | all_check("unannounced child"));
+		}
 		wrong |= expect_status((pid_t)child, 0, "unannounced child");
 		all_write(2 + round);
 	}
+	for (size_t i = 0; i < (size_t)WIPED * WORDS; i++)
+		wrong |= wiped[i] != i + 1;
 	return wrong | all_check("parent");
 }
 

@@ -22,6 +22,13 @@ check_peak rules $limit $((128 * MiB))
 under fork $limit "$BIN/maps" fork
 [ "$status" -eq 0 ] || failed_run fork "expected status 0 from the forks; seen $status"
 check_paged fork
+# The same where forks cannot be told, and children are plain.
+without='setpriv --bounding-set -sys_ptrace --inh-caps -sys_ptrace'
+# shellcheck disable=SC2086 # words
+if $without "$BIN/may_userfaultfd" 2>/dev/null; then
+	timeout -k 5 "$patience" $without "$WEIR" run --limit $limit -- "$BIN/maps" fork 2>"$tmp/plain.err" ||
+		failed_run plain "expected status 0 from the forks without CAP_SYS_PTRACE; seen $?"
+fi
 
 # Each on its own, and with pages moving behind weir's back: blocks that come and go, few windows.
 for how in '' '--churn 20' '--kmap 8'; do
