@@ -412,13 +412,12 @@ int file_source_sync(const struct file_source *source)
 
 int file_identity(int fd, dev_t *device, ino_t *inode)
 {
-	struct stat st;
+	struct stat st = {0};
+	int err = fstat(fd, &st) ? -errno : 0;
 
-	if (fstat(fd, &st))
-		return -errno;
 	*device = st.st_dev;
 	*inode = st.st_ino;
-	return 0;
+	return err;
 }
 
 int file_append_open(const char *path)

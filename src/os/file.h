@@ -40,7 +40,7 @@ uint64_t file_disk_reserve(const struct file *file);
 /* What was written is on the disk. */
 int file_flush(const struct file *file);
 void file_close(struct file *file);
-/* Which file a descriptor is open on, so that one that was replaced is told apart. */
+/* Which file a descriptor is open on, so that one that was replaced is told apart. Zeroes where it is open on none. */
 int file_identity(int fd, dev_t *device, ino_t *inode);
 /* All of it or an error: -ENOSPC, -EIO, ...; a short answer of the kernel is tried on, an end of file is -EIO. */
 int file_write(const struct file *file, const void *data, size_t bytes, off_t offset);

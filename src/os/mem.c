@@ -23,7 +23,13 @@ enum { ANON = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE };
 
 static void *map_file(void *at, size_t bytes, int prot, int flags, int fd, off_t offset)
 {
+#ifdef SYS_mmap2
+	/* What is called mmap there takes one pointer, to all of this. In units of 4 KiB, whatever a page is. */
+	const long addr =
+		syscall(SYS_mmap2, at, bytes, prot, flags, fd, (unsigned long)(offset >> 12));
+#else
 	const long addr = syscall(SYS_mmap, at, bytes, prot, flags, fd, offset);
+#endif
 
 	return addr == -1 ? NULL : (void *)addr; // NOLINT(performance-no-int-to-ptr): as libc does
 }

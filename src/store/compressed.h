@@ -53,7 +53,8 @@ struct size_class {
 } __attribute__((aligned(CACHE_LINE)));
 
 /* Asked to move the object of a page away from a slot; called without locks, decides whether the object is still that
- * page's, and moves it by put and free. */
+ * page's, and moves it by put and free. The page is a guess, and may be none at all: a slot that somebody just takes says what was
+ * there before. */
 typedef void (*relocate_fn)(void *data, page_no_t page, slot_t slot);
 
 struct compressed {

@@ -109,9 +109,14 @@ static size_t turned_bytes(uint32_t pages)
 
 int region_track(struct region *region, bool readable)
 {
+	_Atomic uint64_t *turned = mem_alloc(turned_bytes(region->room));
+
+	if (!turned)
+		return -ENOMEM;
 	region->readable = readable;
-	region->turned = mem_alloc(turned_bytes(region->room));
-	return region->turned ? 0 : -ENOMEM;
+	/* Pairs with the acquire in page_readable: reclaim may be at work on an adopted region already. */
+	store_release(&region->turned, turned);
+	return 0;
 }
 
 int region_place(struct vm *vm)
@@ -275,6 +280,7 @@ void region_hide(struct vm *vm, struct region *region)
 
 void region_destroy(struct vm *vm, struct region *region)
 {
+	_Atomic uint64_t *turned = load_relaxed(&region->turned);
 	struct dues dues = {0};
 
 	for (uint32_t page = 0; page < load_relaxed(&region->top); page++) {
@@ -287,8 +293,8 @@ void region_destroy(struct vm *vm, struct region *region)
 	dues_settle(&dues);
 	if (region->mapped_here)
 		mem_release(region->base, (size_t)region->room << PAGE_SHIFT);
-	if (region->turned)
-		mem_release(region->turned, turned_bytes(region->room));
+	if (turned)
+		mem_release(turned, turned_bytes(region->room));
 	if (load_relaxed(&region->wiped))
 		mem_release(load_relaxed(&region->wiped), turned_bytes(region->room));
 	mem_release(region, tables_bytes(region->room));
@@ -469,7 +475,7 @@ void region_protect(struct vm *vm, struct region *region, uint32_t page, uint32_
 	const uint32_t end = page + count;
 	uint32_t at = page;
 
-	bits_assign(region->turned, page, end, readable != region->readable);
+	bits_assign(load_relaxed(&region->turned), page, end, readable != region->readable);
 	/* Who reads a page where it stands looks at its bit under the busy bit. So one that had it before has done with it now,
 	 * and one that gets it from now on sees the bit. Pages that are not there are not read. */
 	while (!readable && at < MIN(end, load_relaxed(&region->top))) {

@@ -41,8 +41,9 @@ struct region {
 	_Atomic uint32_t *populated; /* (A) per chunk: pages that are not NONE */
 	_Atomic uint8_t *access;     /* (A) per chunk: enum weir_region_advice */
 	_Atomic uint32_t top;	     /* (A) no page from here on was ever populated */
-	_Atomic uint64_t *turned; /* (A) a bit a page: page_readable; NULL: all pages can be read */
-	bool readable;		  /* (C) what a page is whose bit is 0 */
+	_Atomic(_Atomic uint64_t *)
+		turned; /* (A) a bit a page: page_readable; NULL: all can be read */
+	bool readable;	/* (C) once there is turned: what a page is whose bit is 0 */
 	_Atomic(_Atomic uint64_t *) wiped; /* (A) a bit a page: region_wipe; NULL: none */
 	struct owners owners;	  /* of a file region only current: a slot of the file's table */
 	struct file_object *file; /* (C) vm/file.h; NULL: anonymous */
@@ -410,9 +411,12 @@ static inline char *page_address(const struct region *region, uint32_t page)
 }
 static inline bool page_readable(const struct region *region, uint32_t page)
 {
-	if (likely(!region->turned))
+	/* Pairs with the release in region_track. */
+	const _Atomic uint64_t *turned = load_acquire(&region->turned);
+
+	if (likely(!turned))
 		return true;
-	return (load_relaxed(&region->turned[page / 64]) >> (page % 64) & 1) != region->readable;
+	return (load_relaxed(&turned[page / 64]) >> (page % 64) & 1) != region->readable;
 }
 static inline page_no_t page_number(const struct region *region, uint32_t page)
 {

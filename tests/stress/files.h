@@ -38,8 +38,6 @@ void file_begin(char path[64], unsigned char *right);
 void file_compare(const char *path, const unsigned char *right);
 struct weir_file *file_to_write(struct weir_container *c, const char *path);
 unsigned char *file_map(struct weir_file *file);
-/* Waits until so many bytes are charged, or fails. */
-void wait_charged(struct weir_container *c, uint64_t at_least, uint64_t at_most);
 /* Closes all, and nothing is left charged. */
 void nothing_left(struct weir *weir);
 

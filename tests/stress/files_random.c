@@ -9,18 +9,6 @@
 static unsigned char right[FILE_PAGES * PAGE];
 static char path[64];
 
-void wait_charged(struct weir_container *c, uint64_t at_least, uint64_t at_most)
-{
-	const double until = now() + 20;
-
-	while (current(c) < at_least || current(c) > at_most) {
-		CHECK(now() < until, "%" PRIu64 " are charged, not %" PRIu64 " to %" PRIu64,
-		      current(c), at_least, at_most);
-		CHECK(!weir_container_reclaim(c, 0), "draining");
-		usleep(1000);
-	}
-}
-
 static bool right_page(const unsigned char *region, unsigned page)
 {
 	return !memcmp(region + (size_t)page * PAGE, right + (size_t)page * PAGE, PAGE);

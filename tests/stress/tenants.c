@@ -4,8 +4,10 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "access.h"
+#include "control/stock.h"
 
 unsigned below(uint64_t *s, unsigned n)
 {
@@ -92,7 +94,23 @@ uint64_t used(struct weir *weir)
 
 void drain(struct weir *weir)
 {
-	CHECK(!weir_container_reclaim(weir_container_root(weir), 0), "draining");
+	(void)stocks_drain(weir_container_root(weir)->tree, NULL, true);
+}
+
+void wait_charged(struct weir_container *c, uint64_t at_least, uint64_t at_most)
+{
+	const double until = now() + 20;
+	uint64_t bytes;
+
+	for (;;) {
+		(void)stocks_drain(c->tree, NULL, true);
+		bytes = current(c);
+		if (bytes >= at_least && bytes <= at_most)
+			return;
+		CHECK(now() < until, "%" PRIu64 " are charged, not %" PRIu64 " to %" PRIu64, bytes,
+		      at_least, at_most);
+		usleep(1000);
+	}
 }
 
 static sigjmp_buf from_bus;

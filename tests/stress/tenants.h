@@ -50,8 +50,10 @@ struct weir_container *child_of(struct weir_container *parent, const char *name,
 uint64_t current(struct weir_container *c);
 /* Charged to the root, but for what the mover's packets take. */
 uint64_t used(struct weir *weir);
-/* Stocks are nobody's pages. */
+/* Stocks are nobody's pages. Waits for who is at his own just now. */
 void drain(struct weir *weir);
+/* Until it is within these, stocks apart. Where pages are taken in the background, or read ahead, that takes a moment. */
+void wait_charged(struct weir_container *c, uint64_t at_least, uint64_t at_most);
 
 void case_storm(void);
 void case_file(void);

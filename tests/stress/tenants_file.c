@@ -99,8 +99,7 @@ void case_file(void)
 	memset(right + TAIL, 0, PAGE - TAIL);
 	CHECK(!memcmp(two + (size_t)(PAGES - 1) * PAGE, right, PAGE),
 	      "behind the end there are zeroes");
-	drain(weir);
-	CHECK(current(b) <= MIB(1), "%" PRIu64, current(b));
+	wait_charged(b, 0, MIB(1));
 	/* A second region again, then all go: nothing is left. */
 	one = file_open(b, path, bytes);
 	page_check(one, 0, 1, true);
@@ -119,6 +118,7 @@ void case_refused(void)
 	struct weir *weir = open_or_skip(MIB(64));
 	struct weir_container *a = child_of(weir_container_root(weir), "a", MIB(1));
 	unsigned char *addr;
+	uint64_t peak;
 	char path[64];
 
 	file_name(path);
@@ -128,8 +128,11 @@ void case_refused(void)
 	CHECK(!weir_charge(a, MIB(1) - PAGE), "charge");
 	for (unsigned i = 0; i < 4; i++)
 		page_check(addr + (size_t)i * PAGE, i, 1, true);
-	drain(weir);
-	CHECK(current(a) == MIB(1), "%" PRIu64, current(a));
+	peak = weir_container_get(a, WEIR_PEAK);
+	CHECK(peak >= MIB(1), "the page was not charged: %" PRIu64, peak);
+	/* Or none, since the container is above the mark beyond which pages are taken in the background. Over max is what a fault
+	 * that could not wait for room any longer took, and that is taken back. */
+	wait_charged(a, MIB(1) - PAGE, MIB(1));
 	CHECK(!weir_region_destroy(weir, addr), "destroy");
 	CHECK(!weir_charge(a, PAGE), "the page was given back");
 	addr = file_open(a, path, 8ull * PAGE);
