@@ -400,9 +400,9 @@ int writeback_once(struct reclaim *r)
 	return writeback_of(r, reclaim_over_share(r));
 }
 
-int writeback_of(struct reclaim *r, const struct weir_container *target)
+int writeback_of(struct reclaim *r, struct weir_container *target)
 {
-	int err;
+	int err, sent;
 
 	if (load_relaxed(&r->write_closed))
 		return 0;
@@ -411,7 +411,11 @@ int writeback_of(struct reclaim *r, const struct weir_container *target)
 		return write_failed(r, err);
 	r->colds = 0;
 	batch_choose(r, target);
-	return r->colds ? batch_send(r) : 0;
+	sent = r->colds ? batch_send(r) : 0;
+	/* Its copies are of pages that are there, or not its own to write: jobs need not wait for them. */
+	if (!sent && target)
+		store_relaxed(&tenant_of(target)->cap, 0);
+	return sent;
 }
 
 void relocate_object(void *data, page_no_t number, slot_t slot)
