@@ -34,13 +34,15 @@ static struct weir *direct_weir(int fd, uintptr_t address, size_t bytes)
 {
 	const void *buf = (const void *)address; // NOLINT(performance-no-int-to-ptr)
 	struct weir *weir;
+	long flags;
 
 	if (!bytes || bytes % BLOCK)
 		return NULL;
 	weir = agent_weir();
 	if (!weir || !(agent_owns(buf) || place_inside(buf, bytes)))
 		return NULL;
-	return (syscall(SYS_fcntl, fd, F_GETFL) & O_DIRECT) ? weir : NULL;
+	flags = syscall(SYS_fcntl, fd, F_GETFL);
+	return flags >= 0 && (flags & O_DIRECT) ? weir : NULL;
 }
 
 static bool pin(struct weir *weir, char *buf, size_t bytes)
@@ -49,9 +51,8 @@ static bool pin(struct weir *weir, char *buf, size_t bytes)
 	const size_t all = (size_t)((char *)ALIGN_UP((uintptr_t)buf + bytes, PAGE_SIZE) - page);
 	int err = mem_populate(page, all, true);
 
-	/* What may not be written is the kernel's to refuse. Before Linux 5.14 there is no such call. */
-	return (!err || err == -EINVAL) && !mapping_foreign(buf, bytes) &&
-	       !weir_region_pin(weir, buf, bytes, 1);
+	/* What may not be written is the kernel's to refuse. */
+	return !err && !mapping_foreign(buf, bytes) && !weir_region_pin(weir, buf, bytes, 1);
 }
 
 /* offset -1: where the file is. */
