@@ -272,6 +272,8 @@ int weir_open(const struct weir_options *options, struct weir **out)
 	weir = mem_alloc(WEIR_BYTES);
 	if (!weir)
 		return -ENOMEM;
+	/* It is used from the first page to the last: one call instead of a fault for each. */
+	(void)mem_populate(weir, WEIR_BYTES, true);
 	err = parts_init(weir, &checked);
 	if (!err && weir->mode != WEIR_MODE_THREAD)
 		err = modes_open_signal(weir);

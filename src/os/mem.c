@@ -343,6 +343,7 @@ int mem_shared_punch(int fd, size_t offset, size_t bytes)
 
 int mem_resident(void *addr, size_t bytes, uint8_t *resident)
 {
+	static const unsigned char none[8];
 	unsigned char vec[8192];
 	size_t pages = bytes >> PAGE_SHIFT;
 
@@ -352,8 +353,14 @@ int mem_resident(void *addr, size_t bytes, uint8_t *resident)
 
 		if (syscall(SYS_mincore, (char *)addr + (at << PAGE_SHIFT), n << PAGE_SHIFT, vec))
 			return -errno;
-		for (size_t i = 0; i < n; i++)
+		for (size_t i = 0; i < n; i++) {
+			/* Where nothing is, as nearly everywhere, eight at a time. */
+			if (i % 8 == 0 && n - i >= 8 && !memcmp(&vec[i], none, sizeof(none))) {
+				i += 7;
+				continue;
+			}
 			resident[(at + i) / 8] |= (uint8_t)((vec[i] & 1) << ((at + i) % 8));
+		}
 	}
 	return 0;
 }

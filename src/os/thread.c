@@ -8,6 +8,7 @@
 #include <linux/rseq.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/rseq.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -19,6 +20,7 @@
 int thread_start(pthread_t *thread, const char *name, thread_fn fn, void *arg)
 {
 	pthread_attr_t attr;
+	char own[16] = "";
 	sigset_t all, before;
 	int err;
 
@@ -29,11 +31,13 @@ int thread_start(pthread_t *thread, const char *name, thread_fn fn, void *arg)
 	(void)pthread_attr_setstacksize(&attr, 256 << 10);
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
+	/* It inherits its name: to give it one from here is a file of /proc to open and write, a twentieth of a start. */
+	(void)prctl(PR_GET_NAME, own);
+	(void)prctl(PR_SET_NAME, name);
 	err = pthread_create(thread, &attr, fn, arg);
+	(void)prctl(PR_SET_NAME, own);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	pthread_attr_destroy(&attr);
-	if (!err)
-		(void)pthread_setname_np(*thread, name);
 	return -err;
 }
 

@@ -59,6 +59,8 @@ static int tables_init(struct weir_pool *pool)
 	pool->block = mem_alloc(table_bytes(pool->blocks, sizeof(*pool->block)));
 	if (!pool->frame || !pool->mark || !pool->pageblock || !pool->block)
 		return -ENOMEM;
+	/* All of it is about to be written: one call, and not two faults a page. */
+	(void)mem_populate(pool->block, table_bytes(pool->blocks, sizeof(*pool->block)), true);
 	return caches_init(pool);
 }
 

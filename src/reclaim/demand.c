@@ -14,6 +14,8 @@
 
 enum { FREE_FRAMES = 512, PATIENCE_NS = 50000000 };
 #define SLACK_ALLOWED MIB(6)
+/* Copies over a cap that jobs do not wait for: more than the batches on their way have, so that the next job is copied meanwhile. */
+#define BACKLOG_ALLOWED MIB(1)
 
 uint64_t reclaim_slack(struct reclaim *r)
 {
@@ -144,9 +146,14 @@ struct weir_container *reclaim_wanted(struct reclaim *r)
  * may be pressed together by others' pages long before it is near a limit of its own. */
 static uint64_t share_of(const struct reclaim *r, struct weir_container *c)
 {
+	const uint64_t cap = load_relaxed(&tenant_of(c)->cap);
+	uint64_t share;
+
 	if (!c->parent)
-		return load_relaxed(&r->vm->memory_share);
-	return container_pressed(c) ? container_charged(c) / 4 * 3 : WEIR_NO_LIMIT;
+		share = load_relaxed(&r->vm->memory_share);
+	else
+		share = container_pressed(c) ? container_charged(c) / 4 * 3 : WEIR_NO_LIMIT;
+	return cap ? MIN(share, cap) : share;
 }
 
 static struct weir_container *over_share(struct reclaim *r, struct weir_container *c)
@@ -170,6 +177,27 @@ struct weir_container *reclaim_over_share(struct reclaim *r)
 	return turn(r, over_share_now);
 }
 
+/* Copies wait to be written, and another job would make no room. */
+static bool capped(struct reclaim *r, struct weir_container *c)
+{
+	const uint64_t cap = load_relaxed(&tenant_of(c)->cap);
+
+	return cap && container_usage(c, CHARGE_COMPRESSED) > cap + BACKLOG_ALLOWED &&
+	       !store_failing(r) && !container_swap_full(c);
+}
+
+void reclaim_judge(struct reclaim *r, struct weir_container *c, uint64_t pages, uint64_t copies)
+{
+	_Atomic uint64_t *cap = &tenant_of(c)->cap;
+	const uint64_t usage = container_usage(c, CHARGE_COMPRESSED);
+
+	if (copies <= pages / 4 * 3 || !container_pressed(c) || store_failing(r) ||
+	    container_swap_full(c))
+		store_relaxed(cap, 0);
+	else if (!load_relaxed(cap))
+		store_relaxed(cap, MAX(usage - MIN(usage, copies), 1u));
+}
+
 /* --- the fault path --- */
 
 /* Pages of files first, where they are a third or more of what is resident: dropping them costs no copy. */
@@ -181,30 +209,36 @@ bool reclaim_take(struct reclaim *r, struct pager *self, struct weir_container *
 	    file * 2 >= container_usage(c, CHARGE_RESIDENT) &&
 	    file_reclaim(r->vm, self, c, job_size(c)))
 		return true;
-	return job_fill(r, c);
+	return !capped(r, c) && job_fill(r, c);
 }
 
-/* Starts a job for a target, unless there is one. */
+/* Starts a job for a target, unless there is one; or *writes: that copies are written comes first. */
 static bool job_start(struct reclaim *r, struct pager *self, struct weir_container *target,
-		      enum choose choose)
+		      enum choose choose, bool *writes)
 {
 	struct weir_container *c;
 
 	if (load_relaxed(&r->state) != IDLE)
 		return false;
 	c = reclaim_choose(r, target, choose);
-	return c && reclaim_take(r, self, c);
+	if (!c)
+		return false;
+	if (reclaim_take(r, self, c))
+		return true;
+	*writes = capped(r, c);
+	return false;
 }
 
 void reclaim_after_fault(struct reclaim *r, struct pager *self)
 {
 	struct weir_container *c = self->container ? container_pressed(self->container) : NULL;
 	unsigned dropped = 0;
+	bool writes;
 
 	if (likely(!c))
 		return;
 	/* While the background thread sleeps, protecting from here costs no shootdown. */
-	if (job_start(r, self, c, CHOOSE_UNSAFE))
+	if (job_start(r, self, c, CHOOSE_UNSAFE, &writes))
 		store_relaxed(&r->faults_fill, true);
 	/* While somebody chooses, or drops, there is nothing for it to do. */
 	if (load_relaxed(&r->state) <= OPEN && load_relaxed(&r->state) != FILLING)
@@ -231,13 +265,14 @@ void reclaim_throttle(struct reclaim *r, struct pager *self, struct weir_contain
 	enum { PATIENCE = 256 };
 	const uint64_t until = now_ns() + PATIENCE_NS;
 	unsigned dropped = 0, worked = 0, waited = 0;
+	bool writes;
 
 	while (container_charged(level) > load_relaxed(&level->high) && worked < JOB_MAX &&
 	       waited < PATIENCE && !load_relaxed(&r->vm->hold)) {
 		unsigned n = job_work(r, self, 4, &dropped);
 
 		worked += n;
-		if (n || job_start(r, self, level, CHOOSE_ANY))
+		if (n || job_start(r, self, level, CHOOSE_ANY, &writes))
 			continue;
 		/* Others are at it, or it is copies that must go to the file: the tenant waits a little, and goes on. */
 		if (!background_helps(r, self) || now_ns() >= until)
@@ -282,6 +317,8 @@ enum room reclaim_make_room(struct reclaim *r, struct pager *self, struct weir_c
 	unsigned dropped = 0, idle = 0;
 
 	for (unsigned i = 0; i < PATIENCE && !fits(level, bytes); i++) {
+		bool writes = false;
+
 		/* On a busy machine each yield is a time slice of others: patience is time, then. */
 		if (i % 16 == 15 && now_ns() >= until)
 			return ROOM_LATER;
@@ -297,16 +334,16 @@ enum room reclaim_make_room(struct reclaim *r, struct pager *self, struct weir_c
 		}
 		if (job_work(r, self, 4, &dropped))
 			continue;
-		if (job_start(r, self, level, CHOOSE_UNSAFE)) {
+		if (job_start(r, self, level, CHOOSE_UNSAFE, &writes)) {
 			vm_attention(r->vm);
 			continue;
 		}
-		if (writing_spares_the_safe(r, level)) {
+		if (writes || writing_spares_the_safe(r, level)) {
 			if (!background_helps(r, self))
 				break;
 			continue;
 		}
-		if (job_start(r, self, level, CHOOSE_ANY)) {
+		if (job_start(r, self, level, CHOOSE_ANY, &writes)) {
 			vm_attention(r->vm);
 			continue;
 		}
@@ -340,7 +377,9 @@ static void job_give(struct reclaim *r, struct weir_container *target, uint64_t 
 		return;
 	spare = load_relaxed(&tenant_of(c)->spare);
 	store_relaxed(&tenant_of(c)->spare, MIN(spare ? spare : UINT32_MAX, pages_up(bytes)));
-	(void)reclaim_take(r, r->pager, c);
+	/* What is asked for by hand is copied, though it may make no room before it is written. */
+	if (!reclaim_take(r, r->pager, c))
+		(void)job_fill(r, c);
 }
 
 uint64_t reclaim_give(struct reclaim *r, struct weir_container *container, uint64_t bytes)

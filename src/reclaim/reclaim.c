@@ -217,6 +217,9 @@ bool job_fill(struct reclaim *r, struct weir_container *container)
 		return false;
 	}
 	store_relaxed(&r->done, 0);
+	store_relaxed(&r->packed, 0);
+	store_relaxed(&r->copied, 0);
+	r->giver = container;
 	r->job++;
 	/* Before the ticket: who claims the last item sets the state too, and may do so at once. */
 	store_relaxed(&r->state, OPEN);
@@ -270,6 +273,8 @@ static uint64_t copy_make(struct reclaim *r, struct pager *self, struct weir_con
 	container_force(container, CHARGE_COMPRESSED, compressed_room(vm->memory, location));
 	add_relaxed(&vm->count.packed_in, PAGE_SIZE);
 	add_relaxed(&vm->count.packed_out, size);
+	add_relaxed(&r->packed, PAGE_SIZE);
+	add_relaxed(&r->copied, compressed_room(vm->memory, location));
 	return word_copy(COPY_MEMORY, location);
 }
 
@@ -378,11 +383,16 @@ unsigned job_drop(struct reclaim *r, unsigned count)
 static void job_done(struct reclaim *r, struct mover *mover, uint64_t ticket, unsigned count,
 		     unsigned *dropped)
 {
+	unsigned now;
+
 	/* Acquire and release: the last one sees what the others did to the pages. */
 	if (add_acq_rel(&r->done, count) + count != ticket_items(ticket))
 		return;
 	store_relaxed(&r->state, DROPPING);
-	*dropped += mover_drop(mover, ticket_items(ticket));
+	now = mover_drop(mover, ticket_items(ticket));
+	*dropped += now;
+	reclaim_judge(r, r->giver, MAX((uint64_t)now << PAGE_SHIFT, load_relaxed(&r->packed)),
+		      load_relaxed(&r->copied));
 	if (store_failing(r) && container_above_max(r->vm->root))
 		store_relaxed(&r->futile_until_ns, now_ns() + FUTILE_NS);
 	job_end(r);

@@ -96,6 +96,9 @@ struct reclaim {
 	_Atomic uint32_t done;	       /* (A) items of the current job */
 	_Atomic uint32_t ended;	       /* (A) jobs, and attempts at one that found nothing */
 	uint32_t job;		       /* (F) */
+	struct weir_container *giver;  /* (F) (O) whose pages the job takes */
+	_Atomic uint64_t packed;       /* (A) bytes of pages that the job has copied */
+	_Atomic uint64_t copied;       /* (A) what their copies take */
 	struct victim victim[JOB_MAX]; /* (F) (O) */
 	struct movers movers;
 	struct clock_hand writeback_hand; /* (T) */
@@ -243,6 +246,24 @@ struct weir_container *reclaim_choose(struct reclaim *reclaim, struct weir_conta
 				      enum choose choose);
 /* Takes pages of it: drops some of a file's, or begins a job. False: nothing to be had just now. */
 bool reclaim_take(struct reclaim *reclaim, struct pager *self, struct weir_container *container);
+/*
+ * What a job came to: pages left or were copied, and the copies take so many bytes. Where that is nearly as much, in a container that is
+ * pressed, copying makes no room but writing does: what its copies take now, without these, is their *cap*, and what is more goes to
+ * the file. More than a little over it no job begins, and who needs room waits for the writes. Else all that is resident would be
+ * copied, at a fault's cost of many jobs, before the first page is written.
+ *
+ *                   job makes no room
+ *       no cap ─────────────────────────▶ capped      a cap is not moved; each job, and each turn of writeback, judges anew
+ *          ▲                                 │
+ *          └─────────────────────────────────┘
+ *              job makes room; writeback finds nothing to write
+ *
+ * Nobody is woken for it, and nobody waits for a cap to change: who waits does for room, looks at all of this again in each turn, and
+ * goes over its limit after 50 ms in any case. That some turn finds no cap or copies below it: a capped container is over its share
+ * (share_of), so that the background thread, which who waits has called, writes, or lifts the cap.
+ */
+void reclaim_judge(struct reclaim *reclaim, struct weir_container *container, uint64_t pages,
+		   uint64_t copies);
 /* The container to take pages from in the background, NULL: nobody is above its mark. */
 struct weir_container *reclaim_wanted(struct reclaim *reclaim);
 /* A container whose compressed pages, and those below it, are more than their share, and may go to the file. */

@@ -397,8 +397,8 @@ static int batch_send(struct reclaim *r)
 
 int writeback_once(struct reclaim *r)
 {
-	const struct weir_container *target = reclaim_over_share(r);
-	int err;
+	struct weir_container *target = reclaim_over_share(r);
+	int err, sent;
 
 	if (load_relaxed(&r->write_closed))
 		return 0;
@@ -407,7 +407,11 @@ int writeback_once(struct reclaim *r)
 		return write_failed(r, err);
 	r->colds = 0;
 	batch_choose(r, target);
-	return r->colds ? batch_send(r) : 0;
+	sent = r->colds ? batch_send(r) : 0;
+	/* Its copies are of pages that are there, or not its own to write: jobs need not wait for them. */
+	if (!sent && target)
+		store_relaxed(&tenant_of(target)->cap, 0);
+	return sent;
 }
 
 void relocate_object(void *data, page_no_t number, slot_t slot)

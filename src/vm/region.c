@@ -220,6 +220,10 @@ static int adopt(struct region *region)
 		for (uint32_t i = 0; i < n; i++) {
 			uint64_t none = PAGE_NONE;
 
+			if (!resident[i / 8]) {
+				i |= 7;
+				continue;
+			}
 			if (!(resident[i / 8] >> (i % 8) & 1))
 				continue;
 			any = true;

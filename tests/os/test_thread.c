@@ -345,15 +345,18 @@ static void *named_main(void *arg)
 	return NULL;
 }
 
-/* The name is what ps shows, and the number is the kernel's. */
+/* The name is what ps shows, and the number is the kernel's. Who starts a thread keeps its own. */
 static void test_threads_have_names_and_numbers(void **state)
 {
-	char path[64], name[32] = "";
+	char path[64], name[32] = "", own[32] = "";
 	struct guest g = {0};
 
 	(void)state;
+	assert_int_equal(pthread_getname_np(pthread_self(), own, sizeof(own)), 0);
 	guest_start(&g, named_main);
 	meet(&g);
+	assert_int_equal(pthread_getname_np(pthread_self(), name, sizeof(name)), 0);
+	assert_string_equal(name, own);
 	assert_int_equal(pthread_getname_np(g.thread, name, sizeof(name)), 0);
 	assert_string_equal(name, "weir-guest");
 	snprintf(path, sizeof(path), "/proc/self/task/%d", g.tid);

@@ -147,12 +147,12 @@ static void test_same_filled_pages(void **state)
 	write_some(0, 0, 5, NOISE);
 	assert_int_equal(container_charged(a), 5 * PAGE_SIZE);
 	/* None to be had: the page has contents, and comes over the limit. */
-	assert_int_equal(charge_bytes(a, 16 * PAGE_SIZE), 0);
-	w.own = 16 * PAGE_SIZE;
+	assert_int_equal(charge_bytes(a, 17 * PAGE_SIZE), 0);
+	w.own = 17 * PAGE_SIZE;
 	assert_int_equal(weir_container_set(a, WEIR_MAX, 16 * PAGE_SIZE), -EAGAIN);
 	write_some(0, 5, 1, NOISE);
 	assert_true(load_relaxed(&a->count[COUNT_OVER_MAX]) > 0);
-	uncharge_bytes(a, 16 * PAGE_SIZE);
+	uncharge_bytes(a, 17 * PAGE_SIZE);
 	w.own = 0;
 	world_close(&w);
 }

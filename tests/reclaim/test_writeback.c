@@ -757,6 +757,103 @@ static void test_the_background_thread_does_not_wait_for_itself(void **state)
 	world_close(&w);
 }
 
+/* --- pages that do not become smaller --- */
+
+static void full_of(enum contents contents)
+{
+	world_open(&w, &plain);
+	/* So many that to check the whole world at each would be all that the test does. */
+	w.check_each = false;
+	write_pages(&w, 0, 600, contents);
+	container_set_max(w.container, 600 * PAGE_SIZE);
+	store_relaxed(&w.vm.memory_share, 600 * PAGE_SIZE / 4 * 3);
+	yields = 0;
+}
+
+static uint64_t cap(void)
+{
+	return load_relaxed(&tenant_of(w.container)->cap);
+}
+
+/* A job of them at the limit makes no room, however much their share allows: as much as it has copied goes to the file, and the
+ * others stay resident. */
+static void test_what_a_job_does_not_make_smaller_goes_to_the_file(void **state)
+{
+	(void)state;
+	full_of(NOISE);
+	while (!cap())
+		assert_true(reclaim_once(&w.reclaim, w.pager) > 0);
+	background_turns(&w, 20);
+	world_check(&w);
+	assert_true(written() > 0);
+	assert_true(container_usage(w.container, CHARGE_COMPRESSED) <
+		    load_relaxed(&w.vm.memory_share) / 2);
+	assert_true(resident(&w) > 600 / 2);
+	container_set_max(w.container, WEIR_NO_LIMIT);
+	read_all(600);
+	world_close(&w);
+}
+
+/* While much waits to be written, a fault waits for that, and copies nothing; when it is written there is room. */
+static void test_a_fault_copies_nothing_while_copies_wait(void **state)
+{
+	uint32_t jobs;
+
+	(void)state;
+	full_of(NOISE);
+	container_set_max(w.container, WEIR_NO_LIMIT);
+	while (container_usage(w.container, CHARGE_COMPRESSED) <= MIB(1) + PAGE_SIZE)
+		assert_true(reclaim_once(&w.reclaim, w.pager) > 0);
+	container_set_max(w.container, 600 * PAGE_SIZE);
+	store_relaxed(&tenant_of(w.container)->cap, 1);
+	jobs = w.reclaim.job;
+	fake_on_yield(write_at_yield, NULL);
+	assert_int_equal(room_for(w.pager), ROOM_MADE);
+	assert_in_range(yields, 1, 200);
+	assert_int_equal(w.reclaim.job, jobs);
+	assert_true(written() > 0);
+	fake_on_yield(NULL, NULL);
+	container_set_max(w.container, WEIR_NO_LIMIT);
+	read_all(600);
+	world_close(&w);
+}
+
+/* The same of pages that do become smaller: they stay in memory, as long as they have their share. */
+static void test_what_a_job_makes_smaller_stays(void **state)
+{
+	(void)state;
+	full_of(TEXT);
+	for (unsigned i = 0; i < 4; i++)
+		(void)reclaim_once(&w.reclaim, w.pager);
+	background_turns(&w, 10);
+	assert_int_equal(cap(), 0);
+	assert_int_equal(written(), 0);
+	world_close(&w);
+}
+
+/* Faults do not wait for what cannot be written: that nothing is found, is found out once; and where nothing can be, they copy as before. */
+static void test_no_job_waits_for_what_cannot_be_written(void **state)
+{
+	uint32_t jobs;
+
+	(void)state;
+	full_of(TEXT);
+	/* Copies that the count has and the pages do not. */
+	container_force(w.container, CHARGE_COMPRESSED, MIB(2));
+	store_relaxed(&tenant_of(w.container)->cap, 1);
+	assert_int_equal(writeback_once(&w.reclaim), 0);
+	assert_int_equal(cap(), 0);
+	store_relaxed(&tenant_of(w.container)->cap, 1);
+	store_relaxed(&w.reclaim.write_closed, true);
+	jobs = w.reclaim.job;
+	(void)room_for(w.pager);
+	assert_true(w.reclaim.job > jobs);
+	container_uncharge(w.container, CHARGE_COMPRESSED, MIB(2));
+	store_relaxed(&w.reclaim.write_closed, false);
+	container_set_max(w.container, WEIR_NO_LIMIT);
+	world_close(&w);
+}
+
 /* --- what has rotted --- */
 
 /* A header that has rotted is passed over, wherever the bit is, and does not keep others from being written. */
@@ -829,6 +926,10 @@ int main(void)
 		cmocka_unit_test(test_a_fault_waits_until_the_background_has_written),
 		cmocka_unit_test(test_a_fault_does_not_wait_for_who_waits_for_it),
 		cmocka_unit_test(test_the_background_thread_does_not_wait_for_itself),
+		cmocka_unit_test(test_what_a_job_does_not_make_smaller_goes_to_the_file),
+		cmocka_unit_test(test_a_fault_copies_nothing_while_copies_wait),
+		cmocka_unit_test(test_what_a_job_makes_smaller_stays),
+		cmocka_unit_test(test_no_job_waits_for_what_cannot_be_written),
 		cmocka_unit_test(test_rotten_headers_are_passed_over),
 		cmocka_unit_test(test_rotten_contents_are_found_out_at_the_read),
 	};

@@ -89,6 +89,10 @@ _Noreturn void fail_at(const char *file, int line, const char *format, ...)
 	fprintf(stderr, "\n%s: %s failed; seed %" PRIu64 "\n", program_invocation_short_name,
 		setup.name, setup.seed);
 	print_states();
+	/* For a debugger: who hangs stays where it is. */
+	if (getenv("WEIR_STRESS_STAY"))
+		while (true)
+			pause();
 	_exit(1);
 }
 
