@@ -402,7 +402,10 @@ uint64_t reclaim_give(struct reclaim *r, struct weir_container *container, uint6
 		while (job_work(r, r->pager, JOB_MAX, &dropped))
 			;
 		slack_reduce(r);
-		if (!store_failing(r) && over_share(r, container))
+		/* What is asked for is more than what a share is for: with nothing resident left, compressed pages go on to the store. */
+		if (!store_failing(r) && !dropped)
+			(void)writeback_of(r, container);
+		else if (!store_failing(r) && over_share(r, container))
 			(void)writeback_once(r);
 		writeback_flush(r);
 		less = (int64_t)(held - container_held(container));
