@@ -231,6 +231,7 @@ __attribute__((constructor)) static void agent_start(void)
 		log_line("the agent is loaded without a limit; use weir run");
 		return;
 	}
+	direct_prepare();
 	agent_pid = (pid_t)syscall(SYS_getpid);
 	report_prepare(&config);
 	options_fill(&options);

@@ -16,18 +16,28 @@
 /* Several at once may not be more than a small limit has room for. */
 enum { PIECE = 128 << 10, BLOCK = 512 };
 
-/* The next definition of a symbol behind the agent's; libc has two names for each, of which headers may make one. */
-#define NEXT(type, symbol)                                                                         \
-	({                                                                                         \
-		static type next_;                                                                 \
-		if (!next_)                                                                        \
-			next_ = (type)dlsym(RTLD_NEXT, symbol);                                    \
-		next_;                                                                             \
-	})
-typedef ssize_t (*read_fn)(int fd, void *buf, size_t bytes);
-typedef ssize_t (*pread_fn)(int fd, void *buf, size_t bytes, off_t offset);
-typedef ssize_t (*readv_fn)(int fd, const struct iovec *iov, int count);
-typedef ssize_t (*preadv_fn)(int fd, const struct iovec *iov, int count, off_t offset);
+/*
+ * libc's, which are cancellation points. Found before weir's threads start, which read through here as well, and may not wait for the loader's lock: a thread
+ * of the program that has it may wait for them. Until then, and where there is none, the bare call.
+ */
+static struct {
+	ssize_t (*read)(int fd, void *buf, size_t bytes);
+	ssize_t (*pread)(int fd, void *buf, size_t bytes, off_t offset);
+	ssize_t (*readv)(int fd, const struct iovec *iov, int count);
+	ssize_t (*preadv)(int fd, const struct iovec *iov, int count, off_t offset);
+	ssize_t (*read_chk)(int fd, void *buf, size_t bytes, size_t room);
+	ssize_t (*pread_chk)(int fd, void *buf, size_t bytes, off_t offset, size_t room);
+} next; /* (C) from direct_prepare on */
+
+void direct_prepare(void)
+{
+	next.read = (__typeof__(next.read))dlsym(RTLD_NEXT, "read");
+	next.pread = (__typeof__(next.pread))dlsym(RTLD_NEXT, "pread64");
+	next.readv = (__typeof__(next.readv))dlsym(RTLD_NEXT, "readv");
+	next.preadv = (__typeof__(next.preadv))dlsym(RTLD_NEXT, "preadv64");
+	next.read_chk = (__typeof__(next.read_chk))dlsym(RTLD_NEXT, "__read_chk");
+	next.pread_chk = (__typeof__(next.pread_chk))dlsym(RTLD_NEXT, "__pread64_chk");
+}
 
 /* May the read be past the page cache, into memory of ours? Lengths are multiples of the device's block then. */
 static struct weir *direct_weir(int fd, uintptr_t address, size_t bytes)
@@ -96,32 +106,32 @@ ssize_t agent_read(int fd, void *buf, size_t bytes)
 {
 	struct weir *weir = direct_weir(fd, (uintptr_t)buf, bytes);
 
-	return weir ? read_pinned(weir, fd, buf, bytes, -1) : NEXT(read_fn, "read")(fd, buf, bytes);
+	if (weir)
+		return read_pinned(weir, fd, buf, bytes, -1);
+	return next.read ? next.read(fd, buf, bytes) : syscall(SYS_read, fd, buf, bytes);
 }
 
 ssize_t agent_pread(int fd, void *buf, size_t bytes, off_t offset)
 {
 	struct weir *weir = offset < 0 ? NULL : direct_weir(fd, (uintptr_t)buf, bytes);
 
-	return weir ? read_pinned(weir, fd, buf, bytes, offset)
-		    : NEXT(pread_fn, "pread64")(fd, buf, bytes, offset);
+	if (weir)
+		return read_pinned(weir, fd, buf, bytes, offset);
+	return next.pread ? next.pread(fd, buf, bytes, offset)
+			  : syscall(SYS_pread64, fd, buf, bytes, offset);
 }
 
 /* What programs call that are built with _FORTIFY_SOURCE; libc ends who has no room. */
 ssize_t agent_read_chk(int fd, void *buf, size_t bytes, size_t room)
 {
-	typedef ssize_t (*fn)(int, void *, size_t, size_t);
-
-	return bytes > room ? NEXT(fn, "__read_chk")(fd, buf, bytes, room)
-			    : agent_read(fd, buf, bytes);
+	return bytes > room && next.read_chk ? next.read_chk(fd, buf, bytes, room)
+					     : agent_read(fd, buf, MIN(bytes, room));
 }
 
 ssize_t agent_pread_chk(int fd, void *buf, size_t bytes, off_t offset, size_t room)
 {
-	typedef ssize_t (*fn)(int, void *, size_t, off_t, size_t);
-
-	return bytes > room ? NEXT(fn, "__pread64_chk")(fd, buf, bytes, offset, room)
-			    : agent_pread(fd, buf, bytes, offset);
+	return bytes > room && next.pread_chk ? next.pread_chk(fd, buf, bytes, offset, room)
+					      : agent_pread(fd, buf, MIN(bytes, room), offset);
 }
 
 /* One after the other; each is pinned if it has to be. */
@@ -154,15 +164,18 @@ static bool any_direct(int fd, const struct iovec *iov, int count)
 
 ssize_t agent_readv(int fd, const struct iovec *iov, int count)
 {
-	return any_direct(fd, iov, count) ? read_each(fd, iov, count, -1)
-					  : NEXT(readv_fn, "readv")(fd, iov, count);
+	if (any_direct(fd, iov, count))
+		return read_each(fd, iov, count, -1);
+	return next.readv ? next.readv(fd, iov, count) : syscall(SYS_readv, fd, iov, count);
 }
 
 ssize_t agent_preadv(int fd, const struct iovec *iov, int count, off_t offset)
 {
-	return offset >= 0 && any_direct(fd, iov, count)
-		       ? read_each(fd, iov, count, offset)
-		       : NEXT(preadv_fn, "preadv64")(fd, iov, count, offset);
+	if (offset >= 0 && any_direct(fd, iov, count))
+		return read_each(fd, iov, count, offset);
+	/* The high half of the offset comes last, and is nothing here. */
+	return next.preadv ? next.preadv(fd, iov, count, offset)
+			   : syscall(SYS_preadv, fd, iov, count, offset, 0l);
 }
 
 #define NAME(symbol, function, name)                                                               \
