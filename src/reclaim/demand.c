@@ -156,11 +156,47 @@ static uint64_t share_of(const struct reclaim *r, struct weir_container *c)
 	return cap ? MIN(share, cap) : share;
 }
 
+static bool beyond_share(const struct reclaim *r, struct weir_container *c)
+{
+	return container_usage(c, CHARGE_COMPRESSED) > share_of(r, c);
+}
+
+/* Does one at or below it have copies that its swap.max lets go to the store? The lock of the tree is held, where there are several. */
+static bool writable(const struct reclaim *r, struct weir_container *c)
+{
+	if (alone(r))
+		return !container_swap_full(c);
+	for (struct weir_container *d = c; d; d = container_next(c, d)) {
+		if (container_own_usage(d, CHARGE_COMPRESSED) && !container_swap_full(d))
+			return true;
+	}
+	return false;
+}
+
 static struct weir_container *over_share(struct reclaim *r, struct weir_container *c)
 {
-	return container_usage(c, CHARGE_COMPRESSED) > share_of(r, c) && !container_swap_full(c)
-		       ? c
-		       : NULL;
+	return beyond_share(r, c) && writable(r, c) ? c : NULL;
+}
+
+/* For who does not hold the lock: can anything be written, of copies at or below it? */
+static bool can_write(struct reclaim *r, struct weir_container *c)
+{
+	bool can;
+
+	if (store_failing(r))
+		return false;
+	if (alone(r))
+		return writable(r, c);
+	lock_acquire(&c->tree->lock);
+	can = writable(r, c);
+	lock_release(&c->tree->lock);
+	return can;
+}
+
+/* More is held than may be, by copies that nothing writes: each page that leaves makes another one. */
+static bool copies_stay(struct reclaim *r, struct weir_container *c)
+{
+	return container_above_max(c) && beyond_share(r, c) && !can_write(r, c);
 }
 
 /* The same, without what is on its way to the store. */
@@ -290,7 +326,7 @@ static bool fits(struct weir_container *c, uint64_t bytes)
 static bool writing_helps(struct reclaim *r, struct weir_container *c)
 {
 	return container_usage(c, CHARGE_RESIDENT) < load_relaxed(&c->max) / 16 &&
-	       !store_failing(r) && over_share(r, c);
+	       beyond_share(r, c) && can_write(r, c);
 }
 
 /* Who is not protected has given all its pages, and what is left of it can go to the file: that comes first. */
@@ -311,7 +347,7 @@ static bool writing_spares_the_safe(struct reclaim *r, struct weir_container *le
 enum room reclaim_make_room(struct reclaim *r, struct pager *self, struct weir_container *level,
 			    uint64_t bytes)
 {
-	/* FEW: where the background thread waits for this fault, what it brings must not keep it. */
+	/* FEW: where the background thread waits for this fault, or nothing will help, what it brings must not keep it. */
 	enum { PATIENCE = 4096, FEW = 16 };
 	const uint64_t until = now_ns() + PATIENCE_NS;
 	unsigned dropped = 0, idle = 0;
@@ -323,7 +359,7 @@ enum room reclaim_make_room(struct reclaim *r, struct pager *self, struct weir_c
 		if (i % 16 == 15 && now_ns() >= until)
 			return ROOM_LATER;
 		if (load_relaxed(&r->vm->hold) || reclaim_futile(r) ||
-		    (i >= FEW && load_relaxed(&r->quiescing)))
+		    (i >= FEW && (load_relaxed(&r->quiescing) || copies_stay(r, level))))
 			return ROOM_LATER;
 		if (trim(r))
 			continue;
@@ -358,8 +394,7 @@ enum room reclaim_make_room(struct reclaim *r, struct pager *self, struct weir_c
 	/* Without a page to take and with nothing to write, nothing will change. */
 	if (idle > 2 && !container_usage(level, CHARGE_RESIDENT) &&
 	    !container_usage(level, CHARGE_FILE) &&
-	    (store_failing(r) || !container_usage(level, CHARGE_COMPRESSED) ||
-	     container_swap_full(level)))
+	    (!container_usage(level, CHARGE_COMPRESSED) || !can_write(r, level)))
 		return ROOM_NEVER;
 	return ROOM_LATER;
 }
@@ -402,7 +437,7 @@ uint64_t reclaim_give(struct reclaim *r, struct weir_container *container, uint6
 		while (job_work(r, r->pager, JOB_MAX, &dropped))
 			;
 		slack_reduce(r);
-		if (!store_failing(r) && over_share(r, container))
+		if (beyond_share(r, container) && can_write(r, container))
 			(void)writeback_once(r);
 		writeback_flush(r);
 		less = (int64_t)(held - container_held(container));

@@ -265,7 +265,7 @@ static uint64_t copy_make(struct reclaim *r, struct pager *self, struct weir_con
 	}
 	size = object_pack(&self->packer, vm->zstd_level, number, src);
 	/* A copy as large as the page wins only if the file can have it. */
-	if (size > PAGE_SIZE && store_failing(r))
+	if (size > PAGE_SIZE && (store_failing(r) || container_swap_full(container)))
 		return 0;
 	if (compressed_put(vm->memory, self->packer.out, size, &location))
 		return 0;
