@@ -355,6 +355,26 @@ int mapping_advise(struct weir *weir, void *addr, size_t length, int advice)
 
 /* --- what is mapped? --- */
 
+bool mapping_foreign(const void *addr, size_t bytes)
+{
+	bool foreign = false;
+	uint32_t page, end;
+	THREAD_SIGNALS_BLOCKED;
+
+	if (!place_inside(addr, bytes))
+		return false;
+	lock_acquire(&places.lock);
+	end = place_page((const char *)addr + bytes - 1) + 1;
+	for (page = place_page(addr); page < end && !foreign;) {
+		const struct range r = ranges_piece(&places.ranges, page, end);
+
+		foreign = (r.what & (FOREIGN | KEY)) || !(r.what & USED);
+		page += r.pages;
+	}
+	lock_release(&places.lock);
+	return foreign;
+}
+
 AGENT_EXPORT int mincore(void *addr, size_t length, unsigned char *vec)
 {
 	const size_t bytes = ALIGN_UP(length, PAGE_SIZE);

@@ -31,6 +31,9 @@ bool mapping_touches(const void *addr, size_t bytes);
 int mapping_protect(struct weir *weir, void *addr, size_t bytes, int protection, int key);
 int mapping_advise(struct weir *weir, void *addr, size_t bytes, int advice);
 
+/* Is some of a range in the region the kernel's, and not managed? */
+bool mapping_foreign(const void *addr, size_t bytes);
+
 /* Around a fork: nobody is in the middle of a change. */
 void mapping_before_fork(void);
 void mapping_after_fork(void);

@@ -40,7 +40,7 @@ static int take_over(struct weir *weir, int end, bool *all)
 	if (err)
 		return err;
 	got = pass_receive(end, &answer, sizeof(answer), NULL, NULL);
-	if (got != (int64_t)sizeof(answer))
+	if (got != (int64_t)sizeof(answer) || answer.plain)
 		return got < 0 ? (int)got : -EPROTO;
 	*all = answer.all;
 	while (answer.count) {
@@ -68,6 +68,8 @@ static int receive(struct weir *weir, int end, bool *leased)
 
 	if (got < 0)
 		return (int)got;
+	weir->fork.heard = true;
+	/* They could not be sent, or there is no room for them. */
 	if (count < 1 + (weir->reclaim.movers.trace != NULL))
 		return -EPROTO;
 	weir->vm.uffd = fds[0];
@@ -134,6 +136,9 @@ static void *child_main(void *data)
 	int err = child_start(weir);
 
 	(void)stock_open();
+	/* Handlers that have been started sleep for ever; the descriptor may not stay for them. */
+	if (err && weir->vm.uffd >= 0)
+		(void)uffd_close(weir->vm.uffd);
 	instance_started(weir, err);
 	if (!err)
 		reclaim_run(&weir->reclaim);
@@ -152,6 +157,8 @@ static void child_reset(struct weir *weir)
 	compressed_after_fork(&weir->memory);
 	pool_after_fork(weir->pool);
 	store_relaxed(&weir->reclaim.quiescing, false);
+	weir->vm.uffd = -1;
+	weir->fork.heard = false;
 	memset(weir->fork.lease, 0, sizeof(weir->fork.lease));
 	weir->fork.born = (struct lease){0};
 	store_relaxed(&weir->fork.stage, FORK_NONE);
@@ -159,6 +166,34 @@ static void child_reset(struct weir *weir)
 	weir->publish.started = false;
 	store_relaxed(&weir->visitors[0], 0);
 	store_relaxed(&weir->visitors[1], 0);
+}
+
+/* The child cannot serve itself, and has said so to nobody. -ENOTSUP: it has all its pages from the parent now, and needs nobody. */
+static int plain_ask(struct weir *weir)
+{
+	char *bell = weir->service.doorbell;
+	const int end = weir->fork.theirs;
+	struct fork_answer answer = {0};
+	uint8_t there = 0;
+	int64_t got = 0;
+	char what;
+	int err;
+
+	/* Who speaks before that is taken for one that has gone. */
+	if (!weir->fork.heard)
+		got = pass_receive(end, &what, 1, NULL, NULL);
+	if (got < 0)
+		return (int)got;
+	(void)mem_discard(bell, PAGE_SIZE);
+	err = pass_send(end, &fork_plain, 1, NULL, 0);
+	if (err)
+		return err;
+	/* One that took over, and failed then, has been told something else, and gets no more. */
+	got = pass_receive(end, &answer, sizeof(answer), NULL, NULL);
+	if (got != (int64_t)sizeof(answer) || !answer.plain)
+		return got < 0 ? (int)got : -EPROTO;
+	/* As in own_memory. */
+	return !mem_resident(bell, PAGE_SIZE, &there) && (there & 1) ? -ENOTSUP : -ESRCH;
 }
 
 int weir_after_fork_child(struct weir *weir)
@@ -171,6 +206,8 @@ int weir_after_fork_child(struct weir *weir)
 		err = thread_start(&weir->background, "weir-reclaim", child_main, weir);
 		if (!err)
 			err = instance_start_wait(weir);
+		if (err && err != -ESRCH)
+			err = plain_ask(weir);
 		pass_close(weir->fork.theirs);
 	}
 	fork_end(weir);

@@ -13,11 +13,17 @@
 #include "os/thread.h"
 
 enum {
-	BROUGHT_MAX = 1 << 16, /* pages that a child is told of */
-	TURN_MS = 5,	       /* how often the background thread looks for what it is not told */
+	TURN_MS = 5, /* how often the background thread looks for what it is not told */
 };
-#define BROUGHT_BYTES (BROUGHT_MAX * sizeof(page_no_t))
+
 /* --- pages of a child --- */
+
+static void nap(void)
+{
+	_Atomic uint32_t never = 0;
+
+	(void)futex_wait(&never, 0, 1000000);
+}
 
 /* Gives a child what a page has, given the parent's word of it, whose busy bit is held. -ESRCH: the child has gone. */
 static int page_give(struct vm *vm, struct pager *self, int child, struct region *region,
@@ -46,59 +52,116 @@ static int page_offer(struct vm *vm, struct pager *self, int child, struct regio
 	page_unlock(vm, region, page, w, true);
 	if (err == -EEXIST)
 		err = uffd_writeprotect(child, page_address(region, page), PAGE_SIZE, false);
-	return err;
+	/* The program has mapped something else there, or nothing. */
+	return err == -ENOENT ? 0 : err;
 }
 
-/* Every page. -ESRCH: the child has gone. */
+/* Every page. -ESRCH: the child has gone. -EIO: one cannot be read, and not be poisoned. */
 static int region_give(struct vm *vm, struct pager *self, int child, struct region *region)
+{
+	for (uint32_t page = 0; page < load_relaxed(&region->top); page++) {
+		int err;
+
+		if (!load_relaxed(&region->populated[page >> CHUNK_SHIFT])) {
+			page |= (1u << CHUNK_SHIFT) - 1;
+			continue;
+		}
+		/* The system may have no memory just now: the child waits. */
+		while ((err = page_offer(vm, self, child, region, page)) == -ENOMEM ||
+		       err == -EAGAIN)
+			nap();
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+static int all_give(struct vm *vm, struct pager *self, int child)
 {
 	int err = 0;
 
-	for (uint32_t page = 0; page < load_relaxed(&region->top) && err != -ESRCH; page++) {
-		if (load_relaxed(&region->populated[page >> CHUNK_SHIFT]))
-			err = page_offer(vm, self, child, region, page);
-		else
-			page |= (1u << CHUNK_SHIFT) - 1;
+	for (uint32_t i = 0; i < load_relaxed(&vm->regions) && !err; i++) {
+		struct region *region = load_acquire(&vm->region[i]);
+
+		if (region && !region->file && !region->signal)
+			err = region_give(vm, self, child, region);
 	}
 	return err;
 }
 
-static void all_give(struct vm *vm, struct pager *self, int child)
-{
-	for (uint32_t i = 0; i < load_relaxed(&vm->regions); i++) {
-		struct region *region = load_acquire(&vm->region[i]);
+/* --- the background thread --- */
 
-		if (region && !region->file && !region->signal &&
-		    region_give(vm, self, child, region) == -ESRCH)
-			return;
+static void brought_forget(struct lease *lease)
+{
+	while (lease->brought) {
+		struct brought *next = lease->brought->next;
+
+		mem_release(lease->brought, sizeof(*next));
+		lease->brought = next;
 	}
 }
 
-/* --- the background thread --- */
+/* One more page. False: there is no memory for it. */
+static bool brought_note(struct lease *lease, page_no_t number)
+{
+	struct brought *b = lease->brought;
+
+	if (!b || b->count == BROUGHT_PAGES) {
+		b = mem_alloc(sizeof(*b));
+		if (!b)
+			return false;
+		b->next = lease->brought;
+		lease->brought = b;
+	}
+	b->page[b->count++] = number;
+	return true;
+}
 
 static void lease_end(struct weir *weir, struct lease *lease)
 {
 	if (lease->child)
 		(void)uffd_close(lease->child);
 	pass_close(lease->end);
-	mem_release(lease->brought, BROUGHT_BYTES);
+	brought_forget(lease);
 	if (lease->keeps)
 		store_unkeep(weir->vm.store);
 	*lease = (struct lease){0};
 }
 
 /* Tells the child what it has that it does not know of. From here on it serves itself. */
-static int lease_answer(struct lease *lease)
+static int lease_answer(const struct lease *lease)
 {
-	const struct fork_answer answer = {lease->count, lease->all};
-	int err = pass_send(lease->end, &answer, sizeof(answer), NULL, 0);
+	struct fork_answer answer = {.all = lease->all};
+	int err;
 
-	for (unsigned at = 0; at < lease->count && !err; at += BROUGHT_AT_ONCE)
-		err = pass_send(lease->end, lease->brought + at,
-				MIN(lease->count - at, (unsigned)BROUGHT_AT_ONCE) *
-					sizeof(page_no_t),
-				NULL, 0);
+	for (const struct brought *b = lease->brought; b; b = b->next)
+		answer.count += b->count;
+	err = pass_send(lease->end, &answer, sizeof(answer), NULL, 0);
+	for (const struct brought *b = lease->brought; b && !err; b = b->next) {
+		for (unsigned at = 0; at < b->count && !err; at += BROUGHT_AT_ONCE)
+			err = pass_send(lease->end, b->page + at,
+					MIN(b->count - at, (unsigned)BROUGHT_AT_ONCE) *
+						sizeof(page_no_t),
+					NULL, 0);
+	}
 	return err;
+}
+
+/* The child cannot serve itself: it is given all its pages, is told, and is on its own. */
+static void lease_plain(struct weir *weir, struct lease *lease)
+{
+	const struct fork_answer answer = {.plain = 1};
+	int err = lease->all ? 0 : all_give(&weir->vm, weir->pager, lease->child);
+
+	log_once("a child of fork has no room for threads or descriptors: it is given all its "
+		 "pages, and runs "
+		 "without a limit");
+	/* By which it knows that it was its own userfaultfd. */
+	if (!err)
+		err = uffd_copy(lease->child, weir->service.doorbell, weir->pager->run[0],
+				PAGE_SIZE, false, NULL);
+	if (!err)
+		(void)pass_send(lease->end, &answer, sizeof(answer), NULL, 0);
 }
 
 /* The child says something, or has gone. False: it has gone, or needs nothing any more. */
@@ -106,8 +169,11 @@ static bool lease_hear(struct weir *weir, struct lease *lease)
 {
 	char what;
 
-	if (pass_receive(lease->end, &what, 1, NULL, NULL) != 1 || what != fork_take ||
-	    !lease->child)
+	if (pass_receive(lease->end, &what, 1, NULL, NULL) != 1 || !lease->child)
+		return false;
+	if (what == fork_plain)
+		lease_plain(weir, lease);
+	if (what != fork_take)
 		return false;
 	/* Its descriptor is closed before the child begins: nobody else serves it then. */
 	(void)uffd_close(lease->child);
@@ -115,16 +181,8 @@ static bool lease_hear(struct weir *weir, struct lease *lease)
 	if (lease_answer(lease))
 		return false;
 	add_relaxed(&weir->fork.handed_over, 1);
-	mem_release(lease->brought, BROUGHT_BYTES);
-	lease->brought = NULL;
+	brought_forget(lease);
 	return lease->keeps;
-}
-
-static void brought_note(struct lease *lease, page_no_t number)
-{
-	if (lease->count == BROUGHT_MAX)
-		panic("a child of fork was given more pages than can be noted");
-	lease->brought[lease->count++] = number;
 }
 
 /* One fault of the child. What it is given is noted before: a child that takes over knows of all of it. */
@@ -139,18 +197,28 @@ static void child_fault(struct weir *weir, struct lease *lease, const struct uff
 	if (!region)
 		return;
 	page = (uint32_t)((fault->address - (uintptr_t)region->base) >> PAGE_SHIFT);
-	brought_note(lease, page_number(region, page));
+	while (!brought_note(lease, page_number(region, page)))
+		nap();
 	if (fault->wp) {
 		err = uffd_writeprotect(lease->child, page_address(region, page), PAGE_SIZE, false);
 	} else {
 		w = page_lock_wait(&region->word[page]);
+		/* Once it has everything, our words are of later, and what it lacks had nothing. */
 		err = page_give(vm, weir->pager, lease->child, region, page,
-				page_wiped(region, page) ? PAGE_NONE : w);
+				lease->all || page_wiped(region, page) ? PAGE_NONE : w);
 		page_unlock(vm, region, page, w, true);
 	}
 	/* It is there, or the system has no memory just now: the child goes and sees. */
 	if (err && err != -ESRCH)
 		(void)uffd_wake(lease->child, page_address(region, page), PAGE_SIZE);
+}
+
+static void child_read(struct weir *weir, struct lease *lease)
+{
+	struct uffd_fault fault;
+
+	if (uffd_read(lease->child, &fault, 1) == 1 && !fault.child)
+		child_fault(weir, lease, &fault);
 }
 
 /* Until the child serves itself, has gone, or the parent has waited for long enough. True: the lease goes on. */
@@ -159,24 +227,26 @@ static bool child_serve(struct weir *weir, struct lease *lease)
 	const uint64_t until = now_ns() + weir->fork.patience_ns;
 	const int fds[2] = {lease->end, lease->child};
 
+	/* It was not told, and will see. */
+	if (lease->end < 0)
+		return false;
 	while (now_ns() < until) {
-		struct uffd_fault fault;
 		uint32_t ready;
 
 		reclaim_wake_parked(&weir->reclaim);
 		if (pass_wait(fds, 2, TURN_MS, &ready))
 			break;
 		/* A fault first: while the thread that takes over faults it says nothing. */
-		if ((ready & 2) && uffd_read(lease->child, &fault, 1) == 1 && !fault.child)
-			child_fault(weir, lease, &fault);
+		if (ready & 2)
+			child_read(weir, lease);
 		else if (ready & 1)
 			return lease_hear(weir, lease);
 	}
 	log_once("a child of fork does not get to run (is it stopped?): it is given all its pages, "
 		 "and may block if it is ended halfway");
-	all_give(&weir->vm, weir->pager, lease->child);
 	lease->all = true;
-	return true;
+	/* Else it lacks a page that nobody can give it: it is ended. */
+	return !all_give(&weir->vm, weir->pager, lease->child);
 }
 
 static struct lease *lease_free(struct weir *weir)
@@ -233,20 +303,25 @@ void fork_tick(struct weir *weir)
 	struct fork *f = &weir->fork;
 
 	for (unsigned first = 0; first < LEASES_MAX; first += LEASES_AT_ONCE) {
-		int fds[LEASES_AT_ONCE];
+		int fds[2 * LEASES_AT_ONCE];
 		uint32_t ready = 0;
 		bool any = false;
 
 		for (unsigned i = 0; i < LEASES_AT_ONCE; i++) {
-			fds[i] = f->lease[first + i].end ? f->lease[first + i].end : -1;
-			any |= fds[i] >= 0;
+			const struct lease *lease = &f->lease[first + i];
+
+			fds[2 * i] = lease->end ? lease->end : -1;
+			fds[2 * i + 1] = lease->child ? lease->child : -1;
+			any |= lease->end != 0;
 		}
-		if (!any || pass_wait(fds, LEASES_AT_ONCE, 0, &ready))
+		if (!any || pass_wait(fds, 2 * LEASES_AT_ONCE, 0, &ready))
 			continue;
 		for (unsigned i = 0; i < LEASES_AT_ONCE; i++) {
 			struct lease *lease = &f->lease[first + i];
 
-			if ((ready >> i & 1) && !lease_hear(weir, lease))
+			if (ready >> (2 * i + 1) & 1)
+				child_read(weir, lease);
+			else if ((ready >> (2 * i) & 1) && !lease_hear(weir, lease))
 				lease_end(weir, lease);
 		}
 	}
@@ -265,10 +340,18 @@ void fork_close(struct weir *weir)
 /* Nobody said that there would be a child. It gets everything, and is plain memory then. */
 static void stray_serve(struct weir *weir, struct pager *self, int child)
 {
+	int err;
+
 	add_relaxed(&weir->vm.forking, 1);
 	reclaim_hold(&weir->reclaim);
-	all_give(&weir->vm, self, child);
-	(void)uffd_close(child);
+	err = all_give(&weir->vm, self, child);
+	/* Closed it would make zeroes of what is not there: open, it has who touches that wait. */
+	if (err && err != -ESRCH)
+		log_once("a process made by clone lacks pages that cannot be read (%s): it waits "
+			 "there",
+			 errno_name(err));
+	else
+		(void)uffd_close(child);
 	sub_relaxed(&weir->vm.forking, 1);
 	store_release(&weir->vm.wake_all, true);
 	reclaim_release(&weir->reclaim);
@@ -298,6 +381,9 @@ void fork_told(void *data, struct pager *self, int child)
 	if (weir->reclaim.movers.trace)
 		fds[count++] = weir->trace_fd;
 	err = pass_send(f->born.end, &fork_take, 1, fds, (unsigned)count);
+	/* Without them it asks for everything. */
+	if (err)
+		err = pass_send(f->born.end, &fork_take, 1, NULL, 0);
 	if (err) {
 		log_line("handing over to a child of fork failed (%s): it is ended",
 			 errno_name(err));
@@ -329,7 +415,7 @@ static int fork_ready(void *data)
 	if (end < 0)
 		return end;
 	f->born = (struct lease){
-		.end = end, .keeps = shared > 0, .brought = mem_alloc(BROUGHT_BYTES)};
+		.end = end, .keeps = shared > 0, .brought = mem_alloc(sizeof(struct brought))};
 	/* Now, while there is another way to fork: later there is none. */
 	if (!f->born.brought) {
 		pass_close(end);
@@ -449,12 +535,10 @@ void weir_after_fork(struct weir *weir)
 
 bool fork_wait(struct weir *weir, uint32_t turns)
 {
-	_Atomic uint32_t never = 0;
-
 	for (uint32_t i = 0; load_relaxed(&weir->vm.forking); i++) {
 		if (i == turns)
 			return false;
-		(void)futex_wait(&never, 0, 1000000);
+		nap();
 	}
 	return true;
 }

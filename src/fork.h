@@ -44,6 +44,10 @@
  * The file of cold pages is shared: see store/filestore.h. The child's end of the socket stays open in its table of
  * descriptors, and is passed on to its own children; when the last one has gone, the parent is told.
  *
+ * A child that cannot take over has its pages from the parent all the same, all of them, before it goes on; that the parent knew which child it
+ * was the child sees by the doorbell's page. One that is late, for it is stopped, is given what had a copy, and the parent goes on; what else
+ * it touches until it has taken over the background thread gives it now and then.
+ *
  * What is not announced (clone by its system call): the handler brings everything in for that child, from the words of that moment.
  */
 #ifndef WEIR_FORK_H
@@ -76,16 +80,23 @@ enum fork_stage {
 	FORK_OVER,
 };
 
-enum { LEASES_MAX = 128, LEASES_AT_ONCE = 32 };
+enum { LEASES_MAX = 128, LEASES_AT_ONCE = 16, BROUGHT_PAGES = 4094 };
+
+/* Pages that a child was given and does not know of, the last ones first. */
+struct brought {
+	struct brought *next;
+	unsigned count;
+	page_no_t page[BROUGHT_PAGES];
+};
+_Static_assert(sizeof(struct brought) % 4096 == 0, "whole pages");
 
 /* A child that has not taken over in time, or that reads from our file. */
 struct lease {
-	int end;	    /* our end of its socket; 0: no lease */
-	int child;	    /* its userfaultfd, until it has taken over; 0 */
-	bool keeps;	    /* the file is kept for it */
-	bool all;	    /* everything was brought in for it */
-	page_no_t *brought; /* pages that it does not know of; NULL: it has been told */
-	unsigned count;
+	int end;		 /* our end of its socket; 0: no lease */
+	int child;		 /* its userfaultfd, until it has taken over; 0 */
+	bool keeps;		 /* the file is kept for it */
+	bool all;		 /* everything that had a copy was brought in for it */
+	struct brought *brought; /* NULL: it has been told */
 };
 
 struct fork {
@@ -100,6 +111,7 @@ struct fork {
 		patience_ns; /* (C) a child that has not taken over then gets all its pages, and the parent goes on */
 	sigset_t signals; /* (K) of the forking thread */
 	int theirs;	  /* (K) the child's end, in the program's table */
+	bool heard; /* (K) in the child: it has been sent what it needs, or that there is nothing */
 	struct lease
 		born; /* (T) the child that is being born; end and child by the handler, before BORN */
 	struct lease lease[LEASES_MAX]; /* (T) */
@@ -121,11 +133,15 @@ bool fork_discard(struct weir *weir, void *addr, uint64_t bytes);
 
 /* --- between fork.c and child.c --- */
 
-/* What a child says when it takes over, and what it is told; then the pages, in messages of at most BROUGHT_AT_ONCE. */
-static const char fork_take = 'T';
+/*
+ * What a child says: it takes over; or it cannot (it got no descriptors, or no threads), is given everything, and has plain memory. What it is
+ * told; of a child that takes over the pages come then, in messages of at most BROUGHT_AT_ONCE.
+ */
+static const char fork_take = 'T', fork_plain = 'P';
 struct fork_answer {
 	uint32_t count;
 	uint32_t all;
+	uint32_t plain;
 };
 enum { BROUGHT_AT_ONCE = 2048 };
 /* In parent and child: lets the locks go, and signals come. */

@@ -6,8 +6,9 @@
 #include "os/thread.h"
 
 enum {
-	TRIES = 8
-}; /* to get hold of a page, before nothing is reclaimed for the rest of the call */
+	TRIES = 8, /* to get hold of a page, before nothing is reclaimed for the rest of the call */
+	TRIES_MOST = 10000,
+};
 
 /* One access, which faults if need be, and changes nothing. Other threads may use the byte meanwhile. */
 NO_TSAN static void touch(char *at, bool write)
@@ -93,8 +94,13 @@ int weir_region_pin(struct weir *weir, void *addr, uint64_t bytes, int write)
 		err = pins_change(weir, &page, end, true, write, &served);
 		if (err != -EAGAIN)
 			break;
-		tries = page == stuck ? tries + 1 : tries;
+		tries = page == stuck ? tries + 1 : 0;
 		stuck = page;
+		/* Nothing leaves any more, and still it does not come: something else is mapped there. */
+		if (tries > TRIES_MOST && held) {
+			err = -EFAULT;
+			break;
+		}
 		/* Near the limit what has just come is what reclaim finds to take, each time. */
 		if (tries == TRIES && !held) {
 			reclaim_hold(&weir->reclaim);

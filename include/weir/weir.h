@@ -139,8 +139,9 @@ WEIR_API int64_t weir_memory_offline(struct weir *weir, uint64_t bytes);
  * threads, statistics and file. weir_after_fork_child gives it these: 0, and the instance goes on under the same name; else -errno, and
  * the child must end, having touched no region. weir_after_fork returns in the parent when that is done, or the child has gone; after 3 s
  * it does in any case.
+ * -ENOTSUP: the child has no room for threads or descriptors; the parent has loaded all pages for it, and it is as below.
  *
- * Else, or where that cannot be had (weir_after_fork_child returns -ENOTSUP then): weir_before_fork loads every page that is not in
+ * Else, or where that cannot be had (weir_after_fork_child returns -ENOTSUP then, too): weir_before_fork loads every page that is not in
  * memory, over the limit if need be, and none is dropped until weir_after_fork. The child has the same memory, and no
  * instance: it must not use weir any more. -EIO: a page could not be read back (it stays SIGBUS in both).
  */

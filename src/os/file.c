@@ -71,6 +71,16 @@ static void direct_probe(struct file *file)
 	mem_release(page, PAGE_SIZE);
 }
 
+void file_unit_set(struct file *file, unsigned unit)
+{
+	const int flags = fcntl(file->fd, F_GETFL);
+
+	if (file->direct && unit % file->unit && flags >= 0 &&
+	    !fcntl(file->fd, F_SETFL, flags & ~O_DIRECT))
+		file->direct = false;
+	file->unit = unit;
+}
+
 int file_temp_open(struct file *file, const char *dir)
 {
 	int fd = open_unlinked(dir);

@@ -22,6 +22,8 @@ struct file {
 	char name[4096];       /* of one that has a name, else empty */
 };
 
+/* Offsets and lengths are to be multiples of this, 512 or 4096, whatever its disk wants: where that is more, by way of the page cache. */
+void file_unit_set(struct file *file, unsigned unit);
 /* Opens a temporary file in dir. -EOPNOTSUPP: dir is in memory. */
 int file_temp_open(struct file *file, const char *dir);
 /*

@@ -69,6 +69,13 @@ static uint32_t pages_up(uint64_t bytes)
 	return (uint32_t)MIN(DIV_UP(bytes, PAGE_SIZE), (uint64_t)UINT32_MAX);
 }
 
+/* Each job that got nothing out of a container quarters its claim to be the next: pages may be pinned, or without a place to go, and
+ * those of others are to be had. */
+static unsigned doubt(const struct weir_container *c)
+{
+	return MIN(load_relaxed(&tenant_of(c)->fruitless) * 2, 63u);
+}
+
 static struct weir_container *choose_locked(struct weir_container *target, enum choose choose)
 {
 	struct weir_container *best = NULL;
@@ -76,7 +83,7 @@ static struct weir_container *choose_locked(struct weir_container *target, enum 
 
 	container_protect(target);
 	for (struct weir_container *c = target; c; c = container_next(target, c)) {
-		uint64_t n = gives(c, choose);
+		uint64_t n = gives(c, choose) >> doubt(c);
 
 		if (n > most) {
 			most = n;
@@ -84,8 +91,15 @@ static struct weir_container *choose_locked(struct weir_container *target, enum 
 		}
 	}
 	if (best)
-		store_relaxed(&tenant_of(best)->spare, pages_up(most));
+		store_relaxed(&tenant_of(best)->spare, pages_up(gives(best, choose)));
 	return best;
+}
+
+/* Nobody has a claim left: all are asked anew. */
+static void doubts_end(struct weir_container *target)
+{
+	for (struct weir_container *c = target; c; c = container_next(target, c))
+		store_relaxed(&tenant_of(c)->fruitless, 0);
 }
 
 struct weir_container *reclaim_choose(struct reclaim *r, struct weir_container *target,
@@ -99,6 +113,8 @@ struct weir_container *reclaim_choose(struct reclaim *r, struct weir_container *
 	c = choose_locked(target, CHOOSE_UNSAFE);
 	if (!c && choose == CHOOSE_ANY) {
 		c = choose_locked(target, CHOOSE_ANY);
+		if (!c)
+			doubts_end(target);
 		/* Beyond what was promised: it is told. */
 		if (c && c->safe)
 			container_event(c, EVENT_LOW);
@@ -242,7 +258,7 @@ bool reclaim_take(struct reclaim *r, struct pager *self, struct weir_container *
 	const uint64_t file = container_usage(c, CHARGE_FILE);
 
 	if (file && !load_relaxed(&r->vm->hold) &&
-	    file * 2 >= container_usage(c, CHARGE_RESIDENT) &&
+	    (file * 2 >= container_usage(c, CHARGE_RESIDENT) || doubt(c)) &&
 	    file_reclaim(r->vm, self, c, job_size(c)))
 		return true;
 	return !capped(r, c) && job_fill(r, c);
@@ -437,7 +453,10 @@ uint64_t reclaim_give(struct reclaim *r, struct weir_container *container, uint6
 		while (job_work(r, r->pager, JOB_MAX, &dropped))
 			;
 		slack_reduce(r);
-		if (beyond_share(r, container) && can_write(r, container))
+		/* What is asked for is more than what a share is for: with nothing resident left, compressed pages go on to the store. */
+		if (!dropped && can_write(r, container))
+			(void)writeback_of(r, container);
+		else if (beyond_share(r, container) && can_write(r, container))
 			(void)writeback_once(r);
 		writeback_flush(r);
 		less = (int64_t)(held - container_held(container));

@@ -187,6 +187,8 @@ int64_t follow_offline(struct reclaim *reclaim, uint64_t bytes);
 
 /* One batch of compressed pages to the store. Returns pages that are on their way or there, 0: nothing old enough, or -errno. */
 int writeback_once(struct reclaim *reclaim);
+/* The same of a container's, however small its share is. NULL: of the oldest of any. */
+int writeback_of(struct reclaim *reclaim, struct weir_container *target);
 /* What the store has done meanwhile: pages are turned over to it. wait: for one batch, if any is under way. 0 or -errno. */
 int writeback_land(struct reclaim *reclaim, bool wait);
 /* The same until none is. */

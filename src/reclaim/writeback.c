@@ -397,7 +397,11 @@ static int batch_send(struct reclaim *r)
 
 int writeback_once(struct reclaim *r)
 {
-	struct weir_container *target = reclaim_over_share(r);
+	return writeback_of(r, reclaim_over_share(r));
+}
+
+int writeback_of(struct reclaim *r, struct weir_container *target)
+{
 	int err, sent;
 
 	if (load_relaxed(&r->write_closed))

@@ -211,10 +211,7 @@ static bool own_open(struct filestore *store)
 
 	if (file_store_open(&file, store->place))
 		return false;
-	if (file.unit != store->file.unit) {
-		file_close(&file);
-		return false;
-	}
+	file_unit_set(&file, store->file.unit);
 	store->file = file;
 	return true;
 }

@@ -9,7 +9,7 @@ need_tools gcc as
 need_userfaultfd
 proper=$(gcc -print-prog-name=cc1)
 [ -x "$proper" ] || skip "gcc has no compiler proper of its own ($proper)"
-files='src/cmdq/sim.c'
+files='src/cmdq/sim.c src/reclaim/reclaim.c'
 set -- -O1 -g -std=gnu17 -D_GNU_SOURCE -fPIC -I"$top/src" -I"$top/include"
 
 for file in $files; do

@@ -85,6 +85,31 @@ static void test_unit_and_direct_are_true(void **state)
 	file_close(&f);
 }
 
+/* What a store has of its parent in units of one size goes on in them, on a disk that wants another. */
+static void test_a_unit_of_another_disk(void **state)
+{
+	static _Alignas(4096) char out[PAGE_SIZE], in[PAGE_SIZE];
+	struct file f;
+	bool direct;
+
+	(void)state;
+	assert_int_equal(file_temp_open(&f, dir), 0);
+	direct = f.direct;
+	memset(out, 'x', sizeof(out));
+	file_unit_set(&f, PAGE_SIZE);
+	assert_int_equal(f.direct, direct);
+	assert_int_equal(file_write(&f, out, PAGE_SIZE, 0), 0);
+	/* It wants pages now, which is more than what comes. */
+	file_unit_set(&f, 512);
+	assert_int_equal(f.unit, 512);
+	assert_false(f.direct);
+	assert_false(fcntl(f.fd, F_GETFL) & O_DIRECT);
+	assert_int_equal(file_write(&f, out + 1, 512, 512), 0);
+	assert_int_equal(file_read(&f, in, PAGE_SIZE, 0), 0);
+	assert_memory_equal(in, out, PAGE_SIZE);
+	file_close(&f);
+}
+
 static void test_no_place_no_file(void **state)
 {
 	struct file f = {.fd = -1};
@@ -456,6 +481,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST_IN_DIR(test_the_file_has_no_name),
 		TEST_IN_DIR(test_unit_and_direct_are_true),
+		TEST_IN_DIR(test_a_unit_of_another_disk),
 		TEST_IN_DIR(test_no_place_no_file),
 		TEST_IN_DIR(test_a_folder_of_others_is_eacces),
 		TEST_IN_DIR(test_never_on_tmpfs),

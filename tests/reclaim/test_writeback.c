@@ -86,6 +86,30 @@ static void test_pages_go_to_the_file_and_come_back(void **state)
 	world_close(&w);
 }
 
+/* Who is asked for more than is resident gives compressed pages, too, below their share; the oldest first, and no more than that. */
+static void test_what_is_asked_for_goes_to_the_file(void **state)
+{
+	uint64_t held, given;
+
+	(void)state;
+	world_open(&w, &plain);
+	away(0, 600);
+	write_pages(&w, 600, 20, NOISE);
+	held = container_held(w.container);
+	given = reclaim_give(&w.reclaim, w.container, held / 2);
+	assert_true(given >= held / 2);
+	assert_int_equal(resident(&w), 0);
+	assert_in_range(written(), 250, 320 + STORE_BATCH);
+	given = reclaim_give(&w.reclaim, w.container, UINT64_MAX);
+	assert_true(given > 0);
+	assert_int_equal(compressed(&w), 0);
+	assert_int_equal(written(), 620);
+	/* Nothing is left to give. */
+	assert_int_equal(reclaim_give(&w.reclaim, w.container, PAGE_SIZE), 0);
+	read_all(620);
+	world_close(&w);
+}
+
 /* A file whose block is a page. */
 static void test_units_of_a_page(void **state)
 {
@@ -897,6 +921,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_pages_go_to_the_file_and_come_back),
 		cmocka_unit_test(test_units_of_a_page),
+		cmocka_unit_test(test_what_is_asked_for_goes_to_the_file),
 		cmocka_unit_test(test_a_batch_is_one_write),
 		cmocka_unit_test(test_what_is_not_written),
 		cmocka_unit_test(test_the_oldest_go_first),
