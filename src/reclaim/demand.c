@@ -7,8 +7,6 @@
  * that use as much more than they are promised give equally, and one within its promise gives nothing while
  * others can.
  */
-#include <sched.h>
-
 #include "reclaim/reclaim.h"
 #include "vm/file.h"
 
@@ -301,14 +299,14 @@ void reclaim_after_fault(struct reclaim *r, struct pager *self)
 
 /* Lets the background thread write. False: it cannot, since it waits until nobody serves a fault; or this is it, and there is
  * nothing to write. */
-static bool background_helps(struct reclaim *r, const struct pager *self)
+static bool background_helps(struct reclaim *r, const struct pager *self, unsigned *waits)
 {
 	if (self == r->pager)
 		return writeback_once(r) > 0;
 	if (load_relaxed(&r->quiescing))
 		return false;
 	vm_attention(r->vm);
-	sched_yield();
+	wait_a_little(waits);
 	return true;
 }
 
@@ -316,7 +314,7 @@ void reclaim_throttle(struct reclaim *r, struct pager *self, struct weir_contain
 {
 	enum { PATIENCE = 256 };
 	const uint64_t until = now_ns() + PATIENCE_NS;
-	unsigned dropped = 0, worked = 0, waited = 0;
+	unsigned dropped = 0, worked = 0, waited = 0, waits = 0;
 	bool writes;
 
 	while (container_charged(level) > load_relaxed(&level->high) && worked < JOB_MAX &&
@@ -327,7 +325,7 @@ void reclaim_throttle(struct reclaim *r, struct pager *self, struct weir_contain
 		if (n || job_start(r, self, level, CHOOSE_ANY, &writes))
 			continue;
 		/* Others are at it, or it is copies that must go to the file: the tenant waits a little, and goes on. */
-		if (!background_helps(r, self) || now_ns() >= until)
+		if (!background_helps(r, self, &waits) || now_ns() >= until)
 			break;
 		waited++;
 	}
@@ -366,7 +364,7 @@ enum room reclaim_make_room(struct reclaim *r, struct pager *self, struct weir_c
 	/* FEW: where the background thread waits for this fault, or nothing will help, what it brings must not keep it. */
 	enum { PATIENCE = 4096, FEW = 16 };
 	const uint64_t until = now_ns() + PATIENCE_NS;
-	unsigned dropped = 0, idle = 0;
+	unsigned dropped = 0, idle = 0, waits = 0;
 
 	for (unsigned i = 0; i < PATIENCE && !fits(level, bytes); i++) {
 		bool writes = false;
@@ -380,7 +378,7 @@ enum room reclaim_make_room(struct reclaim *r, struct pager *self, struct weir_c
 		if (trim(r))
 			continue;
 		if (writing_helps(r, level)) {
-			if (!background_helps(r, self))
+			if (!background_helps(r, self, &waits))
 				break;
 			continue;
 		}
@@ -391,7 +389,7 @@ enum room reclaim_make_room(struct reclaim *r, struct pager *self, struct weir_c
 			continue;
 		}
 		if (writes || writing_spares_the_safe(r, level)) {
-			if (!background_helps(r, self))
+			if (!background_helps(r, self, &waits))
 				break;
 			continue;
 		}
@@ -403,7 +401,7 @@ enum room reclaim_make_room(struct reclaim *r, struct pager *self, struct weir_c
 		 * the background. */
 		if (load_relaxed(&r->state) == IDLE && ++idle > 2)
 			break;
-		sched_yield();
+		wait_a_little(&waits);
 	}
 	if (fits(level, bytes))
 		return ROOM_MADE;
