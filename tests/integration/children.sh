@@ -7,12 +7,12 @@
 
 need_tools perl env nice
 need_userfaultfd
-limit=$((16 * MiB))
+limit=$((32 * MiB))
 
 # Alone, each of these has far more resident than the limit and its slack.
 cat >"$tmp/write.pl" <<'PERL'
 my @line;
-push @line, "line $_ of many, " . $_ * 7919 % 1000003 for 1 .. 300000;
+push @line, "line $_ of many, " . $_ * 7919 % 1000003 for 1 .. 340000;
 print "$_\n" for reverse @line;
 PERL
 cat >"$tmp/read.pl" <<'PERL'
@@ -21,7 +21,7 @@ while (my $line = <STDIN>) {
 	chomp $line;
 	$seen{$line} = $.;
 }
-$sum = ($sum * 31 + $seen{"line $_ of many, " . $_ * 7919 % 1000003}) % 4294967291 for 1 .. keys %seen;
+$sum = ($sum * 31 + $seen{"line $_ of many, " . $_ * 7919 % 1000003}) % 4294967291 for map { 4 * $_ } 1 .. keys(%seen) / 4;
 print scalar(keys %seen), " lines, digest $sum\n";
 PERL
 cat >"$tmp/exec.pl" <<'PERL'
@@ -49,5 +49,5 @@ managed()
 }
 
 managed pipeline 2 sh -c 'perl "$0/write.pl" | perl "$0/read.pl"' "$tmp"
-managed became 1 env A=B nice -n 1 perl "$here/hash.pl" 250000
-managed large 1 perl "$tmp/exec.pl" perl "$here/hash.pl" 250000
+managed became 1 env A=B nice -n 1 perl "$here/hash.pl" 330000
+managed large 1 perl "$tmp/exec.pl" perl "$here/hash.pl" 330000

@@ -4,7 +4,7 @@
 # shellcheck source=lib.sh
 . "$(dirname "$0")/lib.sh"
 
-count=200000
+count=60000
 need_tools perl
 need_userfaultfd
 

@@ -96,6 +96,7 @@ static void *presser(void *data)
 			p[at] = random;
 		}
 	}
+	free((void *)(uintptr_t)p);
 	return NULL;
 }
 

@@ -14,9 +14,8 @@ mkfifo "$tmp/ready"
 # Whatever is open in any of its tables of descriptors, or mapped: "name", one a line.
 held()
 {
-	for link in /proc/"$1"/task/*/fd/* /proc/"$1"/map_files/*; do
-		readlink "$link"
-	done 2>/dev/null | sort -u
+	# In one process: one a link takes minutes in all, beside a program that never rests.
+	find /proc/"$1"/task/*/fd /proc/"$1"/map_files -type l -printf '%l\n' 2>/dev/null | sort -u
 }
 
 steps=0

@@ -50,8 +50,8 @@ given "$BIN/may_userfaultfd" || {
 	say "a device file in $tmp cannot be used: the second part is not tested"
 	exit 0
 }
-given "$WEIR" run --limit 16M -- perl "$here/hash.pl" 200000 >"$tmp/run.out" 2>"$tmp/run.err"
+given "$WEIR" run --limit 5M -- perl "$here/hash.pl" 60000 >"$tmp/run.out" 2>"$tmp/run.err"
 seen=$?
 [ $seen -eq 0 ] || failed_run run "expected status 0 with access to /dev/userfaultfd; seen $seen"
-perl "$here/hash.pl" 200000 >"$tmp/alone.out"
+perl "$here/hash.pl" 60000 >"$tmp/alone.out"
 same "$tmp/run.out" "$tmp/alone.out" "as nobody, with the device"

@@ -42,12 +42,12 @@ sort)
 perl)
 	need_tools perl
 	# A page in three or four comes from the disk, one by one, at 1/8: that is the time it takes. KEYS=1000000 is the same at length.
-	set -- perl "$here/hash.pl" "${KEYS:-400000}"
+	set -- perl "$here/hash.pl" "${KEYS:-50000}"
 	patience=${PATIENCE:-1000}
 	;;
 awk)
 	need_tools mawk
-	make_text 4
+	make_text 2
 	set -- mawk -f "$here/table.awk" "$tmp/text"
 	;;
 sqlite)

@@ -2,7 +2,7 @@
 -- An in-memory database with indexes: built, queried, changed, and checked.
 PRAGMA temp_store = MEMORY;
 CREATE TABLE item (id INTEGER PRIMARY KEY, name TEXT, place INTEGER, note TEXT);
-WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 150000)
+WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 75000)
 INSERT INTO item
 SELECT i, 'item ' || (i * 7919 % 1000003), i * 31 % 9973, 'a note about item ' || i || ' in place ' || (i * 31 % 9973)
 FROM n;
