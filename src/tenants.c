@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Containers and the parts of an instance: what control asks for, and regions that change hands. */
 #include <errno.h>
-#include <sched.h>
 #include <string.h>
 
 #include "instance.h"
@@ -30,10 +29,10 @@ static void quiesce_visitors(struct weir *weir)
 {
 	fence_seq_cst();
 	for (unsigned i = 0; i < 2; i++) {
-		unsigned turn = add_relaxed(&weir->turn, 1) % 2;
+		unsigned turn = add_relaxed(&weir->turn, 1) % 2, waited = 0;
 
 		while (load_acquire(&weir->visitors[turn]))
-			sched_yield();
+			wait_a_little(&waited);
 	}
 }
 

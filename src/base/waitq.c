@@ -2,6 +2,7 @@
 #include "base/waitq.h"
 
 #include <errno.h>
+#include <sched.h>
 
 enum { IDLE, QUEUED, WOKEN };
 
@@ -110,4 +111,16 @@ bool waitq_active(struct waitq *queue)
 	/* Pairs with the fence in waitq_prepare. */
 	fence_seq_cst();
 	return load_relaxed(&queue->queued) != 0;
+}
+
+void wait_a_little(unsigned *steps)
+{
+	enum { YIELDS = 8, NAP_NS = 25000, NAP_SHIFT_MAX = 3 };
+	_Atomic uint32_t never = 0;
+
+	if ((*steps)++ < YIELDS)
+		sched_yield();
+	else
+		(void)futex_wait(&never, 0,
+				 (uint64_t)NAP_NS << MIN(*steps - YIELDS, NAP_SHIFT_MAX));
 }

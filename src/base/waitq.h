@@ -60,4 +60,11 @@ unsigned waitq_wake_all(struct waitq *queue);
 /* Is anybody waiting? For wakers that want to skip the lock: has the fence that pairs with waitq_prepare. */
 bool waitq_active(struct waitq *queue);
 
+/*
+ * For who waits until another thread has done something, where no word is there to sleep on: yields a few times, then sleeps, at most
+ * 0.2 ms. Who only yields takes from the thread that is waited for, and on a busy machine each yield is a time slice of others. *steps
+ * is 0 at first. In a signal handler, too.
+ */
+void wait_a_little(unsigned *steps);
+
 #endif

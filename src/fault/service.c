@@ -2,7 +2,6 @@
 #include "fault/service.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <string.h>
 
 #include "base/log.h"
@@ -219,7 +218,9 @@ void service_quiesce(struct service *s)
 	for (unsigned i = 0; i < s->handlers; i++)
 		seen[i] = load_acquire(&s->handler[i].serving);
 	for (unsigned i = 0; i < s->handlers; i++) {
+		unsigned waited = 0;
+
 		while ((seen[i] & 1) && load_acquire(&s->handler[i].serving) == seen[i])
-			sched_yield();
+			wait_a_little(&waited);
 	}
 }

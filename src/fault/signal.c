@@ -51,10 +51,10 @@ void signal_quiesce(struct signal_service *s)
 	(void)s;
 	fence_seq_cst();
 	for (unsigned i = 0; i < 2; i++) {
-		unsigned other = add_relaxed(&turn, 1) % 2;
+		unsigned other = add_relaxed(&turn, 1) % 2, waited = 0;
 
 		while (load_acquire(&visitors[other]))
-			sched_yield();
+			wait_a_little(&waited);
 	}
 }
 
@@ -63,12 +63,13 @@ void signal_quiesce(struct signal_service *s)
 static struct pager *pager_take(struct signal_service *s)
 {
 	uint64_t taken = load_relaxed(&s->taken);
+	unsigned waited = 0;
 
 	for (;;) {
 		unsigned i = last_pager;
 
 		if (!~taken) {
-			sched_yield();
+			wait_a_little(&waited);
 			taken = load_relaxed(&s->taken);
 			continue;
 		}

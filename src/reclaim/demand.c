@@ -7,8 +7,6 @@
  * that use as much more than they are promised give equally, and one within its promise gives nothing while
  * others can.
  */
-#include <sched.h>
-
 #include "reclaim/reclaim.h"
 #include "vm/file.h"
 
@@ -69,6 +67,13 @@ static uint32_t pages_up(uint64_t bytes)
 	return (uint32_t)MIN(DIV_UP(bytes, PAGE_SIZE), (uint64_t)UINT32_MAX);
 }
 
+/* Each job that got nothing out of a container quarters its claim to be the next: pages may be pinned, or without a place to go, and
+ * those of others are to be had. */
+static unsigned doubt(const struct weir_container *c)
+{
+	return MIN(load_relaxed(&tenant_of(c)->fruitless) * 2, 63u);
+}
+
 static struct weir_container *choose_locked(struct weir_container *target, enum choose choose)
 {
 	struct weir_container *best = NULL;
@@ -76,7 +81,7 @@ static struct weir_container *choose_locked(struct weir_container *target, enum 
 
 	container_protect(target);
 	for (struct weir_container *c = target; c; c = container_next(target, c)) {
-		uint64_t n = gives(c, choose);
+		uint64_t n = gives(c, choose) >> doubt(c);
 
 		if (n > most) {
 			most = n;
@@ -84,8 +89,15 @@ static struct weir_container *choose_locked(struct weir_container *target, enum 
 		}
 	}
 	if (best)
-		store_relaxed(&tenant_of(best)->spare, pages_up(most));
+		store_relaxed(&tenant_of(best)->spare, pages_up(gives(best, choose)));
 	return best;
+}
+
+/* Nobody has a claim left: all are asked anew. */
+static void doubts_end(struct weir_container *target)
+{
+	for (struct weir_container *c = target; c; c = container_next(target, c))
+		store_relaxed(&tenant_of(c)->fruitless, 0);
 }
 
 struct weir_container *reclaim_choose(struct reclaim *r, struct weir_container *target,
@@ -99,6 +111,8 @@ struct weir_container *reclaim_choose(struct reclaim *r, struct weir_container *
 	c = choose_locked(target, CHOOSE_UNSAFE);
 	if (!c && choose == CHOOSE_ANY) {
 		c = choose_locked(target, CHOOSE_ANY);
+		if (!c)
+			doubts_end(target);
 		/* Beyond what was promised: it is told. */
 		if (c && c->safe)
 			container_event(c, EVENT_LOW);
@@ -156,11 +170,47 @@ static uint64_t share_of(const struct reclaim *r, struct weir_container *c)
 	return cap ? MIN(share, cap) : share;
 }
 
+static bool beyond_share(const struct reclaim *r, struct weir_container *c)
+{
+	return container_usage(c, CHARGE_COMPRESSED) > share_of(r, c);
+}
+
+/* Does one at or below it have copies that its swap.max lets go to the store? The lock of the tree is held, where there are several. */
+static bool writable(const struct reclaim *r, struct weir_container *c)
+{
+	if (alone(r))
+		return !container_swap_full(c);
+	for (struct weir_container *d = c; d; d = container_next(c, d)) {
+		if (container_own_usage(d, CHARGE_COMPRESSED) && !container_swap_full(d))
+			return true;
+	}
+	return false;
+}
+
 static struct weir_container *over_share(struct reclaim *r, struct weir_container *c)
 {
-	return container_usage(c, CHARGE_COMPRESSED) > share_of(r, c) && !container_swap_full(c)
-		       ? c
-		       : NULL;
+	return beyond_share(r, c) && writable(r, c) ? c : NULL;
+}
+
+/* For who does not hold the lock: can anything be written, of copies at or below it? */
+static bool can_write(struct reclaim *r, struct weir_container *c)
+{
+	bool can;
+
+	if (store_failing(r))
+		return false;
+	if (alone(r))
+		return writable(r, c);
+	lock_acquire(&c->tree->lock);
+	can = writable(r, c);
+	lock_release(&c->tree->lock);
+	return can;
+}
+
+/* More is held than may be, by copies that nothing writes: each page that leaves makes another one. */
+static bool copies_stay(struct reclaim *r, struct weir_container *c)
+{
+	return container_above_max(c) && beyond_share(r, c) && !can_write(r, c);
 }
 
 /* The same, without what is on its way to the store. */
@@ -206,7 +256,7 @@ bool reclaim_take(struct reclaim *r, struct pager *self, struct weir_container *
 	const uint64_t file = container_usage(c, CHARGE_FILE);
 
 	if (file && !load_relaxed(&r->vm->hold) &&
-	    file * 2 >= container_usage(c, CHARGE_RESIDENT) &&
+	    (file * 2 >= container_usage(c, CHARGE_RESIDENT) || doubt(c)) &&
 	    file_reclaim(r->vm, self, c, job_size(c)))
 		return true;
 	return !capped(r, c) && job_fill(r, c);
@@ -249,14 +299,14 @@ void reclaim_after_fault(struct reclaim *r, struct pager *self)
 
 /* Lets the background thread write. False: it cannot, since it waits until nobody serves a fault; or this is it, and there is
  * nothing to write. */
-static bool background_helps(struct reclaim *r, const struct pager *self)
+static bool background_helps(struct reclaim *r, const struct pager *self, unsigned *waits)
 {
 	if (self == r->pager)
 		return writeback_once(r) > 0;
 	if (load_relaxed(&r->quiescing))
 		return false;
 	vm_attention(r->vm);
-	sched_yield();
+	wait_a_little(waits);
 	return true;
 }
 
@@ -264,7 +314,7 @@ void reclaim_throttle(struct reclaim *r, struct pager *self, struct weir_contain
 {
 	enum { PATIENCE = 256 };
 	const uint64_t until = now_ns() + PATIENCE_NS;
-	unsigned dropped = 0, worked = 0, waited = 0;
+	unsigned dropped = 0, worked = 0, waited = 0, waits = 0;
 	bool writes;
 
 	while (container_charged(level) > load_relaxed(&level->high) && worked < JOB_MAX &&
@@ -275,7 +325,7 @@ void reclaim_throttle(struct reclaim *r, struct pager *self, struct weir_contain
 		if (n || job_start(r, self, level, CHOOSE_ANY, &writes))
 			continue;
 		/* Others are at it, or it is copies that must go to the file: the tenant waits a little, and goes on. */
-		if (!background_helps(r, self) || now_ns() >= until)
+		if (!background_helps(r, self, &waits) || now_ns() >= until)
 			break;
 		waited++;
 	}
@@ -290,7 +340,7 @@ static bool fits(struct weir_container *c, uint64_t bytes)
 static bool writing_helps(struct reclaim *r, struct weir_container *c)
 {
 	return container_usage(c, CHARGE_RESIDENT) < load_relaxed(&c->max) / 16 &&
-	       !store_failing(r) && over_share(r, c);
+	       beyond_share(r, c) && can_write(r, c);
 }
 
 /* Who is not protected has given all its pages, and what is left of it can go to the file: that comes first. */
@@ -311,10 +361,10 @@ static bool writing_spares_the_safe(struct reclaim *r, struct weir_container *le
 enum room reclaim_make_room(struct reclaim *r, struct pager *self, struct weir_container *level,
 			    uint64_t bytes)
 {
-	/* FEW: where the background thread waits for this fault, what it brings must not keep it. */
+	/* FEW: where the background thread waits for this fault, or nothing will help, what it brings must not keep it. */
 	enum { PATIENCE = 4096, FEW = 16 };
 	const uint64_t until = now_ns() + PATIENCE_NS;
-	unsigned dropped = 0, idle = 0;
+	unsigned dropped = 0, idle = 0, waits = 0;
 
 	for (unsigned i = 0; i < PATIENCE && !fits(level, bytes); i++) {
 		bool writes = false;
@@ -323,12 +373,12 @@ enum room reclaim_make_room(struct reclaim *r, struct pager *self, struct weir_c
 		if (i % 16 == 15 && now_ns() >= until)
 			return ROOM_LATER;
 		if (load_relaxed(&r->vm->hold) || reclaim_futile(r) ||
-		    (i >= FEW && load_relaxed(&r->quiescing)))
+		    (i >= FEW && (load_relaxed(&r->quiescing) || copies_stay(r, level))))
 			return ROOM_LATER;
 		if (trim(r))
 			continue;
 		if (writing_helps(r, level)) {
-			if (!background_helps(r, self))
+			if (!background_helps(r, self, &waits))
 				break;
 			continue;
 		}
@@ -339,7 +389,7 @@ enum room reclaim_make_room(struct reclaim *r, struct pager *self, struct weir_c
 			continue;
 		}
 		if (writes || writing_spares_the_safe(r, level)) {
-			if (!background_helps(r, self))
+			if (!background_helps(r, self, &waits))
 				break;
 			continue;
 		}
@@ -351,15 +401,14 @@ enum room reclaim_make_room(struct reclaim *r, struct pager *self, struct weir_c
 		 * the background. */
 		if (load_relaxed(&r->state) == IDLE && ++idle > 2)
 			break;
-		sched_yield();
+		wait_a_little(&waits);
 	}
 	if (fits(level, bytes))
 		return ROOM_MADE;
 	/* Without a page to take and with nothing to write, nothing will change. */
 	if (idle > 2 && !container_usage(level, CHARGE_RESIDENT) &&
 	    !container_usage(level, CHARGE_FILE) &&
-	    (store_failing(r) || !container_usage(level, CHARGE_COMPRESSED) ||
-	     container_swap_full(level)))
+	    (!container_usage(level, CHARGE_COMPRESSED) || !can_write(r, level)))
 		return ROOM_NEVER;
 	return ROOM_LATER;
 }
@@ -403,9 +452,9 @@ uint64_t reclaim_give(struct reclaim *r, struct weir_container *container, uint6
 			;
 		slack_reduce(r);
 		/* What is asked for is more than what a share is for: with nothing resident left, compressed pages go on to the store. */
-		if (!store_failing(r) && !dropped)
+		if (!dropped && can_write(r, container))
 			(void)writeback_of(r, container);
-		else if (!store_failing(r) && over_share(r, container))
+		else if (beyond_share(r, container) && can_write(r, container))
 			(void)writeback_once(r);
 		writeback_flush(r);
 		less = (int64_t)(held - container_held(container));

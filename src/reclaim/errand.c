@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* What others have the background thread do: errands, and what a fork needs; and waiting until a job has ended. */
-#include <sched.h>
 
 #include "reclaim/reclaim.h"
 
@@ -40,23 +39,24 @@ bool errand_run(struct reclaim *r)
 
 void reclaim_wait_filled(struct reclaim *r)
 {
+	unsigned waited = 0;
 	uint32_t ended;
 
 	fence_seq_cst();
 	ended = load_acquire(&r->ended);
 	while (load_acquire(&r->state) == FILLING && load_acquire(&r->ended) == ended)
-		sched_yield();
+		wait_a_little(&waited);
 }
 
 void reclaim_quiesce(struct reclaim *r)
 {
 	const uint32_t ended = load_acquire(&r->ended);
-	unsigned dropped = 0;
+	unsigned dropped = 0, waited = 0;
 
 	/* Not until it is IDLE: handlers that find nothing to take try again and again, and who looks now and then may never see it. */
 	while (load_acquire(&r->state) != IDLE && load_acquire(&r->ended) == ended) {
 		if (!job_work(r, r->pager, JOB_MAX, &dropped))
-			sched_yield();
+			wait_a_little(&waited);
 	}
 	writeback_flush(r);
 }

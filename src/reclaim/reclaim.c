@@ -187,6 +187,13 @@ static void job_end(struct reclaim *r)
 	store_release(&r->state, IDLE);
 }
 
+static void job_gave(const struct weir_container *container, unsigned pages)
+{
+	_Atomic uint32_t *fruitless = &tenant_of(container)->fruitless;
+
+	store_relaxed(fruitless, pages ? 0 : load_relaxed(fruitless) + 1);
+}
+
 /* IDLE to OPEN, by whoever gets there first. False: another thread has the job, or there is nothing to do. */
 bool job_fill(struct reclaim *r, struct weir_container *container)
 {
@@ -213,6 +220,7 @@ bool job_fill(struct reclaim *r, struct weir_container *container)
 		}
 	}
 	if (!count) {
+		job_gave(container, 0);
 		job_end(r);
 		return false;
 	}
@@ -265,7 +273,7 @@ static uint64_t copy_make(struct reclaim *r, struct pager *self, struct weir_con
 	}
 	size = object_pack(&self->packer, vm->zstd_level, number, src);
 	/* A copy as large as the page wins only if the file can have it. */
-	if (size > PAGE_SIZE && store_failing(r))
+	if (size > PAGE_SIZE && (store_failing(r) || container_swap_full(container)))
 		return 0;
 	if (compressed_put(vm->memory, self->packer.out, size, &location))
 		return 0;
@@ -391,6 +399,7 @@ static void job_done(struct reclaim *r, struct mover *mover, uint64_t ticket, un
 	store_relaxed(&r->state, DROPPING);
 	now = mover_drop(mover, ticket_items(ticket));
 	*dropped += now;
+	job_gave(r->giver, now);
 	reclaim_judge(r, r->giver, MAX((uint64_t)now << PAGE_SHIFT, load_relaxed(&r->packed)),
 		      load_relaxed(&r->copied));
 	if (store_failing(r) && container_above_max(r->vm->root))

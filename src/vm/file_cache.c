@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Contents of a file's page cache: charged, read, copied, punched out. See file.h. */
 #include <errno.h>
-#include <sched.h>
 #include <string.h>
 
 #include "base/log.h"
@@ -12,10 +11,11 @@
 
 uint32_t page_take_wait(struct file_object *f, uint32_t page)
 {
+	unsigned waited = 0;
 	uint32_t state;
 
 	while (!page_try(f, page, &state))
-		sched_yield();
+		wait_a_little(&waited);
 	return state;
 }
 

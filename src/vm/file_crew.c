@@ -266,9 +266,11 @@ bool file_crew_ask(struct vm *vm, const struct file_job *job)
 
 int file_crew_do(struct vm *vm, struct file_job *job)
 {
+	unsigned waited = 0;
+
 	store_relaxed(&job->done, 0);
 	while (!place_add(vm->crew, &(struct place){.job = *job, .waits = job}))
-		sched_yield();
+		wait_a_little(&waited);
 	/* Pairs with the release in tell. */
 	while (!load_acquire(&job->done))
 		(void)futex_wait(&job->done, 0, 0);
@@ -335,8 +337,10 @@ void file_crew_quiesce(struct vm *vm)
 	for (unsigned i = 0; crew && i < crew->mates; i++)
 		seen[i] = load_acquire(&crew->mate[i].serving);
 	for (unsigned i = 0; crew && i < crew->mates; i++) {
+		unsigned waited = 0;
+
 		while ((seen[i] & 1) && load_acquire(&crew->mate[i].serving) == seen[i])
-			sched_yield();
+			wait_a_little(&waited);
 	}
 }
 
@@ -362,6 +366,8 @@ static bool forget_once(struct crew *crew, const struct file_object *f)
 
 void file_crew_forget(struct vm *vm, struct file_object *f)
 {
+	unsigned waited = 0;
+
 	while (vm->crew && forget_once(vm->crew, f))
-		sched_yield();
+		wait_a_little(&waited);
 }

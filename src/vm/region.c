@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include <errno.h>
-#include <sched.h>
 #include <string.h>
 
 #include "vm/file.h"
@@ -377,12 +376,13 @@ void page_wake_later(struct vm *vm, const struct region *region, uint32_t page, 
 uint64_t page_lock_wait(page_word_t *word)
 {
 	uint64_t w = load_relaxed(word);
+	unsigned waited = 0;
 
 	for (unsigned spin = 0; (w & WORD_BUSY) || !page_lock(word, &w); spin++) {
 		if (spin < 100)
 			cpu_relax();
 		else
-			sched_yield();
+			wait_a_little(&waited);
 		w = load_relaxed(word);
 	}
 	return w;

@@ -108,6 +108,7 @@ struct tenant {
 		rewrite[2]; /* of pages that were not rewritten before, and of those that were */
 	struct clock_hand hand; /* of reclaim's clock; by the thread that fills a job */
 	_Atomic uint32_t spare; /* (A) pages that the next job may take; 0: as many as jobs do */
+	_Atomic uint32_t fruitless; /* (A) jobs in a row that got nothing out of it */
 	/* (A) Its own copies may take so much, whatever their share, since copying makes no room: reclaim_judge. 0: no such bound. */
 	_Atomic uint64_t cap;
 	/* By the background thread: pages younger than 256 (half a limit's worth of evictions) and this stay in memory. */

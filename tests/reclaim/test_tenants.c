@@ -128,6 +128,52 @@ static void test_who_has_more_gives(void **state)
 	world_close(&w);
 }
 
+/* The larger has nothing that can go, since all of it is pinned: then the other gives, and the limit is kept. */
+static void test_who_cannot_give_is_passed_over(void **state)
+{
+	(void)state;
+	open_tenants(&two, 2);
+	container_set_max(w.container, 300 * PAGE_SIZE);
+	write_some(0, 0, 160, FILLED);
+	for (uint32_t page = 0; page < 160; page++)
+		assert_int_equal(page_pin(&w.vm, w.region[0], page, false), 0);
+	write_some(1, 0, 400, FILLED);
+	assert_int_equal(pages_of(a), 160);
+	assert_true(container_charged(w.container) <= 300 * PAGE_SIZE);
+	assert_int_equal(load_relaxed(&w.container->count[COUNT_OVER_MAX]), 0);
+	for (uint32_t page = 0; page < 160; page++)
+		page_unpin(&w.vm, w.region[0], page);
+	/* It gives again, once others have nothing. */
+	assert_int_equal(world_discard(&w, 1, 0, PAGES, true), 0);
+	container_set_max(w.container, 64 * PAGE_SIZE + w.packets);
+	write_some(1, 0, 8, FILLED);
+	assert_true(pages_of(a) < 64);
+	world_close(&w);
+}
+
+/* Copies that swap.max keeps in memory: nobody waits until they are written, and what others have can be. */
+static void test_what_swap_max_keeps_is_not_over_a_share(void **state)
+{
+	(void)state;
+	open_tenants(&two, 2);
+	assert_int_equal(weir_container_set(a, WEIR_SWAP_MAX, 0), 0);
+	write_some(0, 0, 200, TEXT);
+	write_some(1, 0, 4, TEXT);
+	evict_all(&w);
+	store_relaxed(&w.vm.memory_share, 1);
+	assert_ptr_equal(reclaim_over_share(&w.reclaim), w.container);
+	assert_true(write_all(&w) >= 4);
+	assert_int_equal(container_usage(b, CHARGE_COMPRESSED), 0);
+	assert_null(reclaim_over_share(&w.reclaim));
+	/* More than there may be, for good: it comes in all the same, by force. */
+	container_set_max(w.container, 16 * PAGE_SIZE);
+	for (uint32_t page = 0; page < 200; page++)
+		world_read(&w, 0, page);
+	assert_int_equal(weir_container_set(a, WEIR_SWAP_MAX, WEIR_NO_LIMIT), 0);
+	assert_non_null(reclaim_over_share(&w.reclaim));
+	world_close(&w);
+}
+
 /* Above high a tenant works for itself before each page, and never fails. */
 static void test_high_throttles(void **state)
 {
@@ -396,6 +442,8 @@ int main(void)
 		cmocka_unit_test(test_low_of_a_subtree_is_shared_out),
 		cmocka_unit_test(test_lowering_reclaims_at_once),
 		cmocka_unit_test(test_who_has_more_gives),
+		cmocka_unit_test(test_who_cannot_give_is_passed_over),
+		cmocka_unit_test(test_what_swap_max_keeps_is_not_over_a_share),
 		cmocka_unit_test(test_high_throttles),
 		cmocka_unit_test(test_reclaim_on_demand),
 		cmocka_unit_test(test_giving_ends_although_others_load),

@@ -8,7 +8,8 @@
  * any thread may use any cell. The oracle lives in plain memory.
  *
  * Players. Every thread says what it does and where (doing), which also counts as progress. A watchdog fails the run
- * when one of them makes none for half a minute, and prints what all were doing, and where they are in the kernel.
+ * when one of them makes none for half a minute, and prints what all were doing, and where they are in the kernel;
+ * with WEIR_STRESS_STAY in the environment the process then stays, for a debugger.
  */
 #ifndef WEIR_TESTS_STRESS_H
 #define WEIR_TESTS_STRESS_H
