@@ -164,6 +164,13 @@ int __wrap_sched_yield(void)
 	return 0;
 }
 
+void __wrap_wait_a_little(unsigned *steps);
+void __wrap_wait_a_little(unsigned *steps)
+{
+	(*steps)++;
+	(void)__wrap_sched_yield();
+}
+
 void __wrap_thread_sleep(uint64_t ns);
 void __wrap_thread_sleep(uint64_t ns)
 {
