@@ -5,7 +5,7 @@
  * A job (reclaim.c) takes pages of one container. Which one: reclaim works for a *target*, the level whose limit
  * presses; of the containers at or below it that have pages, the one with most beyond its effective low gives. So tenants
  * that use as much more than they are promised give equally, and one within its promise gives nothing while
- * others can.
+ * others can. Who has nothing that can go is passed over more and more (doubt).
  */
 #include "reclaim/reclaim.h"
 #include "vm/file.h"
