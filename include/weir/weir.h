@@ -54,7 +54,7 @@ extern "C" {
 struct weir;
 
 enum weir_placement {
-	WEIR_PLACEMENT_AUTO, /* handlers and faulting threads share a CPU where that is faster */
+	WEIR_PLACEMENT_AUTO, /* handlers and faulting threads that attached share a CPU where that is faster */
 	WEIR_PLACEMENT_NONE, /* no thread's affinity is touched */
 	WEIR_PLACEMENT_PAIR, /* the thread that faulted last is bound to one CPU with its handler, at once */
 	WEIR_PLACEMENT_FOLLOW, /* a handler binds itself to the CPU of the thread it serves, always; no thread of the program */
@@ -149,7 +149,11 @@ WEIR_API int weir_before_fork(struct weir *weir);
 WEIR_API void weir_after_fork(struct weir *weir);
 WEIR_API int weir_after_fork_child(struct weir *weir);
 
-/* Optional: lets handlers see on which CPU the calling thread runs, and unblocks SIGBUS for signal mode. Detach before the thread ends. */
+/*
+ * Optional: lets handlers see on which CPU the calling thread runs, so that one is bound there with it where that is faster, and unblocks
+ * SIGBUS for signal mode. Detach before the thread ends. A thread that is bound passes the binding on to the threads and processes that
+ * it creates: call weir_thread_unbind before.
+ */
 WEIR_API void weir_thread_attach(struct weir *weir);
 WEIR_API void weir_thread_detach(struct weir *weir);
 /* Before the program creates threads or processes or asks for its affinity: a thread that weir has bound to a CPU

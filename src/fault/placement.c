@@ -128,6 +128,9 @@ static void bind_pair(struct placement *p, int tid, int *own_cpu)
 	    thread_affinity_get(tid, &p->saved))
 		goto out;
 	cpu = cpu_of(p, tid);
+	/* Threads that it creates inherit the binding, for good: only who attached has heard of weir_thread_unbind. */
+	if (cpu < 0 && p->policy != PLACEMENT_PAIR)
+		goto out;
 	if (cpu < 0)
 		cpu = thread_cpu_now();
 	/* A CPU that its owner has forbidden it, or the only one it has: nothing to be won. */

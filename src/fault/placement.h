@@ -4,7 +4,7 @@
  *
  * Automatic policy:
  *
- *                 `streak` faults of one thread in a row
+ *                 `streak` faults of one thread in a row, and it is attached
  *      SPREAD ─────────────────────────────────────────────▶ BOUND (thread and handler on one CPU)
  *         ▲                                                     │
  *         └── a fault of another thread, no fault for a tick, ◀─┘

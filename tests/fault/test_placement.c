@@ -381,14 +381,20 @@ static void test_streak_binds(void **state)
 	assert_int_equal(load_relaxed(&p->bindings), 1);
 }
 
-/* A thread that did not attach is bound where the handler is. */
-static void test_unattached_is_bound_to_the_handler(void **state)
+/* A thread that did not attach keeps its affinity, and so do those that it creates; with PAIR it is bound where the handler is. */
+static void test_unattached_is_not_bound(void **state)
 {
 	struct placement *p = placement_new(PLACEMENT_AUTO);
 	int own_cpu = -1;
 
 	(void)state;
 	world.cpu_now = 3;
+	assert_int_equal(faults(p, 1, &own_cpu, 4 * STREAK_FIRST), 1);
+	assert_affinity(1, 0, 1, 2, 3);
+	assert_affinity(HANDLER, 0, 1, 2, 3);
+	assert_int_equal(load_relaxed(&p->bound_tid), 0);
+	/* Only where pairs were asked for. */
+	p = placement_new(PLACEMENT_PAIR);
 	assert_int_equal(faults(p, 1, &own_cpu, STREAK_FIRST), 1);
 	assert_affinity(1, 3);
 	assert_affinity(HANDLER, 3);
@@ -521,9 +527,11 @@ static void test_no_following_in_a_crowd(void **state)
 static void test_slower_and_slower_has_an_end(void **state)
 {
 	struct placement *p = placement_new(PLACEMENT_AUTO);
+	uint32_t word = 1;
 	int own_cpu = -1;
 
 	(void)state;
+	attach_as(p, 1, &word);
 	for (unsigned i = 0; i < 20; i++) {
 		(void)faults(p, 1, &own_cpu, STREAK_MAX);
 		assert_int_equal(load_relaxed(&p->bound_tid), 1);
@@ -555,10 +563,12 @@ static void test_turns_bind_nobody(void **state)
 static void test_ticks_end_it(void **state)
 {
 	struct placement *p = placement_new(PLACEMENT_AUTO);
+	uint32_t word = 1;
 	int own_cpu = -1;
 	unsigned ticks = 0;
 
 	(void)state;
+	attach_as(p, 1, &word);
 	(void)faults(p, 1, &own_cpu, STREAK_FIRST);
 	placement_tick(p); /* those faults were since the last tick */
 	assert_int_equal(load_relaxed(&p->bound_tid), 1);
@@ -581,9 +591,11 @@ static void test_ticks_end_it(void **state)
 static void test_unbind_is_quiet(void **state)
 {
 	struct placement *p = placement_new(PLACEMENT_AUTO);
+	uint32_t word = 1;
 	int own_cpu = -1;
 
 	(void)state;
+	attach_as(p, 1, &word);
 	(void)faults(p, 1, &own_cpu, STREAK_FIRST);
 	placement_unbind(p, 1000);
 	assert_affinity(1, 0, 1, 2, 3);
@@ -620,9 +632,11 @@ static void test_detach_ends_it(void **state)
 static void test_detach_of_another_does_not(void **state)
 {
 	struct placement *p = placement_new(PLACEMENT_AUTO);
+	uint32_t word = 1;
 	int own_cpu = -1;
 
 	(void)state;
+	attach_as(p, 1, &word);
 	(void)faults(p, 1, &own_cpu, STREAK_FIRST);
 	detach_as(p, 2);
 	assert_int_equal(load_relaxed(&p->bound_tid), 1);
@@ -672,9 +686,12 @@ static void test_forbidden_cpu(void **state)
 static void test_thread_that_has_ended(void **state)
 {
 	struct placement *p = placement_new(PLACEMENT_AUTO);
+	uint32_t word = 1;
 	int own_cpu = -1;
 
 	(void)state;
+	attach_as(p, 1, &word);
+	attach_as(p, 2, &word);
 	world.gone[1] = true;
 	(void)faults(p, 1, &own_cpu, 3 * STREAK_FIRST);
 	assert_int_equal(load_relaxed(&p->bound_tid), 0);
@@ -929,7 +946,7 @@ int main(void)
 		in_the_world(test_pair_binds_at_once),
 		in_the_world(test_follow_never_binds),
 		in_the_world(test_streak_binds),
-		in_the_world(test_unattached_is_bound_to_the_handler),
+		in_the_world(test_unattached_is_not_bound),
 		in_the_world(test_another_handler_comes_along),
 		in_the_world(test_another_thread_ends_it),
 		in_the_world(test_no_following_in_a_crowd),
