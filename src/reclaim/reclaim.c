@@ -6,7 +6,7 @@
 
 #include "base/log.h"
 
-enum { WINDOW = 64, TICK_NS = 50000000, FUTILE_NS = 20000000 };
+enum { WINDOW = 64, TICK_NS = 50000000, FLIGHT_NS = 200000, FUTILE_NS = 20000000 };
 
 /* --- the clock --- */
 
@@ -151,7 +151,7 @@ static unsigned victims_choose(struct reclaim *r, struct weir_container *contain
 	return cold ? cold : clock_scan(r, container, want);
 }
 
-static bool write_paused(struct reclaim *r)
+bool write_paused(struct reclaim *r)
 {
 	uint64_t retry = load_relaxed(&r->retry_ns);
 
@@ -467,10 +467,16 @@ void reclaim_wake_parked(struct reclaim *r)
 	}
 }
 
+/* Somebody waits for this thread itself. */
+static bool asked(struct reclaim *r)
+{
+	return load_relaxed(&r->stop) || load_relaxed(&r->errand) || load_relaxed(&r->next) ||
+	       load_relaxed(&r->vm->wake_all);
+}
+
 static bool work_to_do(struct reclaim *r)
 {
-	if (load_relaxed(&r->stop) || load_relaxed(&r->errand) || load_relaxed(&r->next) ||
-	    load_relaxed(&r->vm->wake_all))
+	if (asked(r))
 		return true;
 	if (load_relaxed(&r->vm->hold))
 		return false;
@@ -483,13 +489,11 @@ static void sleep_until_needed(struct reclaim *r, bool idle)
 {
 	struct waiter me;
 
-	/* A disk takes no longer than a turn with a write in it would. */
-	if (writeback_flying(r) && (idle || !work_to_do(r))) {
-		(void)writeback_land(r, true);
-		return;
-	}
 	waitq_prepare(&r->vm->attention, &me, WAIT_SHARED);
-	if (!work_to_do(r))
+	/* What is under way is looked at soon: a disk may take seconds, and who has an errand does not wait for it. */
+	if (writeback_flying(r) && (idle ? !asked(r) : !work_to_do(r)))
+		(void)waitq_sleep(&me, FLIGHT_NS);
+	else if (!work_to_do(r))
 		(void)waitq_sleep(&me, TICK_NS);
 	else if (idle && load_relaxed(&r->state) != OPEN && !waitq_sleep(&me, 1000000))
 		/* In all that time nobody has faulted. */
@@ -530,7 +534,7 @@ static bool background_turn(struct reclaim *r)
 	worked = job_work(r, r->pager, JOB_MAX, &dropped);
 	slack_reduce(r);
 	(void)writeback_land(r, false);
-	if (!write_paused(r) && reclaim_over_share(r))
+	if (writeback_ready(r) && reclaim_over_share(r))
 		worked += writeback_once(r) > 0;
 	return load_wanted(r, took || worked) || took || worked;
 }

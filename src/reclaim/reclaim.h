@@ -193,6 +193,8 @@ int writeback_of(struct reclaim *reclaim, struct weir_container *target);
 int writeback_land(struct reclaim *reclaim, bool wait);
 /* The same until none is. */
 void writeback_flush(struct reclaim *reclaim);
+/* Could a batch begin now, without waiting for another one? On the background thread. */
+bool writeback_ready(struct reclaim *reclaim);
 static inline bool writeback_flying(const struct reclaim *reclaim)
 {
 	return load_relaxed(&reclaim->flying) > 0;
@@ -237,6 +239,7 @@ void batch_write(struct reclaim *reclaim);
 int batch_turn_over(struct reclaim *reclaim, unsigned write);
 
 /* The last write failed, and it is not yet time for the next; or there is no store. */
+bool write_paused(struct reclaim *reclaim);
 bool store_failing(struct reclaim *reclaim);
 /* Nothing can be written, and a job has not got below the limit lately. */
 bool reclaim_futile(struct reclaim *reclaim);

@@ -353,10 +353,20 @@ void writeback_flush(struct reclaim *r)
 		(void)writeback_land(r, true);
 }
 
+static struct write *write_next(struct reclaim *r)
+{
+	return &r->write[(r->write_turn + 1) % WRITES];
+}
+
+bool writeback_ready(struct reclaim *r)
+{
+	return !write_paused(r) && write_next(r)->state == WRITE_FREE;
+}
+
 /* A batch to fill; where all are under way the first one is waited for. */
 static struct write *write_begin(struct reclaim *r)
 {
-	struct write *write = &r->write[(r->write_turn + 1) % WRITES];
+	struct write *write = write_next(r);
 
 	if (write->state == WRITE_FLYING)
 		(void)writeback_land(r, true);
