@@ -328,6 +328,7 @@ void case_churn(void)
 	roam_start(roamer, ROAMERS, stay);
 	for (unsigned i = 0; i < DOOMED; i++)
 		victim[i] = player_start("doomed", i, doomed_body, NULL);
+	watch_instance(weir);
 	asker = player_start("asker", 0, asker_body, stay);
 	for (unsigned i = 0; i < 1000 / SLOW; i++) {
 		if (i % 4 == 0)
@@ -343,6 +344,7 @@ void case_churn(void)
 	player_join(asker);
 	roam_stop(roamer, ROAMERS);
 	area_check(stay, "check at the end");
+	watch_instance(NULL);
 	stats_check(weir, &stay, 1);
 	area_destroy(stay);
 	stats_check_empty(weir);

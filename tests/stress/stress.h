@@ -201,6 +201,8 @@ void cells_unpin(const struct area *area, uint32_t first, uint32_t count);
 struct weir *open_or_skip(uint64_t limit);
 void set_limit(struct weir *weir, uint64_t limit);
 struct weir_stats stats_now(struct weir *weir);
+/* A report of a hang says what that one waits for. NULL before it is closed. */
+void watch_instance(struct weir *weir);
 /* Until nothing moves: within the limit, no charge changes any more, and weir's threads sleep. */
 struct weir_stats stats_settled(struct weir *weir);
 /* What must hold of a settled instance that has exactly these areas. */

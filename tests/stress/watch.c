@@ -7,6 +7,7 @@
 #include <sys/syscall.h>
 #include <time.h>
 
+#include "instance.h"
 #include "stress.h"
 
 enum { STUCK_S = 30 };
@@ -74,6 +75,35 @@ static void print_stats(struct weir *weir)
 		s.first_faults, s.parked_faults, s.moved_out);
 }
 
+/* Who waits for whom, as far as the engine says; read as it runs. */
+static void print_engine(const struct weir *weir)
+{
+	const struct vm *vm = &weir->vm;
+	const struct readers *readers = &weir->service.readers;
+
+	fprintf(stderr,
+		"  reclaim: state %u, quiescing %d, visitors %u %u; reading %u of %u, blocked %u; "
+		"serving",
+		load_relaxed(&weir->reclaim.state), load_relaxed(&weir->reclaim.quiescing),
+		load_relaxed(&weir->visitors[0]), load_relaxed(&weir->visitors[1]),
+		load_relaxed(&readers->reading), load_relaxed(&readers->wanted),
+		load_relaxed(&readers->blocked));
+	for (unsigned i = 0; i < weir->service.handlers; i++)
+		fprintf(stderr, " %" PRIu64, load_relaxed(&weir->service.handler[i].serving));
+	fprintf(stderr, "\n");
+	for (uint32_t i = 0; i < load_relaxed(&vm->regions); i++) {
+		const struct region *region = load_acquire(&vm->region[i]);
+
+		for (uint32_t page = 0; region && page < load_relaxed(&region->pages); page++) {
+			const uint64_t w = load_relaxed(&region->word[page]);
+
+			if (w & (WORD_BUSY | WORD_PARKED))
+				fprintf(stderr, "  page %u of region %u: word %#" PRIx64 "\n", page,
+					i, w);
+		}
+	}
+}
+
 _Noreturn void fail_at(const char *file, int line, const char *format, ...)
 {
 	static _Atomic bool failing;
@@ -116,8 +146,10 @@ static void *watch(void *unused)
 			seen[i] = steps;
 			if (still[i] < STUCK_S)
 				continue;
-			if (load_relaxed(&watched))
+			if (load_relaxed(&watched)) {
 				print_stats(load_relaxed(&watched));
+				print_engine(load_relaxed(&watched));
+			}
 			FAIL("%s %u hangs: no progress for %u s", player[i].name, player[i].number,
 			     STUCK_S);
 		}
@@ -270,11 +302,16 @@ static bool threads_sleep(void)
 	return sleep;
 }
 
+void watch_instance(struct weir *weir)
+{
+	store_relaxed(&watched, weir);
+}
+
 struct weir_stats stats_settled(struct weir *weir)
 {
 	struct weir_stats before, now;
 
-	store_relaxed(&watched, weir);
+	watch_instance(weir);
 	/* What threads have prepaid is charged too, and is nobody's page. */
 	CHECK(!weir_container_reclaim(weir_container_root(weir), 0), "draining the stocks");
 	now = stats_now(weir);
@@ -292,7 +329,7 @@ struct weir_stats stats_settled(struct weir *weir)
 		      "it does not come to rest: charged %" PRIu64 ", limit %" PRIu64, now.charged,
 		      now.limit);
 	}
-	store_relaxed(&watched, NULL);
+	watch_instance(NULL);
 	return now;
 }
 
