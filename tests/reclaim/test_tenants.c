@@ -151,6 +151,36 @@ static void test_who_cannot_give_is_passed_over(void **state)
 	world_close(&w);
 }
 
+/* When nobody has a claim left, for want of pages that can go, all are asked anew: what can go by then does. */
+static void test_claims_come_back(void **state)
+{
+	(void)state;
+	open_tenants(&two, 2);
+	write_some(0, 0, 40, FILLED);
+	for (uint32_t page = 0; page < 40; page++)
+		assert_int_equal(page_pin(&w.vm, w.region[0], page, false), 0);
+	for (unsigned i = 0; i < 40; i++)
+		assert_false(reclaim_take(&w.reclaim, w.pager, a));
+	for (uint32_t page = 0; page < 40; page++)
+		page_unpin(&w.vm, w.region[0], page);
+	assert_null(reclaim_choose(&w.reclaim, w.container, CHOOSE_ANY));
+	assert_ptr_equal(reclaim_choose(&w.reclaim, w.container, CHOOSE_ANY), a);
+	world_close(&w);
+}
+
+/* A page that does not become smaller stays as it is where swap.max lets none go to the file: its copy would only take more. */
+static void test_swap_max_and_pages_that_do_not_compress(void **state)
+{
+	(void)state;
+	open_tenants(&two, 1);
+	assert_int_equal(weir_container_set(a, WEIR_SWAP_MAX, 0), 0);
+	write_some(0, 0, 100, NOISE);
+	evict_all(&w);
+	assert_int_equal(pages_of(a), 100);
+	assert_int_equal(container_usage(a, CHARGE_COMPRESSED), 0);
+	world_close(&w);
+}
+
 /* Copies that swap.max keeps in memory: nobody waits until they are written, and what others have can be. */
 static void test_what_swap_max_keeps_is_not_over_a_share(void **state)
 {
@@ -165,8 +195,12 @@ static void test_what_swap_max_keeps_is_not_over_a_share(void **state)
 	assert_true(write_all(&w) >= 4);
 	assert_int_equal(container_usage(b, CHARGE_COMPRESSED), 0);
 	assert_null(reclaim_over_share(&w.reclaim));
-	/* More than there may be, for good: it comes in all the same, by force. */
+	/* More than there may be, for good: it comes in all the same, by force, and not all that is there is made a copy before. */
+	write_some(0, 200, 150, TEXT);
 	container_set_max(w.container, 16 * PAGE_SIZE);
+	assert_int_equal(reclaim_make_room(&w.reclaim, w.pager, w.container, PAGE_SIZE),
+			 ROOM_LATER);
+	assert_true(pages_of(a) >= 50);
 	for (uint32_t page = 0; page < 200; page++)
 		world_read(&w, 0, page);
 	assert_int_equal(weir_container_set(a, WEIR_SWAP_MAX, WEIR_NO_LIMIT), 0);
@@ -443,6 +477,8 @@ int main(void)
 		cmocka_unit_test(test_lowering_reclaims_at_once),
 		cmocka_unit_test(test_who_has_more_gives),
 		cmocka_unit_test(test_who_cannot_give_is_passed_over),
+		cmocka_unit_test(test_claims_come_back),
+		cmocka_unit_test(test_swap_max_and_pages_that_do_not_compress),
 		cmocka_unit_test(test_what_swap_max_keeps_is_not_over_a_share),
 		cmocka_unit_test(test_high_throttles),
 		cmocka_unit_test(test_reclaim_on_demand),
