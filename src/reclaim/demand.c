@@ -219,7 +219,7 @@ static struct weir_container *over_share_now(struct reclaim *r, struct weir_cont
 	const uint64_t usage = container_usage(c, CHARGE_COMPRESSED);
 	const uint64_t flying = load_relaxed(&r->flying);
 
-	return usage > flying && usage - flying > share_of(r, c) ? over_share(r, c) : NULL;
+	return usage > flying && usage - flying > share_of(r, c) && writable(r, c) ? c : NULL;
 }
 
 struct weir_container *reclaim_over_share(struct reclaim *r)
@@ -257,8 +257,10 @@ bool reclaim_take(struct reclaim *r, struct pager *self, struct weir_container *
 
 	if (file && !load_relaxed(&r->vm->hold) &&
 	    (file * 2 >= container_usage(c, CHARGE_RESIDENT) || doubt(c)) &&
-	    file_reclaim(r->vm, self, c, job_size(c)))
+	    file_reclaim(r->vm, self, c, job_size(c))) {
+		store_relaxed(&tenant_of(c)->fruitless, 0);
 		return true;
+	}
 	return !capped(r, c) && job_fill(r, c);
 }
 
