@@ -96,10 +96,10 @@ static int options_check(const struct weir_options *in, struct weir_options *out
 	    (unsigned)out->placement >= PLACEMENT_POLICIES ||
 	    (unsigned)out->mode > WEIR_MODE_BOTH || (out->trace && out->mode != WEIR_MODE_THREAD))
 		return -EINVAL;
-	/* A thread that serves its own fault has the program's descriptors, where the file of frames is not. */
 	err = object_codec_parse(out->compress, &level);
 	if (err)
 		return err == -ERANGE ? -EINVAL : err;
+	/* A thread that serves its own fault has the program's descriptors, where the file of frames is not. */
 	return out->kmap_slots && out->mode != WEIR_MODE_THREAD ? -ENOTSUP : 0;
 }
 
