@@ -70,11 +70,10 @@ static void serve(void *data, struct crew_member *member, const struct uffd_faul
 {
 	(void)data;
 	if (wake.slow_store) {
-		_Atomic uint32_t never = 0;
 
 		/* As weir's handlers before they read a file. */
 		readers_block(&wake.crew.places, &member->place);
-		(void)futex_wait(&never, 0, SLOW_US * 1000u);
+		sleep_ns(SLOW_US * 1000u);
 	}
 	(void)uffd_copy(wake.crew.uffd, (void *)fault->address, wake.page, PAGE_SIZE, false, NULL);
 }

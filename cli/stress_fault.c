@@ -261,7 +261,6 @@ static int touchers_wait(struct state *s)
 	const uint64_t patience =
 		(uint64_t)(s->run->patience_s ? s->run->patience_s : PATIENCE_S) * 1000000000u;
 	uint64_t seen = progress(s), since = now_ns();
-	_Atomic uint32_t never = 0;
 
 	while (!all_over(s)) {
 		uint64_t now = progress(s);
@@ -271,7 +270,7 @@ static int touchers_wait(struct state *s)
 		else if (now_ns() - since > (load_relaxed(&s->failed) ? 1000000000u : patience))
 			return hang_tell(s);
 		seen = now;
-		(void)futex_wait(&never, 0, 1000000);
+		sleep_ns(1000000);
 	}
 	for (unsigned i = 0; i < s->touchers; i++)
 		pthread_join(s->toucher[i].thread, NULL);

@@ -14,16 +14,10 @@
 
 enum {
 	TURN_MS = 5, /* how often the background thread looks for what it is not told */
+	NAP_NS = 1000000,
 };
 
 /* --- pages of a child --- */
-
-static void nap(void)
-{
-	_Atomic uint32_t never = 0;
-
-	(void)futex_wait(&never, 0, 1000000);
-}
 
 /* Gives a child what a page has, given the parent's word of it, whose busy bit is held. -ESRCH: the child has gone. */
 static int page_give(struct vm *vm, struct pager *self, int child, struct region *region,
@@ -69,7 +63,7 @@ static int region_give(struct vm *vm, struct pager *self, int child, struct regi
 		/* The system may have no memory just now: the child waits. */
 		while ((err = page_offer(vm, self, child, region, page)) == -ENOMEM ||
 		       err == -EAGAIN)
-			nap();
+			sleep_ns(NAP_NS);
 		if (err)
 			return err;
 	}
@@ -198,7 +192,7 @@ static void child_fault(struct weir *weir, struct lease *lease, const struct uff
 		return;
 	page = (uint32_t)((fault->address - (uintptr_t)region->base) >> PAGE_SHIFT);
 	while (!brought_note(lease, page_number(region, page)))
-		nap();
+		sleep_ns(NAP_NS);
 	if (fault->wp) {
 		err = uffd_writeprotect(lease->child, page_address(region, page), PAGE_SIZE, false);
 	} else {
@@ -538,7 +532,7 @@ bool fork_wait(struct weir *weir, uint32_t turns)
 	for (uint32_t i = 0; load_relaxed(&weir->vm.forking); i++) {
 		if (i == turns)
 			return false;
-		nap();
+		sleep_ns(NAP_NS);
 	}
 	return true;
 }

@@ -239,9 +239,7 @@ static bool peer_allowed(int fd)
  * waits for us waits on. False: it is to end. */
 static bool nap(struct publish *p)
 {
-	_Atomic uint32_t never = 0;
-
-	(void)futex_wait(&never, 0, PERIOD_NS);
+	sleep_ns(PERIOD_NS);
 	return !atomic_load(&p->stop);
 }
 

@@ -113,14 +113,19 @@ bool waitq_active(struct waitq *queue)
 	return load_relaxed(&queue->queued) != 0;
 }
 
+void sleep_ns(uint64_t ns)
+{
+	_Atomic uint32_t never = 0;
+
+	(void)futex_wait(&never, 0, ns);
+}
+
 void wait_a_little(unsigned *steps)
 {
 	enum { YIELDS = 8, NAP_NS = 25000, NAP_SHIFT_MAX = 3 };
-	_Atomic uint32_t never = 0;
 
 	if ((*steps)++ < YIELDS)
 		sched_yield();
 	else
-		(void)futex_wait(&never, 0,
-				 (uint64_t)NAP_NS << MIN(*steps - YIELDS, NAP_SHIFT_MAX));
+		sleep_ns((uint64_t)NAP_NS << MIN(*steps - YIELDS, NAP_SHIFT_MAX));
 }

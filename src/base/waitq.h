@@ -66,5 +66,7 @@ bool waitq_active(struct waitq *queue);
  * is 0 at first. In a signal handler, too.
  */
 void wait_a_little(unsigned *steps);
+/* Sleeps for so long, or until a signal comes. No cancellation point, so that a handler of signals may, too. */
+void sleep_ns(uint64_t ns);
 
 #endif

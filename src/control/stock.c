@@ -3,11 +3,11 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <sched.h>
 #include <string.h>
 
 #include "os/mem.h"
 #include "os/thread.h"
+#include "base/waitq.h"
 
 enum { PER_PAGE = 4096 / sizeof(struct stock), PAGES = STOCKS_MAX / PER_PAGE };
 
@@ -227,19 +227,17 @@ bool stock_refill(struct stock *stock, struct weir_container *container, uint64_
 /* Waits for the owner to leave. False: it was preempted in there for 2 ms. */
 static bool wait_idle(struct stock *stock, bool patient)
 {
-	enum { SPINS = 200, YIELDS = 50, NAPS = 20 };
-	_Atomic uint32_t never = 0;
+	enum { SPINS = 200, NAPS = 20 };
+	unsigned waited = 0;
 
-	for (unsigned i = 0; patient || i < SPINS + YIELDS + NAPS; i++) {
+	for (unsigned i = 0; patient || i < SPINS + NAPS; i++) {
 		/* Pairs with the release in stock_leave. */
 		if (!load_acquire(&stock->busy))
 			return true;
 		if (i < SPINS)
 			cpu_relax();
-		else if (i < SPINS + YIELDS)
-			sched_yield();
 		else
-			(void)futex_wait(&never, 0, 100000);
+			wait_a_little(&waited);
 	}
 	return false;
 }

@@ -58,7 +58,6 @@ static void *handler_main(void *data)
 	struct handler *h = data;
 	struct service *s = h->service;
 	struct uffd_fault fault[1];
-	_Atomic uint32_t never = 0;
 
 	self_pager = h->pager;
 	/* Without a stock charges work too, and cost more. */
@@ -73,7 +72,7 @@ static void *handler_main(void *data)
 		if (n == -EMFILE || n == -ENFILE || n == -ENOMEM) {
 			log_once("a fork waits for a descriptor (%s): raise the limit (ulimit -n)",
 				 errno_name(n));
-			(void)futex_wait(&never, 0, 1000000);
+			sleep_ns(1000000);
 			continue;
 		}
 		if (n < 0 && n != -EINTR && n != -EAGAIN) {

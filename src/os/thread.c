@@ -191,15 +191,6 @@ unsigned thread_cpu_most(void)
 	return most > 0 ? (unsigned)most : 1;
 }
 
-void thread_sleep(uint64_t ns)
-{
-	struct timespec left = {.tv_sec = (time_t)(ns / 1000000000),
-				.tv_nsec = (long)(ns % 1000000000)};
-
-	while (nanosleep(&left, &left) && errno == EINTR)
-		;
-}
-
 int thread_cpu_now(void)
 {
 	return sched_getcpu();

@@ -49,8 +49,6 @@ void thread_signals_restore(const sigset_t *before);
 int thread_barrier_register(void);
 void thread_barrier(void);
 
-/* At least so long, whatever signals come. */
-void thread_sleep(uint64_t ns);
 int thread_id(void);
 int process_id(void);
 unsigned thread_cpu_count(void); /* those that this process may use */

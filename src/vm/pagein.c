@@ -142,14 +142,14 @@ static void pager_slow(struct vm *vm, struct pager *self, struct weir_container 
 	if (likely(!ns) || load_relaxed(&vm->hold))
 		return;
 	if (self->borrowed) {
-		thread_sleep(ns);
+		sleep_ns(ns);
 		return;
 	}
 	if (!self->before_block)
 		return;
 	if (add_relaxed(&vm->asleep, 1) < vm->asleep_most) {
 		self->before_block(self->data);
-		thread_sleep(ns);
+		sleep_ns(ns);
 	}
 	sub_relaxed(&vm->asleep, 1);
 }

@@ -171,8 +171,8 @@ void __wrap_wait_a_little(unsigned *steps)
 	(void)__wrap_sched_yield();
 }
 
-void __wrap_thread_sleep(uint64_t ns);
-void __wrap_thread_sleep(uint64_t ns)
+void __wrap_sleep_ns(uint64_t ns);
+void __wrap_sleep_ns(uint64_t ns)
 {
 	fake_time_pass(ns);
 	fake_guard_enter();

@@ -121,7 +121,7 @@ static bool within_limit(void)
 			count += there[page] & 1;
 		if (count <= LIMIT_PAGES)
 			return true;
-		thread_sleep(1000000);
+		sleep_ns(1000000);
 	}
 	print_error("expected at most %d pages in memory, seen %u\n", LIMIT_PAGES, count);
 	return false;
@@ -220,7 +220,7 @@ static unsigned leases(void)
 static void expect_no_lease(void)
 {
 	for (unsigned i = 0; leases() && i < 5000; i++)
-		thread_sleep(1000000);
+		sleep_ns(1000000);
 	assert_int_equal(leases(), 0);
 }
 
