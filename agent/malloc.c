@@ -130,10 +130,24 @@ AGENT_EXPORT void *reallocarray(void *ptr, size_t count, size_t size)
 	return realloc(ptr, bytes);
 }
 
+/*
+ * mimalloc 2.0.9 takes it that a block whose size is a power of two, 1 KiB at most, is aligned to that, which it is not in all of its pages. A byte
+ * more takes it another way.
+ */
+static void *aligned(size_t alignment, size_t size)
+{
+	void *block = mi_memalign(alignment, size);
+
+	if (likely(!((uintptr_t)block & (alignment - 1))))
+		return block;
+	mi_free(block);
+	return mi_memalign(alignment, size + 1);
+}
+
 AGENT_EXPORT void *memalign(size_t alignment, size_t size)
 {
 	ready();
-	return unlikely(own.kept) ? own.memalign(alignment, size) : mi_memalign(alignment, size);
+	return unlikely(own.kept) ? own.memalign(alignment, size) : aligned(alignment, size);
 }
 
 AGENT_EXPORT void *aligned_alloc(size_t alignment, size_t size)
@@ -144,9 +158,18 @@ AGENT_EXPORT void *aligned_alloc(size_t alignment, size_t size)
 
 AGENT_EXPORT int posix_memalign(void **out, size_t alignment, size_t size)
 {
+	void *block;
+
 	ready();
-	return unlikely(own.kept) ? own.posix_memalign(out, alignment, size)
-				  : mi_posix_memalign(out, alignment, size);
+	if (unlikely(own.kept))
+		return own.posix_memalign(out, alignment, size);
+	if (alignment % sizeof(void *) || !alignment || (alignment & (alignment - 1)))
+		return EINVAL;
+	block = aligned(alignment, size);
+	if (!block)
+		return ENOMEM;
+	*out = block;
+	return 0;
 }
 
 AGENT_EXPORT void *valloc(size_t size)

@@ -17,6 +17,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -279,13 +280,47 @@ static int over(void)
 	return heap_check();
 }
 
+/* Blocks of all sizes that are powers of two, many at once, lie at multiples of what was asked for, by either call. */
+static int alignment(void)
+{
+	enum { BLOCKS = 4096, BYTES_MAX = 16384 };
+	static void *block[BLOCKS];
+	size_t wrong = 0, n = 0;
+
+	for (int round = 0; round < 4; round++) {
+		for (size_t bytes = 16; bytes <= BYTES_MAX; bytes *= 2) {
+			for (size_t align = 16; align <= 2 * bytes; align *= 2) {
+				for (size_t i = 0; i < 64; i++, n++) {
+					void **at = &block[n * 2654435761u / 16 % BLOCKS];
+
+					free(*at);
+					if (i % 2)
+						*at = must(aligned_alloc(align, bytes));
+					else if (posix_memalign(at, align, bytes))
+						return 2;
+					memset(*at, 1, bytes);
+					wrong += (uintptr_t)*at % align != 0;
+				}
+			}
+		}
+	}
+	if (posix_memalign(&block[0], 24, 64) != EINVAL ||
+	    posix_memalign(&block[0], 4, 64) != EINVAL)
+		wrong++;
+	if (wrong)
+		fprintf(stderr, "hostile: %zu of %zu blocks are not aligned as asked for\n", wrong,
+			n);
+	return wrong || heap_check();
+}
+
 int main(int argc, char **argv)
 {
 	static const struct {
 		const char *name;
 		int (*run)(void);
-	} cases[] = {{"signals", signals}, {"stacks", stacks}, {"guard", guard},      {"c11", c11},
-		     {"limits", limits},   {"over", over},     {"mlockall", lock_all}};
+	} cases[] = {{"signals", signals},   {"stacks", stacks},      {"guard", guard},
+		     {"c11", c11},	     {"limits", limits},      {"over", over},
+		     {"mlockall", lock_all}, {"alignment", alignment}};
 
 	for (size_t i = 0; argc == 2 && i < sizeof(cases) / sizeof(cases[0]); i++) {
 		if (strcmp(argv[1], cases[i].name))
@@ -294,6 +329,7 @@ int main(int argc, char **argv)
 			heap_fill();
 		return cases[i].run();
 	}
-	fprintf(stderr, "hostile: signals, stacks, guard, c11, limits, over or mlockall\n");
+	fprintf(stderr,
+		"hostile: signals, stacks, guard, c11, limits, over, mlockall or alignment\n");
 	return 2;
 }
