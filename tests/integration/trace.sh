@@ -45,7 +45,10 @@ moved=$(json stats moved_out)
 [ "$packets" -gt 0 ] && [ "$dropped" -gt 0 ] || fail "expected packets: $(cat counts)"
 # A page that comes back clean leaves without being packed again only through a job that looks at it: all were in a packet.
 [ "$packed" -ge "$moved" ] || fail "expected every page that left ($moved) in a packet ($packed)"
-[ "$gathered" -gt 0 ] && [ "$written" -eq "$turned" ] || fail "expected pages to the file: $(cat counts)"
+# Each batch that is written is turned over once, but for those under way when the program ends: three at most.
+if [ "$gathered" -eq 0 ] || [ "$turned" -gt "$written" ] || [ $((written - turned)) -gt 3 ]; then
+	fail "expected pages to the file, and no batch that is not turned over: $(cat counts)"
+fi
 
 # A file that cannot be written: refused before the program begins.
 "$WEIR" run --limit 64M --trace /nowhere/packets -- echo began >out 2>err
