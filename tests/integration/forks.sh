@@ -15,6 +15,7 @@ say "seed $seed"
 # The kernel tells of forks to those who have CAP_SYS_PTRACE.
 without=
 limited=1
+named=
 # may_be_told: skips where the hand-over cannot be had.
 may_be_told()
 {
@@ -24,7 +25,7 @@ may_be_told()
 run()
 {
 	# shellcheck disable=SC2086 # words
-	${limited:+env FORKS_LIMITED=1} $without timeout -k 5 "$patience" "$WEIR" run --limit $limit --store "file:$store" --stats=json --stats-file "$tmp/forks.stats" -- \
+	env FORKS_WEIR="$WEIR" ${limited:+FORKS_LIMITED=1} $without timeout -k 5 "$patience" "$WEIR" run --limit $limit --store "file:$store" $named --stats=json --stats-file "$tmp/forks.stats" -- \
 		"$BIN/forks" "$case" "$seed" >"$tmp/forks.out" 2>"$tmp/forks.err" 3>"$tmp/result"
 	status=$?
 	[ "$status" -eq 0 ] || failed_run forks "expected status 0 of $case; seen $status, seed $seed"
@@ -84,6 +85,21 @@ bomb)
 	may_be_told
 	run
 	handed_over 200
+	;;
+container)
+	# Parent and child each have the container, with their own pages and the same limit.
+	may_be_told
+	named='--container batch/nightly'
+	run
+	handed_over 1
+	[ "$(wc -l <"$tmp/result")" -eq 2 ] || failed_run forks "expected a line of statistics of parent and child"
+	while read -r line; do
+		echo "$line" >"$tmp/line"
+		seen=$(sed 's/.*"path":"batch\/nightly",\([^}]*\)}.*/\1/' "$tmp/line" |
+			sed -n 's/.*"resident_bytes":\([0-9]*\).*/\1/p')
+		[ "${seen:-0}" -gt $((MiB / 2)) ] && [ "$seen" -le $((limit + MiB)) ] ||
+			failed_run forks "expected pages of batch/nightly within its limit; seen ${seen:-none} in $line"
+	done <"$tmp/result"
 	;;
 snapshot | files | threads | exec)
 	may_be_told
