@@ -253,6 +253,20 @@ static bool belongs_in_memory(struct vm *vm, const struct weir_container *contai
 		       (container_usage(container, CHARGE_RESIDENT) >> PAGE_SHIFT) + objects;
 }
 
+/* For the share to follow. Neighbours that nobody may want are no loads. */
+static void run_note(struct pager *self, const struct run *run, uint32_t i)
+{
+	struct share_control *share = &tenant_of(run->container)->share;
+	const uint64_t w = run->before[i];
+
+	if (likely(!load_relaxed(&share->on)) || word_state(w) == PAGE_NONE ||
+	    !(run->stream || run_waited_for(run, i)))
+		return;
+	self->loaded = word_kind(w) == COPY_FILE ? SHARE_FILE : SHARE_MEMORY;
+	self->loads++;
+	share_note(share, self->loaded, vm_age(run->container, w), word_kind(w) == COPY_FILLED);
+}
+
 /* The word that page i gets once it is installed. */
 static void run_decide(struct vm *vm, struct run *run, uint32_t i)
 {
@@ -433,8 +447,10 @@ enum pagein_result run_load(struct vm *vm, struct pager *self, struct run *run)
 		err = n;
 		break;
 	}
-	for (uint32_t i = 0; i < filled; i++)
+	for (uint32_t i = 0; i < filled; i++) {
 		run_decide(vm, run, i);
+		run_note(self, run, i);
+	}
 	if (filled < total) {
 		/* Page `filled` is unreadable. Neighbours beyond it go back; it is poisoned only when it is the
 		 * page that faulted: a guess must not condemn a page that may be readable later. */
