@@ -21,12 +21,15 @@ static void credit_note(struct credit_control *c, bool quick, bool graded)
 	if (quick && graded)
 		add_relaxed(&c->graded_quick, 1);
 	if (loads == 4096) {
-		uint64_t all = load_relaxed(&c->quick);
-		uint64_t part = load_relaxed(&c->graded),
-			 part_quick = load_relaxed(&c->graded_quick);
+		const uint64_t part = MIN(load_relaxed(&c->graded), loads),
+			       part_quick = MIN(load_relaxed(&c->graded_quick), part);
+		const uint64_t rest = loads - part,
+			       rest_quick = MAX(load_relaxed(&c->quick), part_quick) - part_quick;
 
-		/* Concentrated: who came back quickly before does so again, half as often again as anybody. */
-		store_relaxed(&c->on, part >= 64 && part_quick * 2 * loads >= part * all * 3);
+		/* Concentrated: who came back quickly before does so again, half as often again as others. Than all, it was: but
+		 * where nearly all loads are of hot pages, nearly all come back quickly, and credits were off where they were needed most. */
+		store_relaxed(&c->on, part >= 64 && rest >= 64 &&
+					      part_quick * 2 * rest >= rest_quick * 3 * part);
 		store_relaxed(&c->quick, 0);
 		store_relaxed(&c->graded, 0);
 		store_relaxed(&c->graded_quick, 0);

@@ -76,7 +76,7 @@ struct vm_counters {
 	_Atomic uint64_t fork_loaded; /* pages brought in for a fork */
 };
 
-/* Are refaults concentrated on pages that had refaulted before? Then credits pay; under uniform access they only
+/* Are refaults concentrated on pages that had refaulted before, rather than on others? Then credits pay; under uniform access they only
  * scatter the victims. Counted over windows of loads; races lose a count and nothing else. */
 struct credit_control {
 	_Atomic uint32_t loads, quick, graded, graded_quick; /* (A) */
