@@ -25,8 +25,9 @@ static void credit_note(struct credit_control *c, bool quick, bool graded)
 		uint64_t part = load_relaxed(&c->graded),
 			 part_quick = load_relaxed(&c->graded_quick);
 
-		/* Concentrated: who came back quickly before does so again, half as often again as anybody. */
-		store_relaxed(&c->on, part >= 64 && part_quick * 2 * loads >= part * all * 3);
+		/* Concentrated: who came back quickly before does so again, half as often again as the others do. */
+		store_relaxed(&c->on, part >= 64 && part_quick * 2 * (loads - part) >=
+							    (all - part_quick) * part * 3);
 		store_relaxed(&c->quick, 0);
 		store_relaxed(&c->graded, 0);
 		store_relaxed(&c->graded_quick, 0);
