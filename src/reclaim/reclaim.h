@@ -214,6 +214,8 @@ bool clock_step(struct vm *vm, const struct tenancy *whose, struct clock_hand *h
 unsigned job_size(const struct weir_container *container);
 /* IDLE to OPEN, by whoever gets there first. False: another thread has the job, or there is nothing to do. */
 bool job_fill(struct reclaim *reclaim, struct weir_container *container);
+/* Is there an item that nobody has claimed? Who would wait for the others' need not be awake: the last one says so. */
+bool job_has_work(const struct reclaim *reclaim);
 /* Works on at most `most` items of the job that is open; drops when it did the last one. Returns items done. */
 unsigned job_work(struct reclaim *reclaim, struct pager *self, unsigned most, unsigned *dropped);
 
