@@ -58,8 +58,8 @@ enum {
 	REGION_MIB = 512,
 	QUICK_MIB = 32,
 	WARM_MS = 250,
-	/* Who learns which pages are hot, the peer or weir, has had the time to: 10^5 accesses/s to as many pages. */
-	WARM_SKEW_MS = 2000,
+	/* What is learnt of pages, by the peer or by weir, is learnt by then; and what earlier patterns taught is forgotten. */
+	WARM_LEARN_MS = 2000,
 	WINDOW_MS = 350,
 	WARM_QUICK_MS = 10,
 	WINDOW_QUICK_MS = 25,
@@ -158,9 +158,9 @@ static int turn(unsigned row, enum design design, unsigned run, uint64_t total)
 	const struct paging_row *r = &paging_rows[row];
 	const uint64_t ms = 1000000;
 	const bool quick = paging.options.quick;
-	const unsigned warm_ms = quick			      ? WARM_QUICK_MS
-				 : r->pattern == PATTERN_SKEW ? WARM_SKEW_MS
-							      : WARM_MS;
+	const unsigned warm_ms = quick				       ? WARM_QUICK_MS
+				 : r->pattern == PATTERN_RANDOM ? WARM_MS
+								: WARM_LEARN_MS;
 	const struct load load = {
 		.pages = paging.pages,
 		.contents = r->contents,

@@ -403,7 +403,8 @@ enum room reclaim_make_room(struct reclaim *r, struct pager *self, struct weir_c
 		 * the background. */
 		if (load_relaxed(&r->state) == IDLE && ++idle > 2)
 			break;
-		wait_a_little(&waits);
+		if (!gather_join(&r->gather))
+			wait_a_little(&waits);
 	}
 	if (fits(level, bytes))
 		return ROOM_MADE;

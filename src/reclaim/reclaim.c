@@ -487,8 +487,8 @@ static bool work_to_do(struct reclaim *r)
 		return true;
 	if (load_relaxed(&r->vm->hold))
 		return false;
-	return job_has_work(r) || load_relaxed(&r->vm->wanted.count) ||
-	       reclaim_wanted(r) || follow_short(r) || (!write_paused(r) && reclaim_over_share(r));
+	return job_has_work(r) || load_relaxed(&r->vm->wanted.count) || reclaim_wanted(r) ||
+	       follow_short(r) || (!write_paused(r) && reclaim_over_share(r));
 }
 
 /* idle: the last turn achieved nothing although there was work (everything busy, a full disk): wait a little then. */
