@@ -88,7 +88,6 @@ static int receive(struct weir *weir, int end, bool *leased)
 /* By the child's background thread: descriptors, then pages, then handlers. */
 static int child_start(struct weir *weir)
 {
-	struct child_counts counts = {0};
 	const int end = weir->fork.theirs;
 	bool all = false, leased = false;
 	int err = thread_own_table(&end, 1);
@@ -110,9 +109,8 @@ static int child_start(struct weir *weir)
 		struct region *region = load_acquire(&weir->vm.region[i]);
 
 		if (region)
-			region_after_fork(&weir->vm, region, all, &counts);
+			region_after_fork(&weir->vm, region, all);
 	}
-	tree_recount(&weir->containers, counts.resident, counts.compressed, counts.swap);
 	for (uint32_t i = 0; i < load_relaxed(&weir->vm.regions); i++) {
 		struct region *region = load_acquire(&weir->vm.region[i]);
 

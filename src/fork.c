@@ -424,13 +424,17 @@ static int fork_ready(void *data)
 	return 0;
 }
 
-/* What the child would have to do without: containers, regions of other kinds, files that are not mapped. */
+/*
+ * What the child would have to do without. Windows (kmap) are on frames in a file, and a cache of a file of the program's is in one: parent
+ * and child would have the same memory there, so all of it would have to be copied while both wait. In signal mode nobody reads the
+ * userfaultfd, and the kernel would wait for ever for somebody to read the event.
+ */
 static bool fork_possible(const struct weir *weir)
 {
 	const struct vm *vm = &weir->vm;
 
 	if (!weir->fork.asked || !weir->fork.can || weir->mode != WEIR_MODE_THREAD || weir->kmap ||
-	    !weir->service.lowest || vm->crew || load_relaxed(&weir->containers.count) != 1)
+	    !weir->service.lowest || vm->crew)
 		return false;
 	for (uint32_t i = 0; i < load_relaxed(&vm->regions); i++) {
 		const struct region *region = load_acquire(&vm->region[i]);
@@ -489,6 +493,7 @@ int weir_before_fork(struct weir *weir)
 	thread_signals_block(&signals);
 	lock_acquire(&f->lock);
 	f->signals = signals;
+	tree_before_fork(&weir->containers);
 	lock_acquire(&weir->lock);
 	f->handed = !hand_over_prepare(weir);
 	if (f->handed)
@@ -503,6 +508,7 @@ void fork_end(struct weir *weir)
 	const sigset_t signals = weir->fork.signals;
 
 	lock_release(&weir->lock);
+	tree_fork_end(&weir->containers);
 	lock_release(&weir->fork.lock);
 	thread_signals_restore(&signals);
 }

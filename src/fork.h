@@ -32,7 +32,8 @@
  *   - A handler that is between such a call and the new word has the page busy, and the word still has what was before.
  *   - No copy is let go: pages that no longer need theirs keep it in their word (vm/page.h), so nothing else of the store changes.
  *     Discards wait, and if they must not, write zeroes.
- *   - Locks that somebody held are made anew, and counters are counted anew.
+ *   - Which containers there are does not change: the forking thread has the tree's lock for that (control/child.c).
+ *   - Locks that somebody held are made anew, and counters are counted anew, of each container by the owners of its pages.
  * The parent's words, as long as it keeps copies, tell what a page of the child has that is absent there: what their copy is,
  * else zeroes.
  *

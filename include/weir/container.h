@@ -8,6 +8,11 @@
  * stock that the calling thread has prepaid, so `current` counts what the stocks hold too: at most
  * weir_charge_bound() for a container, and all of it is drained before a charge fails.
  *
+ * After a fork with a hand-over (weir_before_fork) the child has the same tree: the same handles and names, values, and handlers for
+ * oom, and each page is charged to the child's container of the one that it was charged to. What was charged by weir_charge at the fork is
+ * charged in the child as well, for the caller's memory is there too. Events, pressure, peak and counts begin anew. Containers are not
+ * shared: parent and child each have their limits once more.
+ *
  * Errors: 0 or -errno. Functions may be called by any thread at the same time; who deletes a container must know that
  * nobody uses the handle any more. A failed charge has charged nothing at any level.
  */
@@ -57,8 +62,8 @@ WEIR_API struct weir_container *weir_container_find(struct weir_container *paren
 /* Its name; "" for the root. Valid as long as the container. */
 WEIR_API const char *weir_container_name(const struct weir_container *container);
 /*
- * What is charged to it, its pages and its regions belong to its parent from now on, at once; the handle is gone.
- * -EBUSY: it has children, or one whose deletion has not returned yet; -EINVAL: the root.
+ * What is charged to it, its pages and its regions belong to its parent from now on, at once; the handle is gone. One deletion at a
+ * time: others wait, and so do a creation and a move. -EBUSY: it has children; -EINVAL: the root.
  */
 WEIR_API int weir_container_delete(struct weir_container *container);
 /*
@@ -143,7 +148,8 @@ WEIR_API uint64_t weir_charge_bound(struct weir_container *container);
 /*
  * What happens when reclaim cannot make room below max: the handler of the container whose max it is, or of the next one
  * above that has a handler. It runs in one of weir's threads, in signal mode on the thread
- * that faulted, in its SIGBUS handler: it must not touch a region, allocate or block for long.
+ * that faulted, in its SIGBUS handler: it must not touch a region, allocate or block for long, nor create, move or delete
+ * containers, or set anything of them: who does that may be waiting for it.
  */
 enum weir_oom {
 	WEIR_OOM_FAIL, /* the charge fails; where it was for a first touch, the touch is SIGBUS (the default) */

@@ -88,8 +88,8 @@ struct weir_options {
 	/* Where pages go that no longer fit in memory, in place of store_dir: a URI, see weir/store.h. */
 	const char *store;
 	/* Not 0: the program calls weir_after_fork_child in each child of fork, and children then go on with an instance of
-	 * their own. Needs CAP_SYS_PTRACE; without it, with other modes than thread mode, with containers, regions over files or
-	 * windows, forks are as without. */
+	 * their own. Needs CAP_SYS_PTRACE; without it, with other modes than thread mode, with regions over files or windows, forks are
+	 * as without. */
 	unsigned hand_over;
 	/* 1: the same user and root can see this instance in `weir stat` and `weir top`, and change its limits by `weir set`:
 	 * weir/segment.h. A thread more. Default 0: nobody can. */
@@ -136,7 +136,7 @@ WEIR_API int64_t weir_memory_offline(struct weir *weir, uint64_t bytes);
  * wait in weir_before_fork. All asynchronous signals are blocked from there until after the fork, in parent and child.
  *
  * With options.hand_over the child has every page as it was at the fork, and an instance of its own: its own limit, of the same size,
- * threads, statistics and file. weir_after_fork_child gives it these: 0, and the instance goes on under the same name; else -errno, and
+ * containers with the same handles and limits (weir/container.h), threads, statistics and file. weir_after_fork_child gives it these: 0, and the instance goes on under the same name; else -errno, and
  * the child must end, having touched no region. weir_after_fork returns in the parent when that is done, or the child has gone; after 3 s
  * it does in any case.
  * -ENOTSUP: the child has no room for threads or descriptors; the parent has loaded all pages for it, and it is as below.

@@ -19,6 +19,7 @@ enum lock_rank {
 	RANK_MAPS = 3,	      /* agent/: what is mapped where */
 	RANK_BUS = 5,	      /* os/: the SIGBUS handler is put in or taken out */
 	RANK_FORK = 7,	      /* fork.c: one fork at a time, until its child serves itself */
+	RANK_TREE = 8,	      /* control/: which containers there are, also over a fork */
 	RANK_INSTANCE = 10,   /* weir.c: start, stop, the list of regions */
 	RANK_STORE = 12,      /* stores.c: one store is replaced at a time */
 	RANK_ERRAND = 15,     /* reclaim/: one errand at a time */

@@ -338,8 +338,8 @@ int container_transfer(struct weir_container *from, struct weir_container *to,
 	return transfer(from, to, kind, (int64_t)bytes, false);
 }
 
-void container_transfer_back(struct weir_container *from, struct weir_container *to,
-			     enum charge_kind kind, uint64_t bytes)
+void container_transfer_force(struct weir_container *from, struct weir_container *to,
+			      enum charge_kind kind, uint64_t bytes)
 {
 	(void)transfer(from, to, kind, (int64_t)bytes, true);
 }
@@ -347,6 +347,12 @@ void container_transfer_back(struct weir_container *from, struct weir_container 
 int container_swap_transfer(struct weir_container *from, struct weir_container *to, uint64_t bytes)
 {
 	return transfer(from, to, CHARGE_KINDS, (int64_t)bytes, false);
+}
+
+void container_swap_transfer_force(struct weir_container *from, struct weir_container *to,
+				   uint64_t bytes)
+{
+	(void)transfer(from, to, CHARGE_KINDS, (int64_t)bytes, true);
 }
 
 /* --- swap --- */
@@ -373,6 +379,13 @@ static void swap_add(struct weir_container *container, int64_t bytes)
 		assert_always(now >= 0);
 		store_relaxed(&c->swap, now);
 	}
+}
+
+void container_swap_force(struct weir_container *container, uint64_t bytes)
+{
+	lock_acquire(&container->tree->lock);
+	swap_add(container, (int64_t)bytes);
+	lock_release(&container->tree->lock);
 }
 
 bool container_swap_try(struct weir_container *container, uint64_t bytes)

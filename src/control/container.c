@@ -15,8 +15,7 @@
 
 /* --- marks --- */
 
-/* Everything that follows from the limits of a container and those above it. The lock is held. */
-static void marks_set(struct weir_container *c)
+void container_marks(struct weir_container *c)
 {
 	const uint64_t max = load_relaxed(&c->max);
 	uint64_t gap = MAX(MIN(max / 16, MIB(8)), MIN(max / 2, 16 * PAGE_SIZE));
@@ -37,7 +36,7 @@ static void value_store(_Atomic uint64_t *value, struct weir_container *c, uint6
 	lock_acquire(&tree->lock);
 	store_relaxed(value, bytes);
 	for (struct weir_container *d = c; d; d = container_next(c, d))
-		marks_set(d);
+		container_marks(d);
 	lock_release(&tree->lock);
 }
 
@@ -66,6 +65,7 @@ static struct weir_container *container_new(struct tree *tree, const char *name)
 int tree_init(struct tree *tree, uint64_t max)
 {
 	memset(tree, 0, sizeof(*tree));
+	lock_init(&tree->shape, RANK_TREE, "tree");
 	lock_init(&tree->lock, RANK_CONTAINER, "containers");
 	tree->root = container_new(tree, "");
 	if (!tree->root)
@@ -82,38 +82,6 @@ struct weir_container *container_next(const struct weir_container *root, struct 
 	while (c != root && !c->next)
 		c = c->parent;
 	return c == root ? NULL : c->next;
-}
-
-void tree_after_fork(struct tree *tree)
-{
-	struct weir_container *root = tree->root;
-	int64_t other = load_relaxed(&root->charged) - (int64_t)stocks_after_fork(tree);
-
-	lock_init(&tree->lock, RANK_CONTAINER, "containers");
-	pressure_init(&root->pressure, now_ns());
-	for (unsigned kind = 0; kind < CHARGE_KINDS; kind++) {
-		other -= load_relaxed(&root->usage[kind]);
-		store_relaxed(&root->usage[kind], 0);
-	}
-	store_relaxed(&root->charged, MAX(other, 0));
-	store_relaxed(&root->swap, 0);
-	memset(root->local, 0, sizeof(root->local));
-	memset(root->all, 0, sizeof(root->all));
-	memset(root->count, 0, sizeof(root->count));
-}
-
-void tree_recount(struct tree *tree, uint64_t resident, uint64_t compressed, uint64_t swap)
-{
-	struct weir_container *root = tree->root;
-
-	lock_acquire(&tree->lock);
-	store_relaxed(&root->usage[CHARGE_RESIDENT], (int64_t)resident);
-	store_relaxed(&root->usage[CHARGE_COMPRESSED], (int64_t)compressed);
-	store_relaxed(&root->swap, (int64_t)swap);
-	store_relaxed(&root->charged,
-		      load_relaxed(&root->charged) + (int64_t)(resident + compressed));
-	store_relaxed(&root->peak, load_relaxed(&root->charged));
-	lock_release(&tree->lock);
 }
 
 void tree_destroy(struct tree *tree)
@@ -189,7 +157,7 @@ static void tree_link(struct weir_container *c, struct weir_container *parent)
 	parent->child = c;
 	for (struct weir_container *d = c; d; d = container_next(c, d)) {
 		d->depth = d->parent->depth + 1;
-		marks_set(d);
+		container_marks(d);
 	}
 }
 
@@ -216,6 +184,7 @@ int weir_container_create(struct weir_container *parent, const char *name,
 	c = container_new(tree, name);
 	if (!c)
 		return -ENOMEM;
+	lock_acquire(&tree->shape);
 	lock_acquire(&tree->lock);
 	err = link_check(c, parent);
 	if (!err) {
@@ -223,6 +192,7 @@ int weir_container_create(struct weir_container *parent, const char *name,
 		add_relaxed(&tree->count, 1);
 	}
 	lock_release(&tree->lock);
+	lock_release(&tree->shape);
 	if (err)
 		mem_release(c, CONTAINER_BYTES);
 	else
@@ -320,27 +290,27 @@ int weir_container_delete(struct weir_container *c)
 
 	if (!c->parent)
 		return -EINVAL;
+	lock_acquire(&tree->shape);
 	lock_acquire(&tree->lock);
-	if (c->child || c->leaving) {
+	if (c->child)
 		err = -EBUSY;
-	} else {
+	else
 		tree_unlink(c);
-		c->parent->leaving++;
-	}
 	lock_release(&tree->lock);
 	if (err)
-		return err;
+		goto end;
 	/* The parent's counters hold all that was charged here: nothing is added up. */
 	if (tree->ops.reparent)
 		tree->ops.reparent(tree->ops.data, c);
 	(void)stocks_drain(tree, c, true);
 	pins_wait(c);
 	lock_acquire(&tree->lock);
-	c->parent->leaving--;
 	sub_relaxed(&tree->count, 1);
 	lock_release(&tree->lock);
 	mem_release(c, CONTAINER_BYTES);
-	return 0;
+end:
+	lock_release(&tree->shape);
+	return err;
 }
 
 /* Does anybody have one of them in hands? The lock is held. */
@@ -350,7 +320,7 @@ static bool in_use(struct weir_container *c)
 	bool used = load_relaxed(&c->charged) || load_relaxed(&c->swap);
 
 	for (struct weir_container *d = c; d && !used; d = container_next(c, d))
-		used = d->leaving || (ops->used && ops->used(ops->data, d));
+		used = ops->used && ops->used(ops->data, d);
 	return used;
 }
 
@@ -365,6 +335,7 @@ int weir_container_move(struct weir_container *c, struct weir_container *parent)
 	if (parent->tree != tree)
 		return -EXDEV;
 	(void)stocks_drain(tree, NULL, true);
+	lock_acquire(&tree->shape);
 	lock_acquire(&tree->lock);
 	if (container_below(parent, c))
 		err = -ELOOP;
@@ -377,6 +348,7 @@ int weir_container_move(struct weir_container *c, struct weir_container *parent)
 		tree_link(c, parent);
 	}
 	lock_release(&tree->lock);
+	lock_release(&tree->shape);
 	return err;
 }
 
@@ -494,10 +466,13 @@ void weir_container_on_oom(struct weir_container *c, weir_oom_fn fn, void *data)
 {
 	THREAD_SIGNALS_BLOCKED;
 
+	/* A child of fork has both, or neither. */
+	lock_acquire(&c->tree->shape);
 	lock_acquire(&c->tree->lock);
 	c->oom = fn;
 	c->oom_data = data;
 	lock_release(&c->tree->lock);
+	lock_release(&c->tree->shape);
 }
 
 /* --- events, counts, stat, pressure --- */

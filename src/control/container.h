@@ -92,6 +92,8 @@ struct control_ops {
 enum { STOCK_BATCH = 64 << PAGE_SHIFT };
 
 struct tree {
+	struct lock
+		shape; /* RANK_TREE: held by who changes which containers there are, and over a fork */
 	struct lock lock;	     /* (L) RANK_CONTAINER */
 	struct weir_container *root; /* (C) */
 	struct control_ops ops;	     /* (C) set before the first charge */
@@ -111,12 +113,11 @@ struct weir_container {
 	struct tree *tree;			      /* (C) */
 	unsigned depth;				      /* (L) */
 	_Atomic uint32_t
-		pins;	  /* (A) raised under the lock; slept on as a futex by who deletes it */
-	unsigned leaving; /* (L) children whose deletion is under way: it must outlive it */
-	uint64_t elow;	  /* (L) container_protect: effective low */
-	bool safe;	  /* (L) container_protect: nothing may be taken */
-	weir_oom_fn oom;  /* (L) */
-	void *oom_data;	  /* (L) */
+		pins;	 /* (A) raised under the lock; slept on as a futex by who deletes it */
+	uint64_t elow;	 /* (L) container_protect: effective low */
+	bool safe;	 /* (L) container_protect: nothing may be taken */
+	weir_oom_fn oom; /* (L) */
+	void *oom_data;	 /* (L) */
 	char name[WEIR_NAME_MAX + 1];			/* (C) */
 	NO_SHARING _Atomic int64_t usage[CHARGE_KINDS]; /* (A) */
 	_Atomic uint64_t local[EVENTS], all[EVENTS];	/* (A) */
@@ -128,15 +129,22 @@ struct weir_container {
 
 /* A tree with its root, whose max this is. 0 or -ENOMEM. */
 int tree_init(struct tree *tree, uint64_t max);
-/* In the child of a fork, by the thread that forked, of a tree that has a root only: its locks are free, and it is charged what
- * was charged without a page, but for what other threads were just charging. */
+/*
+ * child.c: forks. From before one until it is over, in parent and child, no container comes, goes or moves.
+ * tree_after_fork: in the child, by the thread that forked: the tree is whole, its locks are free, and each container is charged what was
+ * charged to it without a page, but for what other threads were just charging. container_recount: what pages say, on top of that.
+ */
+void tree_before_fork(struct tree *tree);
+void tree_fork_end(struct tree *tree);
 void tree_after_fork(struct tree *tree);
-/* Then: what its pages say. */
-void tree_recount(struct tree *tree, uint64_t resident, uint64_t compressed, uint64_t swap);
+void container_recount(struct weir_container *container, uint64_t resident, uint64_t compressed,
+		       uint64_t swap);
 /* Frees all containers; nobody charges any more. */
 void tree_destroy(struct tree *tree);
 /* Sets max; high stays. The mark is a sixteenth below max, at most 8 MiB, at least 16 pages. */
 void container_set_max(struct weir_container *container, uint64_t max);
+/* Everything that follows from the limits of a container and those above it. The lock is held. */
+void container_marks(struct weir_container *container);
 
 /*
  * 0; -ENOMEM: over max, nothing can be reclaimed, and the oom handler had no other answer; -EAGAIN: there is no room just
@@ -153,9 +161,11 @@ void container_uncharge(struct weir_container *container, enum charge_kind kind,
  * of ancestors that both have are not touched. */
 int container_transfer(struct weir_container *from, struct weir_container *to,
 		       enum charge_kind kind, uint64_t bytes) MUST_CHECK;
-/* Undoes it, whatever the limits are by now. */
-void container_transfer_back(struct weir_container *from, struct weir_container *to,
-			     enum charge_kind kind, uint64_t bytes);
+/* The same, whatever the limits are; bytes in the file, too. */
+void container_transfer_force(struct weir_container *from, struct weir_container *to,
+			      enum charge_kind kind, uint64_t bytes);
+void container_swap_transfer_force(struct weir_container *from, struct weir_container *to,
+				   uint64_t bytes);
 /* Bytes in the file; -ENOMEM: swap.max. */
 int container_swap_transfer(struct weir_container *from, struct weir_container *to,
 			    uint64_t bytes) MUST_CHECK;
@@ -171,6 +181,8 @@ bool container_swap_try(struct weir_container *container, uint64_t bytes) MUST_C
 /* Is there room for one page more? */
 bool container_swap_full(struct weir_container *container);
 void container_swap_uncharge(struct weir_container *container, uint64_t bytes);
+/* Whatever swap.max is. */
+void container_swap_force(struct weir_container *container, uint64_t bytes);
 
 void container_event(struct weir_container *container, enum container_event event);
 void container_count(struct weir_container *container, enum container_count count, uint64_t n);

@@ -296,10 +296,8 @@ void stock_drains(uint64_t *drains, uint64_t *missed)
 	*missed = load_relaxed(&stocks.missed);
 }
 
-uint64_t stocks_after_fork(const struct tree *tree)
+void stocks_after_fork(const struct tree *tree)
 {
-	uint64_t bytes = 0;
-
 	lock_init(&stocks.lock, RANK_STOCKS, "stocks");
 	/* It is not inherited everywhere. */
 	stocks.barrier = 0;
@@ -314,7 +312,10 @@ uint64_t stocks_after_fork(const struct tree *tree)
 
 			if (!slot->container || slot->container->tree != tree)
 				continue;
-			bytes += slot->in - slot->out;
+			/* Whatever it comes to: counters and stocks are of different moments. */
+			for (struct weir_container *c = slot->container; c; c = c->parent)
+				store_relaxed(&c->charged, load_relaxed(&c->charged) -
+								   (int64_t)(slot->in - slot->out));
 			*slot = (struct stock_slot){0};
 		}
 		if (stock->open && stock != stock_here) {
@@ -322,5 +323,4 @@ uint64_t stocks_after_fork(const struct tree *tree)
 			sub_relaxed(&stocks.open, 1);
 		}
 	}
-	return bytes;
 }

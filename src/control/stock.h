@@ -69,9 +69,9 @@ uint64_t stock_bound(const struct weir_container *container);
 /* Counted since the start: drains, and stocks that one had to leave alone. */
 void stock_drains(uint64_t *drains, uint64_t *missed);
 
-/* In the child of a fork, by its thread: other threads have gone, and their stocks of this tree with them. Returns the bytes that stocks
- * had of it. */
-uint64_t stocks_after_fork(const struct tree *tree);
+/* In the child of a fork, by its thread: other threads have gone, and their stocks of this tree with them. What these had of it is charged to
+ * no level any more. */
+void stocks_after_fork(const struct tree *tree);
 
 /* --- for charge.c --- */
 

@@ -20,6 +20,12 @@ static uint64_t word_loaded(uint64_t w)
 	return word_came(w & ~((uint64_t)STAMP_MASK << STAMP_SHIFT));
 }
 
+/* Nobody had ever touched it: it is of who gets the region's pages now. */
+static uint64_t word_first(const struct region *region)
+{
+	return (uint64_t)load_relaxed(&region->owners.current) << OWNER_SHIFT | PAGE_DIRTY;
+}
+
 static uint64_t settle(struct region *region, uint32_t page, uint64_t w)
 {
 	uint8_t there = 0;
@@ -30,7 +36,7 @@ static uint64_t settle(struct region *region, uint32_t page, uint64_t w)
 	case PAGE_ABSENT:
 		if (mem_resident(page_address(region, page), PAGE_SIZE, &there) || !(there & 1))
 			return w;
-		return word_loaded(w);
+		return word_state(w) == PAGE_NONE ? word_first(region) : word_loaded(w);
 	case PAGE_CLEAN:
 	case PAGE_GUARDED:
 		return word_came(w);
@@ -46,15 +52,20 @@ void page_after_fork(struct region *region, uint32_t page)
 {
 	uint64_t w = load_relaxed(&region->word[page]) & ~(WORD_BUSY | WORD_PARKED);
 
-	if (word_state(w) == PAGE_NONE)
+	if (word_state(w) == PAGE_NONE) {
 		region_populate(region, page, 1);
-	if (word_state(w) == PAGE_NONE || word_state(w) == PAGE_ABSENT)
+		store_relaxed(&region->word[page], word_first(region));
+	} else if (word_state(w) == PAGE_ABSENT)
 		store_relaxed(&region->word[page], word_loaded(w));
 	else if (word_state(w) == PAGE_CLEAN || word_state(w) == PAGE_GUARDED)
 		store_relaxed(&region->word[page], word_came(w));
 }
 
-static void word_count(struct vm *vm, uint64_t w, struct child_counts *counts)
+struct counts {
+	uint64_t resident, compressed, swap; /* bytes */
+};
+
+static void word_count(struct vm *vm, uint64_t w, struct counts *counts)
 {
 	if (word_resident(w))
 		counts->resident += PAGE_SIZE;
@@ -64,9 +75,10 @@ static void word_count(struct vm *vm, uint64_t w, struct child_counts *counts)
 		counts->swap += store_key_bytes(vm->store, word_location(w));
 }
 
-void region_after_fork(struct vm *vm, struct region *region, bool all, struct child_counts *counts)
+void region_after_fork(struct vm *vm, struct region *region, bool all)
 {
 	const uint32_t chunk = 1u << CHUNK_SHIFT, top = load_relaxed(&region->top);
+	struct counts counts[OWNERS_MAX] = {0};
 
 	for (uint32_t first = 0; first < top; first += chunk) {
 		uint32_t populated = 0;
@@ -87,9 +99,16 @@ void region_after_fork(struct vm *vm, struct region *region, bool all, struct ch
 				w = load_relaxed(&region->word[page]);
 			}
 			populated += word_state(w) != PAGE_NONE;
-			word_count(vm, w, counts);
+			word_count(vm, w, &counts[word_owner(w)]);
 		}
 		store_relaxed(&region->populated[first >> CHUNK_SHIFT], populated);
+	}
+	for (unsigned slot = 0; slot < OWNERS_MAX; slot++) {
+		struct weir_container *owner = owners_get(&region->owners, slot);
+
+		if (owner)
+			container_recount(owner, counts[slot].resident, counts[slot].compressed,
+					  counts[slot].swap);
 	}
 }
 

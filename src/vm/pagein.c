@@ -33,7 +33,7 @@ static uint64_t written_word(struct vm *vm, const struct region *region, uint64_
 			1);
 		history |= (uint64_t)REWRITTEN_MAX << REWRITTEN_SHIFT;
 	}
-	return history | page_copy_leave(vm, region, w) | PAGE_DIRTY;
+	return history | page_copy_leave(vm, region, w, word_owner(w)) | PAGE_DIRTY;
 }
 
 /* The stream that a page belongs to, but where nothing is to be loaded that is not touched. */
@@ -100,7 +100,7 @@ static int page_recheck(struct vm *vm, struct region *region, uint32_t page, uin
 	if (err == 0) {
 		add_relaxed(&vm->count.vanished, 1);
 		w = (uint64_t)word_owner(w) << OWNER_SHIFT | (uint64_t)word_pins(w) << PIN_SHIFT |
-		    page_copy_leave(vm, region, w) | PAGE_DIRTY;
+		    page_copy_leave(vm, region, w, word_owner(w)) | PAGE_DIRTY;
 	}
 	page_unlock(vm, region, page, w, true);
 	page_wake_later(vm, region, page, err);

@@ -355,11 +355,14 @@ void page_copy_free(struct vm *vm, const struct region *region, uint64_t w)
 	}
 }
 
-uint64_t page_copy_leave(struct vm *vm, const struct region *region, uint64_t w)
+uint64_t page_copy_leave(struct vm *vm, const struct region *region, uint64_t w, unsigned owner)
 {
 	/* Set before the fork waits for whoever has a page (instance_quiesce). */
-	if (unlikely(load_relaxed(&vm->forking)) && word_kind(w) != COPY_NONE)
+	if (unlikely(load_relaxed(&vm->forking)) && word_kind(w) != COPY_NONE) {
+		if (word_owner(w) != owner)
+			copy_transfer(vm, region, w, owner);
 		return word_copy_of(w);
+	}
 	page_copy_free(vm, region, w);
 	return 0;
 }

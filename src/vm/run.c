@@ -316,7 +316,7 @@ static void page_poison(struct vm *vm, struct run *run, uint32_t i, int why)
 		panic("this kernel has no UFFDIO_POISON, and there is no other way to tell the "
 		      "program");
 	/* Whose it was, should the copy stay for a fork. */
-	copy = page_copy_leave(vm, run->region, run->before[i]);
+	copy = page_copy_leave(vm, run->region, run->before[i], word_owner(run->before[i]));
 	page_unlock(vm, run->region, page,
 		    (copy ? copy | word_history(run->before[i]) : 0) | PAGE_POISONED, true);
 	(void)uffd_wake(run->region->uffd, address, PAGE_SIZE);
@@ -372,7 +372,7 @@ static int run_install(struct vm *vm, struct pager *self, struct run *run, uint3
 			uint64_t after = run->after[i];
 
 			if (word_kind(after) == COPY_NONE)
-				after |= page_copy_leave(vm, region, run->before[i]);
+				after |= page_copy_leave(vm, region, run->before[i], run->owner);
 			page_unlock(vm, region, run->first + i, after, true);
 		}
 		from += (uint32_t)(done >> PAGE_SHIFT);
@@ -380,10 +380,11 @@ static int run_install(struct vm *vm, struct pager *self, struct run *run, uint3
 		if (err == -EEXIST) {
 			/* Somebody put a page there behind our back: it is what the program sees, so it is true. */
 			log_once("a page was installed by somebody else");
-			page_unlock(vm, region, run->first + from,
-				    (uint64_t)run->owner << OWNER_SHIFT | PAGE_DIRTY |
-					    page_copy_leave(vm, region, run->before[from]),
-				    true);
+			page_unlock(
+				vm, region, run->first + from,
+				(uint64_t)run->owner << OWNER_SHIFT | PAGE_DIRTY |
+					page_copy_leave(vm, region, run->before[from], run->owner),
+				true);
 			(void)uffd_wake(region->uffd, page_address(region, run->first + from),
 					PAGE_SIZE);
 			from++;

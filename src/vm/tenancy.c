@@ -26,6 +26,19 @@ int region_owner_slot(const struct region *region, const struct weir_container *
 	return -ENOSPC;
 }
 
+void copy_transfer(struct vm *vm, const struct region *region, uint64_t w, unsigned slot)
+{
+	struct weir_container *from = page_owner(region, w);
+	struct weir_container *to = owners_get(&region->owners, slot);
+
+	if (word_kind(w) == COPY_MEMORY)
+		container_transfer_force(from, to, CHARGE_COMPRESSED,
+					 compressed_room(vm->memory, word_location(w)));
+	else if (word_kind(w) == COPY_FILE)
+		container_swap_transfer_force(from, to,
+					      store_key_bytes(vm->store, word_location(w)));
+}
+
 /* The page's memory and its copy, all or nothing. */
 static int page_transfer(struct vm *vm, struct weir_container *from, struct weir_container *to,
 			 uint64_t w)
@@ -45,7 +58,7 @@ static int page_transfer(struct vm *vm, struct weir_container *from, struct weir
 	}
 	if (err)
 		/* It was there a moment ago, and a lowered limit does not refuse what goes back. */
-		container_transfer_back(to, from, CHARGE_RESIDENT, resident);
+		container_transfer_force(to, from, CHARGE_RESIDENT, resident);
 	return err;
 }
 

@@ -284,14 +284,12 @@ int region_discard(struct vm *vm, struct pager *self, struct region *region, uin
 
 /* --- in the child of a fork: child.c --- */
 
-struct child_counts {
-	uint64_t resident, compressed, swap; /* bytes */
-};
 void vm_after_fork(struct vm *vm);
 /* A page that was brought, or made writable, before the child served itself. */
 void page_after_fork(struct region *region, uint32_t page);
-/* Makes all words right, and adds what they say. all: every page that had a copy was brought, every other made writable. */
-void region_after_fork(struct vm *vm, struct region *region, bool all, struct child_counts *counts);
+/* Makes all words right, and charges what they say to the owners of their pages. all: every page that had a copy was brought, every
+ * other made writable. */
+void region_after_fork(struct vm *vm, struct region *region, bool all);
 
 /* vm/advise.c. Any thread; for regions that are not over a file. -EINVAL: no such advice. DONTNEED: as region_discard. */
 int region_advise(struct vm *vm, struct region *region, uint32_t page, uint32_t count,
@@ -345,6 +343,8 @@ int region_move(struct vm *vm, struct pager *self, struct region *region, uint32
 int region_owner_slot(const struct region *region, const struct weir_container *container);
 /* Pages and copies to the current owner. -ENOMEM: some do not fit there, and stay. From a thread with the userfaultfd. */
 int region_transfer(struct vm *vm, struct region *region);
+/* The copy of a word is charged to that slot's container from now on; over its limits if need be. The caller holds the busy bit. */
+void copy_transfer(struct vm *vm, const struct region *region, uint64_t w, unsigned slot);
 /* Adds what the words of a container's pages, and of those below it, tell. */
 void region_stat(struct vm *vm, const struct region *region, const struct weir_container *container,
 		 struct weir_container_stat *stat);
@@ -368,9 +368,9 @@ int page_pin(struct vm *vm, struct region *region, uint32_t page, bool write);
 void page_unpin(struct vm *vm, struct region *region, uint32_t page);
 /* Lets the copy that a word names go, and uncharges it. The caller holds the busy bit. */
 void page_copy_free(struct vm *vm, const struct region *region, uint64_t w);
-/* The same for a page that stays or has come; while a fork is under way the copy is kept. Returns what the page's next word
- * has to have of it. */
-uint64_t page_copy_leave(struct vm *vm, const struct region *region, uint64_t w);
+/* The same for a page that stays or has come, and is of that slot's container from now on; while a fork is under way the copy is kept,
+ * and goes with it, whatever the limits are. Returns what the page's next word has to have of it. */
+uint64_t page_copy_leave(struct vm *vm, const struct region *region, uint64_t w, unsigned owner);
 /* A call on the page failed. Wakes who faults there; while a fork is under way, only when that is over: the call would be
  * refused again, and the event that ends it not be read for all the faults. */
 void page_wake_later(struct vm *vm, const struct region *region, uint32_t page, int err);

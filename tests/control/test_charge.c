@@ -479,7 +479,7 @@ static void test_transfer_leaves_common_levels_alone(void **state)
 	assert_int_equal(container_transfer(left, deep, CHARGE_RESIDENT, 1), -ENOMEM);
 	assert_int_equal(container_charged(left), PAGES(252));
 	assert_int_equal(container_charged(deep), PAGES(4));
-	container_transfer_back(deep, left, CHARGE_RESIDENT, PAGES(4));
+	container_transfer_force(deep, left, CHARGE_RESIDENT, PAGES(4));
 	assert_int_equal(container_charged(right), 0);
 	assert_sums(&tree);
 	container_uncharge(left, CHARGE_RESIDENT, PAGES(256));

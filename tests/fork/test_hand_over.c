@@ -7,14 +7,12 @@
  * The heap is several times the limit, so most of it is compressed or in the file at the fork. The linker puts what is here in place of pass_send and
  * thread_start.
  */
-#include "../unit.h"
+#include "open.h"
 
 #include <pthread.h>
 
 #include "base/atomic.h"
-#include "instance.h"
 #include "os/thread.h"
-#include "weir/weir.h"
 
 enum {
 	PAGES = 9000, /* more than two blocks of what a child is told of */
@@ -330,22 +328,10 @@ static void test_and_then_as_ever(void **state)
 
 static int start(void **state)
 {
-	const struct weir_options options = {.size = sizeof(options),
-					     .limit = (uint64_t)LIMIT_MIB << 20,
-					     .handlers = 2,
-					     .hand_over = 1};
 	void *base;
-	int err = weir_open(&options, &weir);
 
 	(void)state;
-	if (err) {
-		print_message("skipped: userfaultfd: %s\n", weir_advice(err));
-		exit(err == -EPERM || err == -ENOSYS ? EXIT_SKIP : 1);
-	}
-	if (!weir->fork.can) {
-		print_message("skipped: no CAP_SYS_PTRACE here: forks bring all pages in\n");
-		exit(EXIT_SKIP);
-	}
+	weir = open_for_forks((uint64_t)LIMIT_MIB << 20);
 	assert_int_equal(weir_region_create(weir, (uint64_t)(PAGES + FRESH) * PAGE_SIZE, &base), 0);
 	heap = base;
 	return 0;

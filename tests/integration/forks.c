@@ -5,6 +5,7 @@
  * expected and what was seen.
  *
  *   snapshot   the child reads all, while the parent writes all: it sees what was there at the fork
+ *   container  the child has a container of its own by the same name: what weir stat ($FORKS_WEIR) says of both goes to descriptor 3
  *   files      some hundred streams, whose pages are elsewhere when libc's part of fork visits them
  *   family     children that fork, each changing what the next one must see
  *   threads    several threads fork at once, beside others that write pages and take and free memory
@@ -181,6 +182,34 @@ static int snapshot(void)
 		wrong |= expect_status(child, 0, "child");
 	}
 	return wrong | all_check("parent at the end");
+}
+
+/* A line for this process; the rest of the pages is checked while and after it is looked at. */
+static int tell_statistics(void)
+{
+	const char *weir = getenv("FORKS_WEIR");
+	char command[4096];
+
+	if (!weir)
+		return 0;
+	snprintf(command, sizeof(command), "'%s' stat %d --json >&3", weir, (int)getpid());
+	return system(command) != 0;
+}
+
+static int container(void)
+{
+	const pid_t child = fork_or_die();
+	int wrong = 0;
+
+	if (!child) {
+		wrong = all_check("child");
+		all_write(7);
+		wrong |= tell_statistics() | expect_limit("child");
+		_exit(wrong | all_check("child, changed"));
+	}
+	all_write(2);
+	wrong |= expect_status(child, 0, "child");
+	return wrong | tell_statistics() | expect_limit("parent") | all_check("parent");
 }
 
 static int files(void)
@@ -492,9 +521,10 @@ int main(int argc, char **argv)
 		const char *name;
 		int (*run)(void);
 	} cases[] = {
-		{"snapshot", snapshot}, {"files", files},   {"family", family},
-		{"threads", threads},	{"orphan", orphan}, {"killed", killed},
-		{"bomb", bomb},		{"raw", raw},	    {"exec", exec_many},
+		{"snapshot", snapshot}, {"container", container}, {"files", files},
+		{"family", family},	{"threads", threads},	  {"orphan", orphan},
+		{"killed", killed},	{"bomb", bomb},		  {"raw", raw},
+		{"exec", exec_many},
 	};
 
 	if (argc > 2)

@@ -15,6 +15,7 @@ say "seed $seed"
 # The kernel tells of forks to those who have CAP_SYS_PTRACE.
 without=
 limited=1
+named=
 # may_be_told: skips where the hand-over cannot be had.
 may_be_told()
 {
@@ -24,7 +25,7 @@ may_be_told()
 run()
 {
 	# shellcheck disable=SC2086 # words
-	${limited:+env FORKS_LIMITED=1} $without timeout -k 5 "$patience" "$WEIR" run --limit $limit --store "file:$store" --stats=json --stats-file "$tmp/forks.stats" -- \
+	env FORKS_WEIR="$WEIR" ${limited:+FORKS_LIMITED=1} $without timeout -k 5 "$patience" "$WEIR" run --limit $limit --store "file:$store" $named --stats=json --stats-file "$tmp/forks.stats" -- \
 		"$BIN/forks" "$case" "$seed" >"$tmp/forks.out" 2>"$tmp/forks.err" 3>"$tmp/result"
 	status=$?
 	[ "$status" -eq 0 ] || failed_run forks "expected status 0 of $case; seen $status, seed $seed"
@@ -33,7 +34,8 @@ run()
 # The kernel says so to those who may be told of forks; others have the simple way.
 handed_over()
 {
-	handed=$(grep '"program":"forks"' "$tmp/forks.stats" | tail -n 1 | sed 's/.*"forks_handed_over":\([0-9]*\).*/\1/')
+	# The first line: one that outlives the program prints its own after it.
+	handed=$(grep '"program":"forks"' "$tmp/forks.stats" | head -n 1 | sed 's/^{[^{]*"forks_handed_over":\([0-9]*\).*/\1/')
 	[ "${handed:-0}" -ge "$1" ] ||
 		failed_run forks "expected $1 children of $case that went on with an instance of their own; seen ${handed:-none}"
 	[ "$(lines_like "$tmp/forks.err" 'all its pages come in')" -eq "${2:-0}" ] ||
@@ -84,6 +86,28 @@ bomb)
 	may_be_told
 	run
 	handed_over 200
+	# One line of all: who forked them has what they did.
+	[ "$(lines_like "$tmp/forks.stats" '"program":"forks"')" -eq 1 ] ||
+		failed_run forks "expected one line of statistics, and none of the children"
+	ended=$(sed -n 's/.*"program":"forks".*"children":{"ended":\([0-9]*\),.*/\1/p' "$tmp/forks.stats")
+	# 190 that execute nothing, the first one, and 27 of the second generation.
+	[ "${ended:-0}" -ge 210 ] && [ "$ended" -le 218 ] ||
+		failed_run forks "expected 218 children in the sum, or a few less; seen ${ended:-none}"
+	;;
+container)
+	# Parent and child each have the container, with their own pages and the same limit.
+	may_be_told
+	named='--container batch/nightly'
+	run
+	handed_over 1
+	[ "$(wc -l <"$tmp/result")" -eq 2 ] || failed_run forks "expected a line of statistics of parent and child"
+	while read -r line; do
+		echo "$line" >"$tmp/line"
+		seen=$(sed 's/.*"path":"batch\/nightly",\([^}]*\)}.*/\1/' "$tmp/line" |
+			sed -n 's/.*"resident_bytes":\([0-9]*\).*/\1/p')
+		[ "${seen:-0}" -gt $((MiB / 2)) ] && [ "$seen" -le $((limit + MiB)) ] ||
+			failed_run forks "expected pages of batch/nightly within its limit; seen ${seen:-none} in $line"
+	done <"$tmp/result"
 	;;
 snapshot | files | threads | exec)
 	may_be_told

@@ -3,18 +3,17 @@
  * A fork: nothing is dropped from its beginning to its end, and every page is there when it happens. Here with the
  * background thread running, as reclaim_hold_for_fork waits for it; the program is the main thread.
  */
-#include "world.h"
+#include "tenants.h"
 
 #include <sched.h>
 #include <unistd.h>
 
 #include "os/thread.h"
 
-static struct world w;
 static pthread_t background;
 
-enum { LIMIT = 256, HIGH = 240, JOB = 8, PAGES = 1024 };
-static const struct world_options small = {.max = LIMIT, .pages = {PAGES}};
+enum { LIMIT = 256, HIGH = 240, JOB = 8 };
+static const struct world_options small = {.max = LIMIT, .pages = {1024}};
 
 static void *background_main(void *data)
 {
@@ -93,7 +92,7 @@ static void test_hold_ends_the_open_job_first(void **state)
 	background_start();
 	assert_int_equal(reclaim_hold_for_fork(&w.reclaim), 0);
 	everything_is_there(HIGH + 1);
-	for (uint32_t page = 0; page < PAGES; page++)
+	for (uint32_t page = 0; page < 1024; page++)
 		assert_int_not_equal(word_state(word_of(&w, page)), PAGE_CLEANING);
 	reclaim_release(&w.reclaim);
 	background_end();
@@ -175,11 +174,97 @@ static void test_copies_are_kept_beside_a_fork(void **state)
 	world_close(&w);
 }
 
+/* A page that comes to another container while a fork keeps its copy: the copy goes with it, over that one's limits, and both are let
+ * go where they are charged. In memory and in the file. */
+static void test_a_kept_copy_goes_with_its_page(void **state)
+{
+	uint64_t copies, swap;
+
+	(void)state;
+	open_tenants(&two, 2);
+	write_some(0, 0, 20, NOISE);
+	while (pages_of(a))
+		assert_true(evict_all(&w) > 0);
+	assert_int_equal(write_all(&w), 20);
+	swap = load_relaxed(&a->swap);
+	write_some(0, 20, 20, TEXT);
+	while (pages_of(a))
+		assert_true(evict_all(&w) > 0);
+	copies = container_usage(a, CHARGE_COMPRESSED);
+	assert_true(swap && copies);
+	take_over(0, b);
+	assert_int_equal(weir_container_set(b, WEIR_SWAP_MAX, 0), 0);
+	add_relaxed(&w.vm.forking, 1);
+	w.check_each = false;
+	for (uint32_t page = 0; page < 40; page++)
+		world_read(&w, 0, page);
+	assert_int_equal(container_usage(a, CHARGE_COMPRESSED), 0);
+	assert_int_equal(container_usage(b, CHARGE_COMPRESSED), copies);
+	assert_int_equal(load_relaxed(&a->swap), 0);
+	assert_int_equal(load_relaxed(&b->swap), swap);
+	sub_relaxed(&w.vm.forking, 1);
+	for (uint32_t page = 0; page < 40; page++)
+		world_poke(&w, 0, page, 3, page + 1);
+	assert_int_equal(weir_container_set(b, WEIR_SWAP_MAX, WEIR_NO_LIMIT), 0);
+	while (pages_of(b))
+		assert_true(evict_all(&w) > 0);
+	world_check(&w);
+	assert_int_equal(load_relaxed(&b->swap), 0);
+	world_close(&w);
+}
+
+/* A child's pages are charged to the containers that they are of, and to no other; first touches to who has the region now. */
+static void test_pages_of_a_child_are_charged_to_their_owners(void **state)
+{
+	uint64_t usage[2][CHARGE_KINDS], swap[2];
+	struct weir_container *of[2];
+
+	(void)state;
+	open_tenants(&two, 2);
+	of[0] = a;
+	of[1] = b;
+	write_some(0, 0, 30, NOISE);
+	while (pages_of(a))
+		assert_true(evict_all(&w) > 0);
+	assert_int_equal(write_all(&w), 30);
+	write_some(0, 30, 30, TEXT);
+	write_some(1, 0, 50, HALF_NOISE);
+	evict_all(&w);
+	take_over(0, b);
+	/* One from the file brings its neighbours; most stay. */
+	world_read(&w, 0, 0);
+	for (uint32_t page = 30; page < 50; page += 2)
+		world_read(&w, 0, page);
+	for (unsigned i = 0; i < 2; i++) {
+		for (unsigned kind = 0; kind < CHARGE_KINDS; kind++)
+			usage[i][kind] = container_usage(of[i], (enum charge_kind)kind);
+		swap[i] = load_relaxed(&of[i]->swap);
+	}
+	assert_true(swap[0] && usage[0][CHARGE_COMPRESSED] && usage[1][CHARGE_RESIDENT]);
+	tree_after_fork(&w.tree);
+	for (unsigned r = 0; r < 2; r++)
+		region_after_fork(&w.vm, w.region[r], false);
+	world_check(&w);
+	for (unsigned i = 0; i < 2; i++) {
+		for (unsigned kind = 0; kind < CHARGE_KINDS; kind++)
+			assert_int_equal(container_usage(of[i], (enum charge_kind)kind),
+					 usage[i][kind]);
+		assert_int_equal(load_relaxed(&of[i]->swap), swap[i]);
+	}
+	/* One that the child was given before it knew. */
+	assert_int_equal(uffd_zeropage(w.vm.uffd, page_address(w.region[0], 500), PAGE_SIZE, NULL),
+			 0);
+	page_after_fork(w.region[0], 500);
+	assert_ptr_equal(page_owner(w.region[0], word_at(&w, 0, 500)), b);
+	container_force(b, CHARGE_RESIDENT, PAGE_SIZE);
+	world_check(&w);
+	world_close(&w);
+}
+
 /* The child's copy of the words: a busy page that has not come is what it was, one that has come is dirty and keeps its copy. */
 static void test_words_of_a_child_are_settled(void **state)
 {
-	struct child_counts counts = {0};
-	uint64_t absent, clean;
+	uint64_t absent, clean, copies;
 
 	(void)state;
 	world_open(&w, &small);
@@ -192,13 +277,15 @@ static void test_words_of_a_child_are_settled(void **state)
 	assert_int_equal(word_state(clean), PAGE_CLEAN);
 	store_relaxed(&w.only->word[0], absent | WORD_BUSY | WORD_PARKED);
 	store_relaxed(&w.only->word[1], clean | WORD_BUSY);
-	region_after_fork(&w.vm, w.only, false, &counts);
+	copies = compressed(&w);
+	tree_after_fork(&w.tree);
+	region_after_fork(&w.vm, w.only, false);
 	assert_int_equal(word_of(&w, 0), absent);
 	assert_int_equal(word_state(word_of(&w, 1)), PAGE_DIRTY);
 	assert_int_equal(word_copy_of(word_of(&w, 1)), word_copy_of(clean));
-	assert_int_equal(counts.resident, PAGE_SIZE);
-	assert_int_equal(counts.compressed, compressed(&w));
-	assert_int_equal(counts.swap, 0);
+	assert_int_equal(resident(&w), 1);
+	assert_int_equal(compressed(&w), copies);
+	assert_int_equal(load_relaxed(&w.container->swap), 0);
 	evict(&w, 1);
 	world_check(&w);
 	world_close(&w);
@@ -207,8 +294,6 @@ static void test_words_of_a_child_are_settled(void **state)
 /* A child that was given all pages may write to all of them without a fault, and can pin them so. */
 static void test_words_of_a_child_that_has_all(void **state)
 {
-	struct child_counts counts = {0};
-
 	(void)state;
 	world_open(&w, &small);
 	write_pages(&w, 0, 3, HALF_NOISE);
@@ -220,8 +305,9 @@ static void test_words_of_a_child_that_has_all(void **state)
 	for (uint32_t page = 1; page < 3; page++)
 		assert_int_equal(touch(&w, page, true), 1);
 	assert_int_equal(uffd_writeprotect(w.vm.uffd, at(&w, 0), PAGE_SIZE, false), 0);
-	region_after_fork(&w.vm, w.only, true, &counts);
-	assert_int_equal(counts.resident, 3 * PAGE_SIZE);
+	tree_after_fork(&w.tree);
+	region_after_fork(&w.vm, w.only, true);
+	assert_int_equal(resident(&w), 3);
 	for (uint32_t page = 0; page < 3; page++) {
 		assert_int_equal(page_pin(&w.vm, w.only, page, true), 0);
 		page_unpin(&w.vm, w.only, page);
@@ -257,6 +343,8 @@ int main(void)
 		cmocka_unit_test(test_holds_nest),
 		cmocka_unit_test(test_hold_tells_of_lost_pages),
 		cmocka_unit_test(test_copies_are_kept_beside_a_fork),
+		cmocka_unit_test(test_a_kept_copy_goes_with_its_page),
+		cmocka_unit_test(test_pages_of_a_child_are_charged_to_their_owners),
 		cmocka_unit_test(test_words_of_a_child_are_settled),
 		cmocka_unit_test(test_words_of_a_child_that_has_all),
 		cmocka_unit_test(test_errands_are_answered),
