@@ -101,6 +101,7 @@ static void *handler_main(void *data)
 		h->pager->loads = 0;
 		readers_set(&s->readers,
 			    readers_for(s, placement_fault(&s->placement, fault[0].tid, &h->cpu)));
+		reclaim_before_fault(s->reclaim);
 		serve(h, &fault[0]);
 		hist_add(&s->served_ns,
 			 (h->pager->ended_ns ? h->pager->ended_ns : now_ns()) - began);

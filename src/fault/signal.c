@@ -234,6 +234,7 @@ static bool serve_fault(const struct bus_fault *fault)
 		visit_end(mine);
 		return false;
 	}
+	reclaim_before_fault(e.signal->reclaim);
 	result = serve_here(e.signal, region, fault);
 	/* Before the errand: it may stand behind one that waits for visitors. */
 	visit_end(mine);

@@ -287,7 +287,7 @@ void reclaim_after_fault(struct reclaim *r, struct pager *self)
 	if (job_start(r, self, c, CHOOSE_UNSAFE, &writes))
 		store_relaxed(&r->faults_fill, true);
 	/* While somebody chooses, or drops, there is nothing for it to do. */
-	if (load_relaxed(&r->state) <= OPEN && load_relaxed(&r->state) != FILLING)
+	if (load_relaxed(&r->state) == IDLE || job_has_work(r))
 		vm_attention(r->vm);
 	if (container_held(c) > (load_relaxed(&c->mark) + load_relaxed(&c->max)) / 2)
 		(void)job_work(r, self, 2, &dropped);
@@ -397,7 +397,8 @@ enum room reclaim_make_room(struct reclaim *r, struct pager *self, struct weir_c
 		 * the background. */
 		if (load_relaxed(&r->state) == IDLE && ++idle > 2)
 			break;
-		wait_a_little(&waits);
+		if (!gather_join(&r->gather))
+			wait_a_little(&waits);
 	}
 	if (fits(level, bytes))
 		return ROOM_MADE;
