@@ -156,17 +156,11 @@ struct weir_container *reclaim_wanted(struct reclaim *r)
 	return turn(r, wants);
 }
 
-/* Of the root what the instance was opened with; of a tenant three quarters of what it has, once a limit presses on it: it
- * may be pressed together by others' pages long before it is near a limit of its own. */
+/* Whatever follows from faults, not more than its cap. */
 static uint64_t share_of(const struct reclaim *r, struct weir_container *c)
 {
-	const uint64_t cap = load_relaxed(&tenant_of(c)->cap);
-	uint64_t share;
+	const uint64_t cap = load_relaxed(&tenant_of(c)->cap), share = reclaim_share(r, c);
 
-	if (!c->parent)
-		share = load_relaxed(&r->vm->memory_share);
-	else
-		share = container_pressed(c) ? container_charged(c) / 4 * 3 : WEIR_NO_LIMIT;
 	return cap ? MIN(share, cap) : share;
 }
 

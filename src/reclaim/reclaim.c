@@ -379,7 +379,7 @@ unsigned job_drop(struct reclaim *r, unsigned count)
 
 			/* One time for all that leave together. */
 			if (owner != dues.container)
-				stamp = (uint64_t)vm_clock(owner) << STAMP_SHIFT;
+				stamp = (uint64_t)vm_clock_after(owner, n) << STAMP_SHIFT;
 			w[i] = word_history(w[i]) | word_copy_of(w[i]) | (w[i] & WORD_WRITEBACK) |
 			       PAGE_ABSENT | stamp;
 			dues_add(&dues, owner);
@@ -561,6 +561,7 @@ void reclaim_run(struct reclaim *r)
 		if (now_ns() - ticked >= TICK_NS) {
 			if (!load_relaxed(&r->vm->hold))
 				follow_tick(r);
+			share_follow(r);
 			if (r->tick)
 				r->tick(r->tick_data);
 			ticked = now_ns();

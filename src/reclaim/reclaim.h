@@ -282,6 +282,11 @@ void reclaim_judge(struct reclaim *reclaim, struct weir_container *container, ui
 struct weir_container *reclaim_wanted(struct reclaim *reclaim);
 /* A container whose compressed pages, and those below it, are more than their share, and may go to the file. */
 struct weir_container *reclaim_over_share(struct reclaim *reclaim);
+/* share.c: bytes that copies of a container, and of those below it, may take before they go to the file; WEIR_NO_LIMIT: any. Any thread,
+ * as container_pressed. */
+uint64_t reclaim_share(const struct reclaim *reclaim, struct weir_container *container);
+/* What that is follows what faults cost. By the background thread, now and then. */
+void share_follow(struct reclaim *reclaim);
 /* Frames without use go back to the system; sparse spans are emptied when they hold too much. */
 void slack_reduce(struct reclaim *reclaim);
 
