@@ -58,6 +58,8 @@ enum {
 	REGION_MIB = 512,
 	QUICK_MIB = 32,
 	WARM_MS = 250,
+	/* What is learnt of pages, by the peer or by weir, is learnt by then; and what earlier patterns taught is forgotten. */
+	WARM_LEARN_MS = 2000,
 	WINDOW_MS = 350,
 	WARM_QUICK_MS = 10,
 	WINDOW_QUICK_MS = 25,
@@ -156,13 +158,16 @@ static int turn(unsigned row, enum design design, unsigned run, uint64_t total)
 	const struct paging_row *r = &paging_rows[row];
 	const uint64_t ms = 1000000;
 	const bool quick = paging.options.quick;
+	const unsigned warm_ms = quick				       ? WARM_QUICK_MS
+				 : r->pattern == PATTERN_RANDOM ? WARM_MS
+								: WARM_LEARN_MS;
 	const struct load load = {
 		.pages = paging.pages,
 		.contents = r->contents,
 		.pattern = r->pattern,
 		.write = r->write,
 		.threads = r->threads,
-		.warm_ns = (quick ? WARM_QUICK_MS : WARM_MS) * ms,
+		.warm_ns = warm_ms * ms,
 		.window_ns = (quick ? WINDOW_QUICK_MS : WINDOW_MS) * ms,
 	};
 	int err;

@@ -25,7 +25,6 @@
 enum {
 	KEY_STATS = 256,
 	KEY_STATS_FILE,
-	KEY_STATS_CHILDREN,
 	KEY_STORE,
 	KEY_HIGH,
 	KEY_CONTAINER,
@@ -61,7 +60,7 @@ static const struct argp_option options[] = {
 	 2},
 	{"compressed", KEY_COMPRESSED, "SIZE", 0,
 	 "compressed pages beyond this go to the file: a size, or a percentage of the limit "
-	 "(default 75%)",
+	 "(default: 25 to 75%, following what faults cost)",
 	 2},
 	{"compress", KEY_COMPRESS, "CODEC", 0,
 	 "what cold pages are compressed with: lz4 (default), or zstd, or zstd:LEVEL, 1 to 10 "
@@ -89,10 +88,6 @@ static const struct argp_option options[] = {
 	{"stats", KEY_STATS, "FORM", OPTION_ARG_OPTIONAL,
 	 "print a table at the end, or one line of JSON: --stats=json", 3},
 	{"stats-file", KEY_STATS_FILE, "FILE", 0, "append the statistics to a file instead", 3},
-	{"stats-children", KEY_STATS_CHILDREN, NULL, 0,
-	 "children that the program forks print theirs as well; else only their sum is in the "
-	 "program's",
-	 3},
 	{"trace", KEY_TRACE, "FILE", 0,
 	 "write the packets by which pages leave to a file, for `weir cmdq dis --soc weir FILE`",
 	 3},
@@ -340,11 +335,6 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		return 0;
 	case KEY_STATS_FILE:
 		file_set(a->config.stats_file, arg, "statistics file", O_APPEND);
-		if (a->config.stats == STATS_NONE)
-			a->config.stats = STATS_TABLE;
-		return 0;
-	case KEY_STATS_CHILDREN:
-		a->config.stats_children = true;
 		if (a->config.stats == STATS_NONE)
 			a->config.stats = STATS_TABLE;
 		return 0;

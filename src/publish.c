@@ -58,6 +58,8 @@ static void container_values(struct weir_container *c, uint64_t *value)
 		[WEIR_SEGMENT_CONTAINER_events_oom] = events.oom,
 		[WEIR_SEGMENT_CONTAINER_events_swap_max] = events.swap_max,
 		[WEIR_SEGMENT_CONTAINER_events_swap_fail] = events.swap_fail,
+		[WEIR_SEGMENT_CONTAINER_compressed_share_bytes] =
+			reclaim_share(&instance_of(c)->reclaim, c),
 	};
 
 	_Static_assert(ARRAY_SIZE(all) == WEIR_SEGMENT_CONTAINER_VALUE_COUNT,

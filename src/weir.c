@@ -225,6 +225,7 @@ static int parts_init(struct weir *weir, const struct weir_options *options)
 	weir->vm.kmap_slots = options->kmap_slots;
 	(void)!object_codec_parse(options->compress, &weir->vm.zstd_level);
 	weir->share = options->compressed_share;
+	weir->vm.share_fixed = weir->share > 0;
 	tenants_share(weir);
 	weir->pager = mem_alloc(PAGER_BYTES);
 	if (!weir->pager)

@@ -122,7 +122,9 @@ struct weir_segment {
 	VALUE(events_max, COUNT, "A charge met max.")                                              \
 	VALUE(events_oom, COUNT, "Nothing could be reclaimed.")                                    \
 	VALUE(events_swap_max, COUNT, "A page was kept out of the file by swap.max.")              \
-	VALUE(events_swap_fail, COUNT, "A page could not be written.")
+	VALUE(events_swap_fail, COUNT, "A page could not be written.")                             \
+	VALUE(compressed_share_bytes, LIMIT,                                                       \
+	      "What compressed pages may take now; more goes to the file.")
 
 #define WEIR_SEGMENT_NAME(name, kind, help) WEIR_SEGMENT_##name,
 #define WEIR_SEGMENT_CONTAINER_NAME(name, kind, help) WEIR_SEGMENT_CONTAINER_##name,

@@ -67,8 +67,8 @@ struct weir_options {
 		limit; /* bytes, at least WEIR_LIMIT_MIN: resident pages, compressed pages and their copies */
 	uint64_t
 		compressed_share; /* bytes that compressed pages may take before the coldest go to the file;
-				      at most seven eighths of the limit, by default
-				      three quarters */
+				      at most seven eighths of the limit. By default that follows what faults cost,
+				      between a quarter and three quarters of the limit */
 	const char *
 		store_dir; /* folder of the temporary file: default $TMPDIR, then /var/tmp, then /tmp; never
 				      one that lies in memory */

@@ -124,7 +124,7 @@ struct weir_container {
 	_Atomic uint64_t count[COUNTS];			/* (A) */
 	NO_SHARING struct pressure pressure;
 	/* What the layers above keep of a container; zero when it is created. */
-	NO_SHARING uint64_t above[16];
+	NO_SHARING uint64_t above[32];
 };
 
 /* A tree with its root, whose max this is. 0 or -ENOMEM. */

@@ -98,12 +98,15 @@ static void *handler_main(void *data)
 		h->pager->began_ns = began;
 		h->pager->ended_ns = 0;
 		h->pager->container = NULL;
+		h->pager->loads = 0;
 		readers_set(&s->readers,
 			    readers_for(s, placement_fault(&s->placement, fault[0].tid, &h->cpu)));
+		reclaim_before_fault(s->reclaim);
 		serve(h, &fault[0]);
 		hist_add(&s->served_ns,
 			 (h->pager->ended_ns ? h->pager->ended_ns : now_ns()) - began);
 		reclaim_after_fault(s->reclaim, h->pager);
+		pager_end(h->pager);
 		add_acq_rel(&h->serving, 1);
 		readers_yield(&s->readers, &h->place);
 	}

@@ -158,6 +158,7 @@ static enum pagein_result serve_here(struct signal_service *s, struct region *re
 	pager->began_ns = now_ns();
 	pager->ended_ns = 0;
 	pager->container = NULL;
+	pager->loads = 0;
 	vm_borrowed = true;
 	service_self_set(pager);
 	add_relaxed(&s->vm->count.faults, 1);
@@ -169,6 +170,7 @@ static enum pagein_result serve_here(struct signal_service *s, struct region *re
 		vm_untouched = &region->word[page];
 		reclaim_after_fault(s->reclaim, pager);
 		vm_untouched = NULL;
+		pager_end(pager);
 	}
 	service_self_set(NULL);
 	vm_borrowed = false;
@@ -232,6 +234,7 @@ static bool serve_fault(const struct bus_fault *fault)
 		visit_end(mine);
 		return false;
 	}
+	reclaim_before_fault(e.signal->reclaim);
 	result = serve_here(e.signal, region, fault);
 	/* Before the errand: it may stand behind one that waits for visitors. */
 	visit_end(mine);

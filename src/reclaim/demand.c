@@ -156,17 +156,11 @@ struct weir_container *reclaim_wanted(struct reclaim *r)
 	return turn(r, wants);
 }
 
-/* Of the root what the instance was opened with; of a tenant three quarters of what it has, once a limit presses on it: it
- * may be pressed together by others' pages long before it is near a limit of its own. */
+/* Whatever follows from faults, not more than its cap. */
 static uint64_t share_of(const struct reclaim *r, struct weir_container *c)
 {
-	const uint64_t cap = load_relaxed(&tenant_of(c)->cap);
-	uint64_t share;
+	const uint64_t cap = load_relaxed(&tenant_of(c)->cap), share = reclaim_share(r, c);
 
-	if (!c->parent)
-		share = load_relaxed(&r->vm->memory_share);
-	else
-		share = container_pressed(c) ? container_charged(c) / 4 * 3 : WEIR_NO_LIMIT;
 	return cap ? MIN(share, cap) : share;
 }
 
@@ -293,7 +287,7 @@ void reclaim_after_fault(struct reclaim *r, struct pager *self)
 	if (job_start(r, self, c, CHOOSE_UNSAFE, &writes))
 		store_relaxed(&r->faults_fill, true);
 	/* While somebody chooses, or drops, there is nothing for it to do. */
-	if (load_relaxed(&r->state) <= OPEN && load_relaxed(&r->state) != FILLING)
+	if (load_relaxed(&r->state) == IDLE || job_has_work(r))
 		vm_attention(r->vm);
 	if (container_held(c) > (load_relaxed(&c->mark) + load_relaxed(&c->max)) / 2)
 		(void)job_work(r, self, 2, &dropped);
@@ -403,7 +397,8 @@ enum room reclaim_make_room(struct reclaim *r, struct pager *self, struct weir_c
 		 * the background. */
 		if (load_relaxed(&r->state) == IDLE && ++idle > 2)
 			break;
-		wait_a_little(&waits);
+		if (!gather_join(&r->gather))
+			wait_a_little(&waits);
 	}
 	if (fits(level, bytes))
 		return ROOM_MADE;

@@ -97,5 +97,6 @@ void reclaim_after_fork(struct reclaim *r)
 	store_relaxed(&r->next, NULL);
 	store_relaxed(&r->stop, false);
 	store_relaxed(&r->movers.taken, 0);
+	store_relaxed(&r->gather.round, 0);
 	packer_after_fork(&r->pager->packer);
 }

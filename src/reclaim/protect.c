@@ -6,6 +6,10 @@
 
 enum { WRITE_GAP = 4096 };
 
+struct stretch {
+	const struct victim *first, *last;
+};
+
 /* Is a page between two victims dirty and staying? Protecting it would cost its owner a fault. */
 static bool bystander_between(const struct region *region, uint32_t from, uint32_t to)
 {
@@ -61,27 +65,39 @@ static int protect_span(const struct victim *first, const struct victim *last)
 	return err == -ENOENT ? protect_apart(first, last) : err;
 }
 
-/* Protects the spans of the dirty victims, in as few calls as the bystanders allow. */
-int protect_victims(struct reclaim *r, unsigned count)
+/* The next span of dirty victims from *at on, as long as the bystanders allow; *at moves behind it. False: there is none. */
+static bool span_next(const struct reclaim *r, unsigned count, unsigned *at, struct stretch *span)
 {
-	const struct victim *first = NULL, *last = NULL;
-
-	for (unsigned i = 0; i < count; i++) {
-		const struct victim *v = &r->victim[i];
-		int err;
+	*span = (struct stretch){NULL, NULL};
+	for (; *at < count; (*at)++) {
+		const struct victim *v = &r->victim[*at];
 
 		if (word_state(load_relaxed(&v->region->word[v->page])) != PAGE_CLEANING)
 			continue;
-		if (first && v->region == first->region && v->page > last->page &&
-		    v->page - last->page < WRITE_GAP &&
-		    !bystander_between(v->region, last->page, v->page)) {
-			last = v;
-			continue;
-		}
-		err = first ? protect_span(first, last) : 0;
-		if (err)
-			return err;
-		first = last = v;
+		if (span->first &&
+		    !(v->region == span->first->region && v->page > span->last->page &&
+		      v->page - span->last->page < WRITE_GAP &&
+		      !bystander_between(v->region, span->last->page, v->page)))
+			return true;
+		if (!span->first)
+			span->first = v;
+		span->last = v;
 	}
-	return first ? protect_span(first, last) : 0;
+	return span->first;
+}
+
+int protect_victims(struct reclaim *r, unsigned count)
+{
+	struct stretch spans[JOB_MAX];
+	unsigned n = 0, at = 0;
+	bool gathered;
+	int err = 0;
+
+	while (span_next(r, count, &at, &spans[n]))
+		n++;
+	gathered = gather_begin(&r->gather, n);
+	for (unsigned i = 0; i < n && !err; i++)
+		err = protect_span(spans[i].first, spans[i].last);
+	gather_end(&r->gather, gathered, n);
+	return err;
 }

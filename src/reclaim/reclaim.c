@@ -259,6 +259,13 @@ static int job_claim(struct reclaim *r, uint64_t *ticket, unsigned most, unsigne
 	return -1;
 }
 
+bool job_has_work(const struct reclaim *r)
+{
+	const uint64_t ticket = load_relaxed(&r->ticket);
+
+	return load_relaxed(&r->state) == OPEN && (ticket & 0xffff) < ticket_items(ticket);
+}
+
 /* The copy of a page: its kind and location, or COPY_NONE when there is no room for it. */
 static uint64_t copy_make(struct reclaim *r, struct pager *self, struct weir_container *container,
 			  page_no_t number, const void *src)
@@ -372,7 +379,7 @@ unsigned job_drop(struct reclaim *r, unsigned count)
 
 			/* One time for all that leave together. */
 			if (owner != dues.container)
-				stamp = (uint64_t)vm_clock(owner) << STAMP_SHIFT;
+				stamp = (uint64_t)vm_clock_after(owner, n) << STAMP_SHIFT;
 			w[i] = word_history(w[i]) | word_copy_of(w[i]) | (w[i] & WORD_WRITEBACK) |
 			       PAGE_ABSENT | stamp;
 			dues_add(&dues, owner);
@@ -414,7 +421,7 @@ unsigned job_work(struct reclaim *r, struct pager *self, unsigned most, unsigned
 	struct mover *mover;
 	unsigned worked = 0;
 
-	if (load_relaxed(&r->state) != OPEN)
+	if (!job_has_work(r))
 		return 0;
 	mover = mover_take(&r->movers, self);
 	while (mover && worked < most) {
@@ -480,8 +487,8 @@ static bool work_to_do(struct reclaim *r)
 		return true;
 	if (load_relaxed(&r->vm->hold))
 		return false;
-	return load_relaxed(&r->state) == OPEN || load_relaxed(&r->vm->wanted.count) ||
-	       reclaim_wanted(r) || follow_short(r) || (!write_paused(r) && reclaim_over_share(r));
+	return job_has_work(r) || load_relaxed(&r->vm->wanted.count) || reclaim_wanted(r) ||
+	       follow_short(r) || (!write_paused(r) && reclaim_over_share(r));
 }
 
 /* idle: the last turn achieved nothing although there was work (everything busy, a full disk): wait a little then. */
@@ -495,7 +502,7 @@ static void sleep_until_needed(struct reclaim *r, bool idle)
 		(void)waitq_sleep(&me, FLIGHT_NS);
 	else if (!work_to_do(r))
 		(void)waitq_sleep(&me, TICK_NS);
-	else if (idle && load_relaxed(&r->state) != OPEN && !waitq_sleep(&me, 1000000))
+	else if (idle && !job_has_work(r) && !waitq_sleep(&me, 1000000))
 		/* In all that time nobody has faulted. */
 		store_relaxed(&r->faults_fill, false);
 	(void)waitq_finish(&r->vm->attention, &me);
@@ -554,6 +561,7 @@ void reclaim_run(struct reclaim *r)
 		if (now_ns() - ticked >= TICK_NS) {
 			if (!load_relaxed(&r->vm->hold))
 				follow_tick(r);
+			share_follow(r);
 			if (r->tick)
 				r->tick(r->tick_data);
 			ticked = now_ns();

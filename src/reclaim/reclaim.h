@@ -31,6 +31,7 @@
 
 #include <pthread.h>
 
+#include "reclaim/gather.h"
 #include "reclaim/mover.h"
 
 enum {
@@ -121,6 +122,7 @@ struct reclaim {
 	/* A thread that had faulted began the last job, so the background thread leaves the next one to them as well: it is
 	 * chosen and protected while the background thread sleeps, which costs no shootdown. (A) */
 	_Atomic bool faults_fill;
+	struct gather gather;
 	struct follow follow;
 	_Atomic bool stop;	/* (A) */
 	_Atomic bool quiescing; /* (A) the background thread waits until no fault is being served */
@@ -141,6 +143,11 @@ void reclaim_destroy(struct reclaim *reclaim);
 void reclaim_run(struct reclaim *reclaim);
 void reclaim_stop(struct reclaim *reclaim);
 
+/* For the fault path, before anything is held: sleeps while a job is being protected, if that is cheaper for all (gather.h). */
+static inline void reclaim_before_fault(struct reclaim *reclaim)
+{
+	(void)gather_join(&reclaim->gather);
+}
 /* For the fault path, after a load: starts a job above the mark, helps with it near `max`. Cheap below the mark. */
 void reclaim_after_fault(struct reclaim *reclaim, struct pager *self);
 /* Makes room for bytes below level; control's make_room. */
@@ -214,6 +221,8 @@ bool clock_step(struct vm *vm, const struct tenancy *whose, struct clock_hand *h
 unsigned job_size(const struct weir_container *container);
 /* IDLE to OPEN, by whoever gets there first. False: another thread has the job, or there is nothing to do. */
 bool job_fill(struct reclaim *reclaim, struct weir_container *container);
+/* Is there an item that nobody has claimed? Who would wait for the others' need not be awake: the last one says so. */
+bool job_has_work(const struct reclaim *reclaim);
 /* Works on at most `most` items of the job that is open; drops when it did the last one. Returns items done. */
 unsigned job_work(struct reclaim *reclaim, struct pager *self, unsigned most, unsigned *dropped);
 
@@ -273,6 +282,11 @@ void reclaim_judge(struct reclaim *reclaim, struct weir_container *container, ui
 struct weir_container *reclaim_wanted(struct reclaim *reclaim);
 /* A container whose compressed pages, and those below it, are more than their share, and may go to the file. */
 struct weir_container *reclaim_over_share(struct reclaim *reclaim);
+/* share.c: bytes that copies of a container, and of those below it, may take before they go to the file; WEIR_NO_LIMIT: any. Any thread,
+ * as container_pressed. */
+uint64_t reclaim_share(const struct reclaim *reclaim, struct weir_container *container);
+/* What that is follows what faults cost. By the background thread, now and then. */
+void share_follow(struct reclaim *reclaim);
 /* Frames without use go back to the system; sparse spans are emptied when they hold too much. */
 void slack_reduce(struct reclaim *reclaim);
 

@@ -131,6 +131,15 @@ void pager_load(struct pager *self, struct weir_container *container, bool refau
 	self->major = true;
 }
 
+void pager_end(struct pager *self)
+{
+	if (likely(!self->loads))
+		return;
+	share_took(&tenant_of(self->container)->share, self->loaded, self->loads,
+		   now_ns() - self->began_ns);
+	self->loads = 0;
+}
+
 /*
  * The tenant is far above its high all the same: its thread is slowed down. Nothing is locked. A handler sleeps with the right to read
  * handed over, and only while another one is awake; the background thread, which works for all, never does.
@@ -218,6 +227,7 @@ static void run_ahead(struct vm *vm, struct run *run)
 
 	if (region_access(region, run->target) == WEIR_ADVICE_SEQUENTIAL) {
 		region_pass(vm, region, run->target);
+		run->stream = true;
 		run_extend(vm, run, RUN_MAX, 1);
 		return;
 	}
@@ -228,6 +238,7 @@ static void run_ahead(struct vm *vm, struct run *run)
 		stream_note_file(vm, window != 0);
 	if (!cluster && file && !load_relaxed(&vm->file_control.random))
 		cluster = FILE_AROUND;
+	run->stream = window != 0;
 	if (window) {
 		run_extend(vm, run, (unsigned)abs(window), window < 0 ? -1 : 1);
 		stream_advance(stream, number, run->count, window);

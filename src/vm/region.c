@@ -50,15 +50,26 @@ static uint64_t clock_unit(const struct weir_container *container)
 	return MAX(load_relaxed(&container->limit) >> (PAGE_SHIFT + 9), 1);
 }
 
+unsigned vm_clock_after(const struct weir_container *container, unsigned evictions)
+{
+	return (unsigned)((load_relaxed(&tenant_of(container)->evictions) + evictions) /
+			  clock_unit(container)) &
+	       STAMP_MASK;
+}
+
 unsigned vm_clock(const struct weir_container *container)
 {
-	return (unsigned)(load_relaxed(&tenant_of(container)->evictions) / clock_unit(container)) &
-	       STAMP_MASK;
+	return vm_clock_after(container, 0);
+}
+
+unsigned vm_age(const struct weir_container *container, uint64_t w)
+{
+	return (vm_clock(container) - word_stamp(w)) & STAMP_MASK;
 }
 
 uint64_t vm_away(const struct weir_container *container, uint64_t w)
 {
-	return ((vm_clock(container) - word_stamp(w)) & STAMP_MASK) * clock_unit(container);
+	return vm_age(container, w) * clock_unit(container);
 }
 
 /* A region and its tables are one allocation: itself, what there is for each chunk, and for each page. */

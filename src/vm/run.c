@@ -21,12 +21,15 @@ static void credit_note(struct credit_control *c, bool quick, bool graded)
 	if (quick && graded)
 		add_relaxed(&c->graded_quick, 1);
 	if (loads == 4096) {
-		uint64_t all = load_relaxed(&c->quick);
-		uint64_t part = load_relaxed(&c->graded),
-			 part_quick = load_relaxed(&c->graded_quick);
+		const uint64_t part = MIN(load_relaxed(&c->graded), loads),
+			       part_quick = MIN(load_relaxed(&c->graded_quick), part);
+		const uint64_t rest = loads - part,
+			       rest_quick = MAX(load_relaxed(&c->quick), part_quick) - part_quick;
 
-		/* Concentrated: who came back quickly before does so again, half as often again as anybody. */
-		store_relaxed(&c->on, part >= 64 && part_quick * 2 * loads >= part * all * 3);
+		/* Concentrated: who came back quickly before does so again, half as often again as others. Than all, it was: but
+		 * where nearly all loads are of hot pages, nearly all come back quickly, and credits were off where they were needed most. */
+		store_relaxed(&c->on, part >= 64 && rest >= 64 &&
+					      part_quick * 2 * rest >= rest_quick * 3 * part);
 		store_relaxed(&c->quick, 0);
 		store_relaxed(&c->graded, 0);
 		store_relaxed(&c->graded_quick, 0);
@@ -253,6 +256,20 @@ static bool belongs_in_memory(struct vm *vm, const struct weir_container *contai
 		       (container_usage(container, CHARGE_RESIDENT) >> PAGE_SHIFT) + objects;
 }
 
+/* For the share to follow. Neighbours that nobody may want are no loads. */
+static void run_note(struct pager *self, const struct run *run, uint32_t i)
+{
+	struct share_control *share = &tenant_of(run->container)->share;
+	const uint64_t w = run->before[i];
+
+	if (likely(!load_relaxed(&share->on)) || word_state(w) == PAGE_NONE ||
+	    !(run->stream || run_waited_for(run, i)))
+		return;
+	self->loaded = word_kind(w) == COPY_FILE ? SHARE_FILE : SHARE_MEMORY;
+	self->loads++;
+	share_note(share, self->loaded, vm_age(run->container, w), word_kind(w) == COPY_FILLED);
+}
+
 /* The word that page i gets once it is installed. */
 static void run_decide(struct vm *vm, struct run *run, uint32_t i)
 {
@@ -433,8 +450,10 @@ enum pagein_result run_load(struct vm *vm, struct pager *self, struct run *run)
 		err = n;
 		break;
 	}
-	for (uint32_t i = 0; i < filled; i++)
+	for (uint32_t i = 0; i < filled; i++) {
 		run_decide(vm, run, i);
+		run_note(self, run, i);
+	}
 	if (filled < total) {
 		/* Page `filled` is unreadable. Neighbours beyond it go back; it is poisoned only when it is the
 		 * page that faulted: a guess must not condemn a page that may be readable later. */

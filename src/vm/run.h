@@ -22,6 +22,7 @@ struct run {
 	enum fault_access access;
 	uint32_t target; /* the page that faulted */
 	bool ahead;	 /* none did, and nobody waits: the target is only the first of them */
+	bool stream;	 /* neighbours belong to a stream, else they are a guess */
 };
 
 static inline bool page_loadable(uint64_t w)

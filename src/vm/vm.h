@@ -19,6 +19,7 @@
 #include "store/store.h"
 #include "control/owners.h"
 #include "vm/page.h"
+#include "vm/share.h"
 #include "weir/region.h"
 
 enum {
@@ -75,7 +76,7 @@ struct vm_counters {
 	_Atomic uint64_t fork_loaded; /* pages brought in for a fork */
 };
 
-/* Are refaults concentrated on pages that had refaulted before? Then credits pay; under uniform access they only
+/* Are refaults concentrated on pages that had refaulted before, rather than on others? Then credits pay; under uniform access they only
  * scatter the victims. Counted over windows of loads; races lose a count and nothing else. */
 struct credit_control {
 	_Atomic uint32_t loads, quick, graded, graded_quick; /* (A) */
@@ -113,6 +114,7 @@ struct tenant {
 	_Atomic uint64_t cap;
 	/* By the background thread: pages younger than 256 (half a limit's worth of evictions) and this stay in memory. */
 	int writeback_shift;
+	struct share_control share; /* vm/share.h */
 	uint64_t
 		reserved; /* by the background thread: charged for pages that are to come back from a store (reclaim/removal.c) */
 };
@@ -161,8 +163,10 @@ struct vm {
 	void (*crew_begin)(struct pager *self); /* (C) each of its threads calls it first */
 	void (*quiesce)(void *data); /* (C) nobody has a file object that is hidden any more */
 	void *quiesce_data;
-	_Atomic uint64_t memory_share; /* (A) bytes that compressed objects of the root may take */
-	_Atomic uint32_t hold;	       /* (A) forks and pins under way: nothing is dropped */
+	_Atomic uint64_t
+		memory_share; /* (A) bytes that compressed objects of the root may take at most */
+	bool share_fixed; /* (C) and always may, as tenants three quarters of what they have: vm/share.h */
+	_Atomic uint32_t hold; /* (A) forks and pins under way: nothing is dropped */
 	/* (A) forks under way whose child is to find all copies: copies that pages no longer need are kept (page_copy_leave) */
 	_Atomic uint32_t forking;
 	_Atomic bool wake_all;	/* (A) a thread without the descriptor freed a parked page */
@@ -191,6 +195,9 @@ struct pager {
 	struct weir_container *container; /* whose region that fault was in */
 	struct weir_container *stalled;	  /* a stall of it is under way */
 	bool major;			  /* the fault brings something back */
+	/* Loads that the fault was, for the share to follow; 0: none, or nobody wants to know. */
+	uint32_t loads;
+	enum share_kind loaded;
 	/* (C) Of a thread of the program, whose table of descriptors is not ours to rely on: what cannot be read or
 	 * installed there is for another thread to try, and condemns no page. */
 	bool borrowed;
@@ -221,6 +228,10 @@ void index_remove(struct vm *vm, const struct region *region);
 void vm_attention(struct vm *vm);
 /* The stamp of now: evictions from the container in units of a 512th of its limit. */
 unsigned vm_clock(const struct weir_container *container);
+/* The same, so many evictions from now. */
+unsigned vm_clock_after(const struct weir_container *container, unsigned evictions);
+/* By that clock, how long ago the page was dropped. */
+unsigned vm_age(const struct weir_container *container, uint64_t w);
 /* So many of its pages were dropped since this one was; a little less than 64 limits' worth at the most. */
 uint64_t vm_away(const struct weir_container *container, uint64_t w);
 /* Has it been away for less than one limit's worth of evictions? With more memory it would not have left: a refault. */
@@ -256,6 +267,8 @@ void region_publish(struct vm *vm, int place, struct region *region);
 void pager_stall(struct pager *self, struct weir_container *container);
 /* A fault of the container loads something. */
 void pager_load(struct pager *self, struct weir_container *container, bool refault);
+/* Nothing more is to be done for the fault. */
+void pager_end(struct pager *self);
 /* From a thread that has the userfaultfd: from now on the region faults. Pages that are in memory are adopted. */
 int region_register(struct region *region);
 /* Destroying: hide it, wait until no handler and no job has it any more, unregister, then destroy. */
