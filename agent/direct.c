@@ -25,6 +25,7 @@ static struct {
 	ssize_t (*pread)(int fd, void *buf, size_t bytes, off_t offset);
 	ssize_t (*readv)(int fd, const struct iovec *iov, int count);
 	ssize_t (*preadv)(int fd, const struct iovec *iov, int count, off_t offset);
+	ssize_t (*preadv2)(int fd, const struct iovec *iov, int count, off_t offset, int flags);
 	ssize_t (*read_chk)(int fd, void *buf, size_t bytes, size_t room);
 	ssize_t (*pread_chk)(int fd, void *buf, size_t bytes, off_t offset, size_t room);
 } next; /* (C) from direct_prepare on */
@@ -35,11 +36,16 @@ void direct_prepare(void)
 	next.pread = (__typeof__(next.pread))dlsym(RTLD_NEXT, "pread64");
 	next.readv = (__typeof__(next.readv))dlsym(RTLD_NEXT, "readv");
 	next.preadv = (__typeof__(next.preadv))dlsym(RTLD_NEXT, "preadv64");
+	next.preadv2 = (__typeof__(next.preadv2))dlsym(RTLD_NEXT, "preadv64v2");
 	next.read_chk = (__typeof__(next.read_chk))dlsym(RTLD_NEXT, "__read_chk");
 	next.pread_chk = (__typeof__(next.pread_chk))dlsym(RTLD_NEXT, "__pread64_chk");
 }
 
-/* May the read be past the page cache, into memory of ours? Lengths are multiples of the device's block then. */
+/*
+ * May the read be past the page cache, into memory of ours? Lengths are multiples of the device's block then. The look at the flag is 160 ns
+ * for a read that takes 450 (4 KiB out of the page cache). It is not remembered: the flag is the open file's, of which other descriptors, and
+ * other processes, can change it, and a descriptor comes and goes by ways that nobody here sees.
+ */
 static struct weir *direct_weir(int fd, uintptr_t address, size_t bytes)
 {
 	const void *buf = (const void *)address; // NOLINT(performance-no-int-to-ptr)
@@ -66,13 +72,16 @@ static bool pin(struct weir *weir, char *buf, size_t bytes)
 }
 
 /* offset -1: where the file is. */
-static ssize_t read_once(int fd, char *buf, size_t bytes, off_t offset)
+static ssize_t read_once(int fd, char *buf, size_t bytes, off_t offset, int flags)
 {
-	return offset < 0 ? syscall(SYS_read, fd, buf, bytes)
-			  : syscall(SYS_pread64, fd, buf, bytes, offset);
+	const struct iovec one = {buf, bytes};
+
+	/* The high half of the offset is nothing here. */
+	return syscall(SYS_preadv2, fd, &one, 1, offset, 0l, flags);
 }
 
-static ssize_t read_pinned(struct weir *weir, int fd, char *buf, size_t bytes, off_t offset)
+static ssize_t read_pinned(struct weir *weir, int fd, char *buf, size_t bytes, off_t offset,
+			   int flags)
 {
 	size_t done = 0;
 
@@ -80,7 +89,7 @@ static ssize_t read_pinned(struct weir *weir, int fd, char *buf, size_t bytes, o
 		const size_t piece = MIN(bytes - done, (size_t)PIECE);
 		const bool pinned = pin(weir, buf + done, piece);
 		const ssize_t n = read_once(fd, buf + done, piece,
-					    offset < 0 ? offset : offset + (off_t)done);
+					    offset < 0 ? offset : offset + (off_t)done, flags);
 		const int error = errno;
 
 		if (pinned)
@@ -99,6 +108,7 @@ ssize_t agent_read(int fd, void *buf, size_t bytes);
 ssize_t agent_pread(int fd, void *buf, size_t bytes, off_t offset);
 ssize_t agent_readv(int fd, const struct iovec *iov, int count);
 ssize_t agent_preadv(int fd, const struct iovec *iov, int count, off_t offset);
+ssize_t agent_preadv2(int fd, const struct iovec *iov, int count, off_t offset, int flags);
 ssize_t agent_read_chk(int fd, void *buf, size_t bytes, size_t room);
 ssize_t agent_pread_chk(int fd, void *buf, size_t bytes, off_t offset, size_t room);
 
@@ -107,7 +117,7 @@ ssize_t agent_read(int fd, void *buf, size_t bytes)
 	struct weir *weir = direct_weir(fd, (uintptr_t)buf, bytes);
 
 	if (weir)
-		return read_pinned(weir, fd, buf, bytes, -1);
+		return read_pinned(weir, fd, buf, bytes, -1, 0);
 	return next.read ? next.read(fd, buf, bytes) : syscall(SYS_read, fd, buf, bytes);
 }
 
@@ -116,7 +126,7 @@ ssize_t agent_pread(int fd, void *buf, size_t bytes, off_t offset)
 	struct weir *weir = offset < 0 ? NULL : direct_weir(fd, (uintptr_t)buf, bytes);
 
 	if (weir)
-		return read_pinned(weir, fd, buf, bytes, offset);
+		return read_pinned(weir, fd, buf, bytes, offset, 0);
 	return next.pread ? next.pread(fd, buf, bytes, offset)
 			  : syscall(SYS_pread64, fd, buf, bytes, offset);
 }
@@ -135,19 +145,21 @@ ssize_t agent_pread_chk(int fd, void *buf, size_t bytes, off_t offset, size_t ro
 }
 
 /* One after the other; each is pinned if it has to be. */
-static ssize_t read_each(int fd, const struct iovec *iov, int count, off_t offset)
+static ssize_t read_each(int fd, const struct iovec *iov, int count, off_t offset, int flags)
 {
 	ssize_t done = 0;
 
 	for (int i = 0; i < count; i++) {
-		const ssize_t n = offset < 0 ? agent_read(fd, iov[i].iov_base, iov[i].iov_len)
-					     : agent_pread(fd, iov[i].iov_base, iov[i].iov_len,
-							   offset + done);
+		const size_t bytes = iov[i].iov_len;
+		const off_t at = offset < 0 ? offset : offset + done;
+		struct weir *weir = direct_weir(fd, (uintptr_t)iov[i].iov_base, bytes);
+		const ssize_t n = weir ? read_pinned(weir, fd, iov[i].iov_base, bytes, at, flags)
+				       : read_once(fd, iov[i].iov_base, bytes, at, flags);
 
 		if (n < 0)
 			return done ? done : n;
 		done += n;
-		if ((size_t)n < iov[i].iov_len)
+		if ((size_t)n < bytes)
 			break;
 	}
 	return done;
@@ -165,17 +177,26 @@ static bool any_direct(int fd, const struct iovec *iov, int count)
 ssize_t agent_readv(int fd, const struct iovec *iov, int count)
 {
 	if (any_direct(fd, iov, count))
-		return read_each(fd, iov, count, -1);
+		return read_each(fd, iov, count, -1, 0);
 	return next.readv ? next.readv(fd, iov, count) : syscall(SYS_readv, fd, iov, count);
 }
 
 ssize_t agent_preadv(int fd, const struct iovec *iov, int count, off_t offset)
 {
 	if (offset >= 0 && any_direct(fd, iov, count))
-		return read_each(fd, iov, count, offset);
+		return read_each(fd, iov, count, offset, 0);
 	/* The high half of the offset comes last, and is nothing here. */
 	return next.preadv ? next.preadv(fd, iov, count, offset)
 			   : syscall(SYS_preadv, fd, iov, count, offset, 0l);
+}
+
+/* Here -1 is where the file is, and less is the kernel's to refuse. */
+ssize_t agent_preadv2(int fd, const struct iovec *iov, int count, off_t offset, int flags)
+{
+	if (offset >= -1 && any_direct(fd, iov, count))
+		return read_each(fd, iov, count, offset, flags);
+	return next.preadv2 ? next.preadv2(fd, iov, count, offset, flags)
+			    : syscall(SYS_preadv2, fd, iov, count, offset, 0l, flags);
 }
 
 #define NAME(symbol, function, name)                                                               \
@@ -189,3 +210,5 @@ NAME(name_pread64_chk, agent_pread_chk, "__pread64_chk");
 NAME(name_readv, agent_readv, "readv");
 NAME(name_preadv, agent_preadv, "preadv");
 NAME(name_preadv64, agent_preadv, "preadv64");
+NAME(name_preadv2, agent_preadv2, "preadv2");
+NAME(name_preadv64v2, agent_preadv2, "preadv64v2");

@@ -40,8 +40,8 @@ static const char usage[] =
 	"  --list          with the offset and the word behind each line\n"
 	"  -o FILE         write to FILE, not to standard output\n"
 	"\n"
-	"Exits with 0; 1 where check found a defect; 2 for bad input or options, and then nothing\n"
-	"has been written.\n";
+	"Exits with 0; 1 where check found a defect; 2 for bad input, or output that cannot be\n"
+	"written; 125 for wrong options. With 2 for bad input and 125 nothing has been written.\n";
 
 /* --- options --- */
 
@@ -410,10 +410,10 @@ static int cmdq_soc(int argc, char **argv)
 	}
 	if (argc > 2) {
 		log_line("cmdq soc: expected one name");
-		return EXIT_INPUT;
+		return EXIT_WEIR;
 	}
 	if (take_soc(&options, argv[1]) < 0)
-		return EXIT_INPUT;
+		return EXIT_WEIR;
 	for (unsigned id = 0; id < CMDQ_SUBSYS_MAX; id++) {
 		if (options.profile->subsys[id].known)
 			printf("subsys %2u   0x%04x0000\n", id, options.profile->subsys[id].high);
@@ -448,7 +448,7 @@ int cli_cmdq(int argc, char **argv)
 
 	if (argc < 2) {
 		log_line("cmdq: as, dis, check, run, soc or commands? See `weir cmdq --help`");
-		return EXIT_INPUT;
+		return EXIT_WEIR;
 	}
 	if (!strcmp(argv[1], "run"))
 		return cmdq_run_main(argc - 1, argv + 1);
@@ -467,9 +467,9 @@ int cli_cmdq(int argc, char **argv)
 			continue;
 		options.command = commands[i].name;
 		if (parse(&options, argc - 1, argv + 1))
-			return EXIT_INPUT;
+			return EXIT_WEIR;
 		return commands[i].main(&options);
 	}
 	log_line("cmdq: no command '%s'; there are as, dis, check, run, soc and commands", argv[1]);
-	return EXIT_INPUT;
+	return EXIT_WEIR;
 }

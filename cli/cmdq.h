@@ -5,7 +5,7 @@
 
 #include "cmdq/program.h"
 
-/* Exit statuses: defects or a program that failed; bad input or options. */
+/* Exit statuses: defects or a program that failed; bad input, or output that cannot be written. Options are EXIT_WEIR's. */
 enum { EXIT_DEFECT = 1, EXIT_INPUT = 2 };
 
 /* What all parts know; zero is a start. */

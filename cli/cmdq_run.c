@@ -429,7 +429,7 @@ static int simulate(struct simulation *s)
 		log_line("cmdq run: --base 0x%llx: expected a multiple of 8, and no more than 32 "
 			 "bits, shifted by %u, where the packet ends",
 			 (unsigned long long)base, profile->shift);
-		return EXIT_INPUT;
+		return EXIT_WEIR;
 	}
 	gce_init(&s->gce, profile, &bus);
 	s->code = (struct gce_code){.address = base + profile->offset,
@@ -456,7 +456,7 @@ int cmdq_run_main(int argc, char **argv)
 	static struct simulation s = {.options = {.command = "run", .base = BASE_UNKNOWN},
 				      .max_steps = STEPS_DEFAULT,
 				      .until = UINT64_MAX};
-	int status = EXIT_INPUT;
+	int status = EXIT_WEIR;
 
 	for (int i = 1; i < argc; i++) {
 		if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
@@ -464,8 +464,8 @@ int cmdq_run_main(int argc, char **argv)
 			return cmdq_flush();
 		}
 	}
-	if (options_parse(&s, argc, argv) && cmdq_load(&s.options, &s.program))
-		status = simulate(&s);
+	if (options_parse(&s, argc, argv))
+		status = cmdq_load(&s.options, &s.program) ? simulate(&s) : EXIT_INPUT;
 	program_free(&s.program);
 	free(s.cells);
 	return status;

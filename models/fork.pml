@@ -3,15 +3,18 @@
  * The hand-over to a child of fork (src/fork.h): a forking thread, a handler, the background thread, the child, and somebody who may
  * kill the parent at any moment (KILL).
  *
- * One page of the child is absent. It is touched before the child takes over (libc's part of fork), and after. Checked:
+ * One page of the child is absent. It is touched before the child takes over (libc's part of fork), or only after. Checked:
  *   - nobody gives the child a page while it serves itself
+ *   - a child that cannot take over goes on as plain memory when everything was given, and not before; nobody has its userfaultfd then, or
+ *     will make use of it; one that was answered that it takes over, and fails then, ends
  *   - the child goes on only when it knows of what it was given
  *   - a touch never reads zeroes, but where the parent was killed between the event and the message, and then the child ends
  *     before its program goes on
  *   - the parent comes back from fork, and what it holds is let go, whether the fork has failed or not (FAIL)
  *
  * Variants that must fail: EARLY, the forking thread takes a fork for failed as soon as it has returned and nobody was told; LATE,
- * the background thread answers before it has stopped serving.
+ * the background thread answers before it has stopped serving; HASTY, it tells a child that has asked for everything so before that is there; SILENT,
+ * it takes a child that has asked for everything for one that has gone.
  */
 mtype = { none, ready, returned, sending, born, failed, over };
 mtype stage = none;
@@ -23,6 +26,9 @@ bool alive = true;	/* the parent */
 byte descriptors;	/* of the child's userfaultfd, wherever */
 bool message;		/* the userfaultfd and what else, in the socket */
 bool asked, answered;	/* TAKE, and what the child is told */
+bool asked_all;		/* PLAIN: it cannot serve itself */
+bool answered_all;	/* and was told that it has everything, by its doorbell as well */
+bool hung_up;		/* the parent has closed its end of the socket */
 bool child_end = true;	/* somebody has the child's end: the forking thread's copy of it */
 bool child_has;		/* the child's own */
 bool child_gone;
@@ -110,8 +116,20 @@ active proctype background() {
 #ifndef LATE
 			atomic { known = given; answered = true }
 #endif
+		:: serves && asked_all && !asked ->
+#ifdef HASTY
+			answered_all = true;
+			atomic { given = true };
+#else
+#ifndef SILENT
+			atomic { given = true };
+			answered_all = true;
+#endif
+#endif
+			atomic { serves = false; closed = true; descriptors-- }
 		:: atomic { serves && child_gone -> serves = false; closed = true; descriptors-- }
 		od;
+		hung_up = true;
 		held = false;
 		stage = over
 	} unless { !alive }
@@ -126,17 +144,30 @@ active proctype child() {
 	:: else
 	fi;
 	/* libc's part of fork. */
-	touch();
+	if
+	:: true -> touch()
+	:: true
+	fi;
 	/* weir_after_fork_child. */
 	do
 	:: atomic { message -> message = false; mine = true } -> break
 	:: !message && !alive -> goto ended
 	od;
+	/* It takes over, or has no room for threads, or for the descriptor, which is closed then. */
+	if
+	:: true
+	:: atomic { mine = false; descriptors-- }; goto plain
+	fi;
 	asked = true;
 	do
 	:: answered -> break
 	:: !answered && !alive -> goto ended
 	od;
+	/* Too late for anything else: what it sends now nobody hears. */
+	if
+	:: true
+	:: asked_all = true; (hung_up || !alive) -> goto ended
+	fi;
 	assert(!serves);
 	assert(!zeroes);
 	assert(!given || known);
@@ -147,6 +178,19 @@ active proctype child() {
 	:: else
 	fi;
 	assert(descriptors >= 1);
+	goto done;
+plain:	asked_all = true;
+	do
+	:: answered_all -> break
+	:: !answered_all && (hung_up || !alive) ->
+		/* It is ended with a message, which only the parent's death excuses. */
+		assert(!alive);
+		goto ended
+	od;
+	/* The program goes on, without anybody who would serve it. */
+	assert(given && !zeroes);
+	touch();
+	assert(!zeroes);
 	goto done;
 ended:	child_gone = true;
 	atomic { if :: mine -> descriptors-- :: else fi };

@@ -33,7 +33,8 @@ union control {
 	char bytes[CMSG_SPACE(PASS_MOST * sizeof(int))];
 };
 
-int pass_send(int end, const void *data, size_t bytes, const int *fds, unsigned count)
+ssize_t message_send(int fd, const void *data, size_t bytes, const int *fds, unsigned count,
+		     int flags)
 {
 	struct iovec iov = {(void *)(uintptr_t)data, bytes};
 	struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1};
@@ -54,15 +55,14 @@ int pass_send(int end, const void *data, size_t bytes, const int *fds, unsigned 
 		memcpy(CMSG_DATA(header), fds, count * sizeof(int));
 	}
 	do
-		sent = sendmsg(end, &message, MSG_NOSIGNAL);
+		sent = sendmsg(fd, &message, flags | MSG_NOSIGNAL);
 	while (sent < 0 && errno == EINTR);
-	return sent < 0 ? -errno : 0;
+	return sent < 0 ? -errno : sent;
 }
 
 /* The descriptors of a message; what there is no room for is closed. */
-static void take(struct msghdr *message, int *fds, unsigned *count)
+static unsigned take(struct msghdr *message, int *fds, unsigned room)
 {
-	const unsigned room = fds ? *count : 0;
 	unsigned got = 0;
 
 	for (struct cmsghdr *header = CMSG_FIRSTHDR(message); header;
@@ -81,27 +81,42 @@ static void take(struct msghdr *message, int *fds, unsigned *count)
 				close(fd);
 		}
 	}
-	if (count)
-		*count = got;
+	return got;
+}
+
+ssize_t message_receive(int fd, void *data, size_t bytes, int *fds, unsigned *count, int flags)
+{
+	struct iovec iov = {data, bytes};
+	struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1};
+	union control control;
+	ssize_t got;
+
+	if (fds) {
+		message.msg_control = control.bytes;
+		message.msg_controllen = CMSG_SPACE(*count * sizeof(int));
+	}
+	do
+		got = recvmsg(fd, &message, flags | MSG_CMSG_CLOEXEC);
+	while (got < 0 && errno == EINTR);
+	if (got < 0)
+		return -errno;
+	if (fds)
+		*count = take(&message, fds, *count);
+	return message.msg_flags & MSG_TRUNC ? -EMSGSIZE : got;
+}
+
+int pass_send(int end, const void *data, size_t bytes, const int *fds, unsigned count)
+{
+	ssize_t sent = message_send(end, data, bytes, fds, count, 0);
+
+	return sent < 0 ? (int)sent : 0;
 }
 
 int64_t pass_receive(int end, void *data, size_t bytes, int *fds, unsigned *count)
 {
-	struct iovec iov = {data, bytes};
-	union control control;
-	struct msghdr message = {.msg_iov = &iov,
-				 .msg_iovlen = 1,
-				 .msg_control = control.bytes,
-				 .msg_controllen = sizeof(control)};
-	ssize_t got;
+	ssize_t got = message_receive(end, data, bytes, fds, count, 0);
 
-	do
-		got = recvmsg(end, &message, MSG_CMSG_CLOEXEC);
-	while (got < 0 && errno == EINTR);
-	if (got < 0)
-		return errno == ECONNRESET ? -EPIPE : -errno;
-	take(&message, fds, count);
-	return got ? got : -EPIPE;
+	return !got || got == -ECONNRESET ? -EPIPE : got;
 }
 
 void pass_close(int fd)

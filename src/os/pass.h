@@ -10,10 +10,19 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "base/base.h"
 
 enum { PASS_MOST = 32 /* descriptors in a message */ };
+
+/*
+ * A packet with descriptors, on any local socket; flags as of sendmsg and recvmsg. Bytes, or -errno. -E2BIG: more than PASS_MOST; -EMSGSIZE: a longer
+ * packet than there is room for. *count: in the room for descriptors, out how many came; others are closed. fds NULL: none come in.
+ */
+ssize_t message_send(int fd, const void *data, size_t bytes, const int *fds, unsigned count,
+		     int flags);
+ssize_t message_receive(int fd, void *data, size_t bytes, int *fds, unsigned *count, int flags);
 
 /* Both ends, close-on-exec, with high numbers. 0 or -errno. */
 int pass_pair(int ends[2]) MUST_CHECK;
@@ -21,8 +30,7 @@ int pass_pair(int ends[2]) MUST_CHECK;
 int pass_fetch(int pidfd, int fd) MUST_CHECK;
 /* One message: bytes, and descriptors, which stay the sender's too. 0 or -errno (-EPIPE: nobody is there). */
 int pass_send(int end, const void *data, size_t bytes, const int *fds, unsigned count);
-/* Waits for a message. Returns its bytes, -EPIPE: nobody is there any more, or -errno. *count: in the room for descriptors,
- * out how many came; 0 where fds is NULL. */
+/* Waits for a message. As message_receive, but -EPIPE: nobody is there any more. */
 int64_t pass_receive(int end, void *data, size_t bytes, int *fds, unsigned *count);
 void pass_close(int fd);
 /* Is there room for another descriptor in the caller's table? Takes any of it. 0 or -EMFILE. */

@@ -8,6 +8,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "os/pass.h"
+
 enum { WAITING = 64 };
 
 static int fail(int fd)
@@ -84,73 +86,20 @@ uid_t socket_user(void)
 
 ssize_t socket_send(int fd, const void *bytes, size_t size, int pass)
 {
-	struct iovec io = {(void *)(uintptr_t)bytes, size};
-	union {
-		struct cmsghdr header;
-		char room[CMSG_SPACE(sizeof(int))];
-	} control = {.room = {0}};
-	struct msghdr message = {.msg_iov = &io, .msg_iovlen = 1};
-	ssize_t n;
-
-	if (pass >= 0) {
-		control.header = (struct cmsghdr){.cmsg_len = CMSG_LEN(sizeof(int)),
-						  .cmsg_level = SOL_SOCKET,
-						  .cmsg_type = SCM_RIGHTS};
-		memcpy(CMSG_DATA(&control.header), &pass, sizeof(pass));
-		message.msg_control = &control;
-		message.msg_controllen = sizeof(control.room);
-	}
-	n = sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-	return n < 0 ? -errno : n;
-}
-
-/* The first of the descriptors; more than one are not asked for, and are closed. */
-static int take(struct msghdr *message)
-{
-	int first = -1;
-
-	for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c; c = CMSG_NXTHDR(message, c)) {
-		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
-			continue;
-		for (size_t at = 0; at + sizeof(int) <= c->cmsg_len - CMSG_LEN(0);
-		     at += sizeof(int)) {
-			int fd;
-
-			memcpy(&fd, CMSG_DATA(c) + at, sizeof(fd));
-			if (first < 0)
-				first = fd;
-			else
-				close(fd);
-		}
-	}
-	return first;
+	return message_send(fd, bytes, size, &pass, pass >= 0, MSG_DONTWAIT);
 }
 
 ssize_t socket_receive(int fd, void *bytes, size_t room, int *passed)
 {
-	struct iovec io = {bytes, room};
-	union {
-		struct cmsghdr header;
-		char room[CMSG_SPACE(sizeof(int))];
-	} control;
-	struct msghdr message = {.msg_iov = &io, .msg_iovlen = 1};
-	const int flags = MSG_DONTWAIT | MSG_CMSG_CLOEXEC;
-	ssize_t n;
+	unsigned count = 1;
+	ssize_t n = message_receive(fd, bytes, room, passed, &count, MSG_DONTWAIT);
 
-	if (passed) {
-		*passed = -1;
-		message.msg_control = &control;
-		message.msg_controllen = sizeof(control.room);
-	}
-	n = recvmsg(fd, &message, flags);
 	/* Said once, before what was sent: the other end has closed without reading all that it was told. */
-	if (n < 0 && errno == ECONNRESET)
-		n = recvmsg(fd, &message, flags);
-	if (n < 0)
-		return -errno;
-	if (passed)
-		*passed = take(&message);
-	return message.msg_flags & MSG_TRUNC ? -EMSGSIZE : n;
+	if (n == -ECONNRESET)
+		n = message_receive(fd, bytes, room, passed, &count, MSG_DONTWAIT);
+	if (passed && ((n < 0 && n != -EMSGSIZE) || !count))
+		*passed = -1;
+	return n;
 }
 
 int socket_poll(struct pollfd *fds, unsigned count, int timeout_ms)

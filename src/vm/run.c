@@ -78,17 +78,21 @@ uint64_t credit_of(struct vm *vm, struct weir_container *container, uint64_t w, 
 /* Is a read going to be followed by a write? before: the page was rewritten before. */
 static bool rewrite_expected(struct weir_container *container, bool before)
 {
-	enum { PROBE_EVERY = 16, PROBES = 64 };
+	/* A probe of a page that is written costs a fault and a shootdown; hardly one of FIRST says enough. */
+	enum { PROBE_EVERY = 64, PROBES = 64, FIRST = 16 };
 	struct rewrite_control *c = &tenant_of(container)->rewrite[before];
 	const bool expected = before != load_relaxed(&c->contrary);
+	uint32_t probes, written;
 
 	if (expected && (add_relaxed(&c->loads, 1) + 1) % PROBE_EVERY)
 		return true;
-	if (add_relaxed(&c->probes, 1) + 1 == PROBES) {
+	probes = add_relaxed(&c->probes, 1) + 1;
+	written = load_relaxed(&c->written);
+	if (probes == PROBES || (probes == FIRST && expected && written <= FIRST / 8)) {
 		/* To doubt what is known of a page takes more than to doubt what is not known. */
 		const uint32_t enough = before ? PROBES / 3 : PROBES * 2 / 3;
 
-		store_relaxed(&c->contrary, before != (load_relaxed(&c->written) >= enough));
+		store_relaxed(&c->contrary, before != (written >= enough));
 		store_relaxed(&c->written, 0);
 		store_relaxed(&c->probes, 0);
 	}

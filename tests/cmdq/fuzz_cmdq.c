@@ -9,22 +9,10 @@
  *
  *     mkdir corpus; build-ci/clang/tests/cmdq/fuzz_cmdq -max_total_time=60 corpus examples/cmdq
  */
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include "../fuzz.h"
 
 #include "cmdq/gce.h"
 #include "cmdq/program.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-#define must(cond)                                                                                 \
-	do {                                                                                       \
-		if (!(cond)) {                                                                     \
-			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #cond);                 \
-			abort();                                                                   \
-		}                                                                                  \
-	} while (0)
 
 static void no_complaint(void *data, unsigned line, unsigned column, const char *message)
 {

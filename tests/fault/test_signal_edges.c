@@ -453,9 +453,9 @@ NO_TSAN static void pins_of_much(void *arg)
 		for (uint32_t i = PAGES - 64; i < PAGES; i++)
 			(void)*(volatile char *)page_of(base, i);
 		child_check(!weir_region_unpin(weir, base, bytes));
-		/* What it held back for that goes on. */
+		/* What it held back for that goes on, with each fault. */
 		do {
-			usleep(1000);
+			read_all(base);
 			child_check(!weir_stats_read(weir, &stats));
 		} while (stats.charged > LIMIT);
 	}

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 # weir cmdq as its users see it: the examples assemble, come back from their words, and have no defect; each form of input gives the
-# same text; what is wrong is told with file, line and column, ends with 2, and nothing is written.
+# same text; what is wrong is told with file, line and column, ends with 2, and nothing is written; a wrong command line ends with 125.
 # shellcheck source=lib.sh
 . "$(dirname "$0")/lib.sh"
 
@@ -62,15 +62,16 @@ printf 'wfe DISP_OVL0_SOF\n\nwrite_mask 0x14000000, 1\nfinalize\n' >defect.cmdq
 grep -q '^defect.cmdq:3: masked write without a fresh mask' out && [ "$(wc -l <out)" -eq 1 ] ||
 	fail "expected one defect in line 3: $(cat out)"
 
-# refused PATTERN ARGS...: status 2, a message, and nothing on standard output nor in made.
+# refused STATUS PATTERN ARGS...: that status, a message, and nothing on standard output nor in made. 2: bad input; 125: the command line.
 refused()
 {
-	pattern=$1
-	shift
+	expected=$1
+	pattern=$2
+	shift 2
 	rm -f made
 	"$WEIR" cmdq "$@" >out 2>err </dev/null
 	seen=$?
-	[ $seen -eq 2 ] || fail "expected status 2 of weir cmdq $*; seen $seen"
+	[ $seen -eq "$expected" ] || fail "expected status $expected of weir cmdq $*; seen $seen"
 	[ -s out ] || [ -e made ] && fail "expected nothing to be written by weir cmdq $*"
 	grep -q -e "$pattern" err || fail "expected '$pattern' of weir cmdq $*; seen $(cat err)"
 }
@@ -80,34 +81,34 @@ head -c 24 display.hex >cut.hex
 printf '80008001 20000035\n80000000\n' >cut.pairs
 printf '[ 1.0] cmdq: 80008001 20000035 80000000\n' >cut.log
 printf 'eoc\n wait 1 2\n\nfrob 1\nwfe NO_SUCH\nwfe 1024\nwrite 0x20000000, 1\n' >wrong.cmdq
-refused 'cut.bin:3:5: expected commands of 8 bytes' dis --soc mt8173 --binary cut.bin
-refused 'cut.hex:2:1: expected one word of 16 hexadecimal digits a line, found 7' dis --soc mt8173 cut.hex
-refused 'cut.hex:2:1: ' check --soc mt8173 cut.hex
-refused 'cut.pairs:2:1: this low half has no high half' dis --soc mt8173 --pairs cut.pairs
-refused 'cut.log:1:14: an odd number' dis --soc mt8173 --log cut.log
-refused 'display.cmdq:11:1: expected one word' dis --soc mt8173 "$examples/display.cmdq"
+refused 2 'cut.bin:3:5: expected commands of 8 bytes' dis --soc mt8173 --binary cut.bin
+refused 2 'cut.hex:2:1: expected one word of 16 hexadecimal digits a line, found 7' dis --soc mt8173 cut.hex
+refused 2 'cut.hex:2:1: ' check --soc mt8173 cut.hex
+refused 2 'cut.pairs:2:1: this low half has no high half' dis --soc mt8173 --pairs cut.pairs
+refused 2 'cut.log:1:14: an odd number' dis --soc mt8173 --log cut.log
+refused 2 'display.cmdq:11:1: expected one word' dis --soc mt8173 "$examples/display.cmdq"
 for place in '2:9: expected a comma' "4:1: no command 'frob'; expected a label, or one of" \
 	"5:5: mt8173 has no event 'NO_SUCH'; 0 to 1023" '6:5: event 1024 is out of range: 0 to 1023' \
 	'7:7: 0x20000000 is in no subsys of mt8173, which has 0x1400xxxx'; do
-	refused "wrong.cmdq:$place" as --soc mt8173 -o made wrong.cmdq
-	refused "wrong.cmdq:$place" check --soc mt8173 wrong.cmdq
+	refused 2 "wrong.cmdq:$place" as --soc mt8173 -o made wrong.cmdq
+	refused 2 "wrong.cmdq:$place" check --soc mt8173 wrong.cmdq
 done
-refused "no platform 'mt9999'; expected one of: mt6779" dis --soc mt9999 display.hex
-refused 'soc NAME' dis display.hex
-refused 'no file' dis --soc mt8173
-refused 'expected one file' dis --soc mt8173 display.hex poll.hex
-refused 'expected one of --binary' dis --soc mt8173 --binary --log display.hex
-refused 'No such file' dis --soc mt8173 nowhere
-refused 'directory' dis --soc mt8173 .
-refused "no option '--hex'" dis --soc mt8173 --hex display.hex
-refused 'needs an argument' as --soc
-refused 'expected a number' check --soc mt8173 --base x display.hex
-refused 'no multiple of 8' as --soc mt8173 --base 4 "$examples/display.cmdq"
+refused 125 "no platform 'mt9999'; expected one of: mt6779" dis --soc mt9999 display.hex
+refused 125 'soc NAME' dis display.hex
+refused 125 'no file' dis --soc mt8173
+refused 125 'expected one file' dis --soc mt8173 display.hex poll.hex
+refused 125 'expected one of --binary' dis --soc mt8173 --binary --log display.hex
+refused 2 'No such file' dis --soc mt8173 nowhere
+refused 2 'directory' dis --soc mt8173 .
+refused 125 "no option '--hex'" dis --soc mt8173 --hex display.hex
+refused 125 'needs an argument' as --soc
+refused 125 'expected a number' check --soc mt8173 --base x display.hex
+refused 125 'no multiple of 8' as --soc mt8173 --base 4 "$examples/display.cmdq"
 seq -f '%016.0f' 1100 | tr '\n' ' ' >long.log
-refused 'long.log:1:17408: more than 1024 numbers' dis --soc mt8173 --log long.log
-refused 'reads text' as --soc mt8173 --log display.hex
-refused "no command 'link'" link
-refused "no platform 'x'" soc x
+refused 2 'long.log:1:17408: more than 1024 numbers' dis --soc mt8173 --log long.log
+refused 125 'reads text' as --soc mt8173 --log display.hex
+refused 125 "no command 'link'" link
+refused 125 "no platform 'x'" soc x
 
 if [ -w /dev/full ]; then
 	"$WEIR" cmdq dis --soc mt8173 display.hex >/dev/full 2>err

@@ -33,13 +33,17 @@ static ssize_t block_read(unsigned how, int fd, char *to, off_t offset)
 {
 	const struct iovec two[2] = {{to, BLOCK / 4}, {to + BLOCK / 4, BLOCK - BLOCK / 4}};
 
-	switch (how % 4) {
+	switch (how % 6) {
 	case 0:
 		return pread(fd, to, BLOCK, offset);
 	case 1:
 		return preadv(fd, two, 2, offset);
 	case 2:
 		return lseek(fd, offset, SEEK_SET) < 0 ? -1 : read(fd, to, BLOCK);
+	case 3:
+		return preadv2(fd, two, 2, offset, 0);
+	case 4:
+		return lseek(fd, offset, SEEK_SET) < 0 ? -1 : preadv2(fd, two, 2, -1, 0);
 	default:
 		return lseek(fd, offset, SEEK_SET) < 0 ? -1 : readv(fd, two, 2);
 	}
@@ -106,11 +110,16 @@ static void refusals(void)
 	const int fd = open(name, O_RDONLY | O_DIRECT);
 	char *none = mmap(NULL, BLOCK, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
+	const struct iovec one = {none, BLOCK};
+
 	if (fd < 0 || pread(fd, none, BLOCK, 0) != -1 || errno != EFAULT ||
+	    preadv2(fd, &one, 1, -2, 0) != -1 || errno != EINVAL ||
+	    preadv2(fd, &one, 1, 0, 1 << 30) != -1 || errno != EOPNOTSUPP ||
 	    pread(fd, none, BLOCK, (off_t)BLOCK * BLOCKS) != 0 || read(-1, none, BLOCK) != -1 ||
 	    errno != EBADF) {
 		fprintf(stderr,
-			"a read that cannot be: expected EFAULT, 0 and EBADF; the last was %s\n",
+			"a read that cannot be: expected EFAULT, EINVAL, EOPNOTSUPP, 0 and EBADF; "
+			"the last was %s\n",
 			strerror(errno));
 		exit(1);
 	}

@@ -17,6 +17,7 @@
  */
 #include <dirent.h>
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -337,14 +338,16 @@ static int threads(void)
 
 static int orphan(void)
 {
-	const struct timespec nap = {0, 1000000};
-	const pid_t parent = getpid(), child = fork_or_die();
+	struct pollfd parent = {.fd = (int)syscall(SYS_pidfd_open, getpid(), 0), .events = POLLIN};
+	const pid_t child = fork_or_die();
 
+	if (parent.fd < 0)
+		die("pidfd_open");
 	if (child)
 		_exit(0);
-	/* Until the parent has gone, and somebody else is it. */
-	while (getppid() == parent)
-		nanosleep(&nap, NULL);
+	/* Until it has gone, with all of its threads. */
+	while (poll(&parent, 1, -1) < 0 && errno == EINTR)
+		;
 	if (all_check("orphan"))
 		return 1;
 	all_write(7);

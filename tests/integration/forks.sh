@@ -96,9 +96,9 @@ container)
 	while read -r line; do
 		echo "$line" >"$tmp/line"
 		seen=$(sed 's/.*"path":"batch\/nightly",\([^}]*\)}.*/\1/' "$tmp/line" |
-			sed -n 's/.*"resident_bytes":\([0-9]*\).*/\1/p')
-		[ "${seen:-0}" -gt $((MiB / 2)) ] && [ "$seen" -le $((limit + MiB)) ] ||
-			failed_run forks "expected pages of batch/nightly within its limit; seen ${seen:-none} in $line"
+			sed -n 's/.*"current_bytes":\([0-9]*\).*/\1/p')
+		[ "${seen:-0}" -gt $((limit / 2)) ] && [ "$seen" -le $((limit + MiB)) ] ||
+			failed_run forks "expected batch/nightly charged with pages, within the limit; seen ${seen:-none} in $line"
 	done <"$tmp/result"
 	;;
 snapshot | files | threads | exec)

@@ -391,7 +391,7 @@ static void fill(unsigned char *p, size_t pages, uint32_t value)
 		page_write(p + i * PAGE, value + (uint32_t)i);
 }
 
-static void holds(const unsigned char *p, size_t pages, uint32_t value)
+static void holds(unsigned char *p, size_t pages, uint32_t value)
 {
 	for (size_t i = 0; i < pages; i++)
 		must(page_holds(p + i * PAGE, value + (uint32_t)i));
@@ -619,6 +619,20 @@ struct advised {
 	unsigned char *wiped, *kept, *heap;			/* zeroes, all, zeroes */
 };
 
+/* Each, with what it begins with. */
+static void advised_each(const struct advised *a,
+			 void (*fn)(unsigned char *p, size_t pages, uint32_t value))
+{
+	fn(a->apart, APART_FILLED, 100000);
+	fn(a->shared, SHARED_PAGES, 4000);
+	fn(a->back, 100, 10);
+	fn(a->foreign, 100, 500);
+	fn(a->moved, 100, 20);
+	fn(a->wiped, WIPED_PAGES, 1);
+	fn(a->kept, 100, 30);
+	fn(a->heap, WIPED_PAGES, 40);
+}
+
 static void fork_advise(struct advised *a)
 {
 	a->apart = map(APART_PAGES, RW);
@@ -642,29 +656,10 @@ static void fork_advise(struct advised *a)
 	must(!madvise(a->kept, 100 * PAGE, MADV_WIPEONFORK));
 	must(!madvise(a->kept, 100 * PAGE, MADV_KEEPONFORK));
 	must(!madvise(a->heap, (size_t)WIPED_PAGES * PAGE, MADV_WIPEONFORK));
-	fill(a->apart, APART_FILLED, 100000);
-	fill(a->shared, SHARED_PAGES, 4000);
-	fill(a->back, 100, 10);
-	fill(a->foreign, 100, 500);
-	fill(a->moved, 100, 20);
-	fill(a->wiped, WIPED_PAGES, 1);
-	fill(a->kept, 100, 30);
-	fill(a->heap, WIPED_PAGES, 40);
+	advised_each(a, fill);
 	/* Advice goes along. */
 	a->moved = mremap(a->moved, 100 * PAGE, 200 * (size_t)PAGE, MREMAP_MAYMOVE);
 	must(a->moved != MAP_FAILED);
-}
-
-static void parent_holds(const struct advised *a)
-{
-	holds(a->apart, APART_FILLED, 100000);
-	holds(a->shared, SHARED_PAGES, 4000);
-	holds(a->back, 100, 10);
-	holds(a->foreign, 100, 500);
-	holds(a->moved, 100, 20);
-	holds(a->wiped, WIPED_PAGES, 1);
-	holds(a->kept, 100, 30);
-	holds(a->heap, WIPED_PAGES, 40);
 }
 
 static void zeroes(const unsigned char *p, size_t pages)
@@ -802,7 +797,7 @@ static int forks(void)
 			_exit(0);
 		}
 		must(waitpid(child, &status, 0) == child && status == 0);
-		parent_holds(&a);
+		advised_each(&a, holds);
 	}
 	must(!munmap(a.apart, (size_t)APART_PAGES * PAGE));
 	forks_leaving();

@@ -99,7 +99,7 @@ static void test_write_fault_on_a_clean_page_frees_its_copy(void **state)
 	world_close(&w);
 }
 
-/* 3 after a write to a clean page; one less with each load that protects it all the same, of which there is one in 16 at first,
+/* 3 after a write to a clean page; one less with each load that protects it all the same, of which there is one in 64 at first,
  * and then, since none of them is written, all: so it is clean again, and for good at 0. */
 static void test_rewritten_counts_down(void **state)
 {
@@ -118,7 +118,7 @@ static void test_rewritten_counts_down(void **state)
 		left -= state_of(0) == PAGE_CLEAN;
 		assert_int_equal(word_rewritten(word_of(&w, 0)), left);
 	}
-	assert_int_equal(loads, 16 * REWRITTEN_MAX);
+	assert_int_equal(loads, 64 * REWRITTEN_MAX);
 	for (unsigned i = 0; i < 20; i++) {
 		evict(&w, 1);
 		read_page(&w, 0);
@@ -129,7 +129,7 @@ static void test_rewritten_counts_down(void **state)
 	evict(&w, 1);
 	assert_int_equal(touch(&w, 0, true), 1);
 	assert_int_equal(word_rewritten(word_of(&w, 0)), REWRITTEN_MAX);
-	/* Written again by none of so many: not believed any more, until that changes. */
+	/* Written again by none of so many, 16 of which are looked at: not believed any more, until that changes. */
 	for (unsigned i = 0; i < 64 * 16; i++) {
 		for (uint32_t page = 0; page < 4; page++)
 			guarded += i >= 64 * 16 - 8 && word_state(word_of(&w, page)) == PAGE_CLEAN;
