@@ -4,6 +4,8 @@
  */
 #include "reclaim/gather.h"
 
+#include <errno.h>
+
 #include "base/base.h"
 #include "base/lock.h"
 
@@ -72,10 +74,12 @@ void gather_end(struct gather *g, bool gathered, unsigned spans)
 
 void gather_sleep(struct gather *g)
 {
-	const uint32_t round = load_relaxed(&g->round);
+	uint32_t round = load_relaxed(&g->round);
 
 	if (!round)
 		return;
 	add_relaxed(&g->joined, 1);
-	(void)futex_wait(&g->round, round, ASLEEP_NS);
+	/* Who gathers does not get to run, perhaps for long: nobody else waits for it. */
+	if (futex_wait(&g->round, round, ASLEEP_NS) == -ETIMEDOUT)
+		(void)cas_relaxed(&g->round, &round, 0);
 }

@@ -9,7 +9,8 @@
  *
  *      round 0 ──gather_begin──▶ round n ──(company has come, or WAIT_NS)──▶ protecting ──gather_end: wakes──▶ round 0
  *                                   │                                           │
- *                                   └───────── gather_join: a fault comes ──────┘  sleeps until round is not n, at most ASLEEP_NS
+ *                                   └───────── gather_join: a fault comes ──────┘  sleeps until round is not n, at most ASLEEP_NS:
+ *                                                                                  then it ends the round itself
  *
  * It is for speed only: who does not come is interrupted, as without it; who sleeps holds nothing. Both ways are timed, and the
  * cheaper one is taken.

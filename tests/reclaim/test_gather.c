@@ -16,6 +16,8 @@
 
 enum { MANY = 64, FEW = 7, PEOPLE = 3 };
 
+static struct gather g;
+static _Atomic uint32_t went_on; /* (A) */
 static _Atomic uint64_t time_ns; /* (A) */
 static uint64_t look_ns;	 /* that goes by with each look at the clock */
 
@@ -27,17 +29,18 @@ uint64_t __wrap_now_ns(void)
 
 /* Sleepers sleep until they are woken, whatever they say; but for what nobody ends. */
 static bool nobody_wakes;
+static uint32_t round_after; /* the one that is under way when their time is over */
 
 int __real_futex_wait(_Atomic uint32_t *word, uint32_t expected, uint64_t timeout_ns);
 int __wrap_futex_wait(_Atomic uint32_t *word, uint32_t expected, uint64_t timeout_ns);
 int __wrap_futex_wait(_Atomic uint32_t *word, uint32_t expected, uint64_t timeout_ns)
 {
 	assert_true(timeout_ns > 0);
-	return nobody_wakes ? -ETIMEDOUT : __real_futex_wait(word, expected, 0);
+	if (!nobody_wakes)
+		return __real_futex_wait(word, expected, 0);
+	store_relaxed(word, round_after);
+	return -ETIMEDOUT;
 }
-
-static struct gather g;
-static _Atomic uint32_t went_on; /* (A) */
 
 static int setup(void **state)
 {
@@ -93,14 +96,26 @@ static void test_nobody_is_waited_for_without_end(void **state)
 	assert_false(gather_join(&g));
 }
 
-/* A round of whoever died, or a child of fork has nobody to end: a fault waits a moment, not for ever. */
-static void test_a_round_that_nobody_ends_keeps_nobody(void **state)
+/* Who gathers does not get to run: one fault waits a moment, and those after it do not. */
+static void test_a_round_that_nobody_ends_keeps_one_fault(void **state)
 {
 	(void)state;
 	nobody_wakes = true;
 	store_relaxed(&g.round, 1);
+	round_after = 1;
 	assert_true(gather_join(&g));
-	assert_int_equal(load_relaxed(&g.round), 1);
+	assert_false(gather_join(&g));
+}
+
+/* But not another one, which began meanwhile. */
+static void test_only_its_own_round_is_ended(void **state)
+{
+	(void)state;
+	nobody_wakes = true;
+	store_relaxed(&g.round, 1);
+	round_after = 3;
+	assert_true(gather_join(&g));
+	assert_int_equal(load_relaxed(&g.round), 3);
 }
 
 static void test_few_spans_interrupt(void **state)
@@ -157,7 +172,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(test_who_comes_sleeps_until_the_end, setup),
 		cmocka_unit_test_setup(test_nobody_is_waited_for_without_end, setup),
-		cmocka_unit_test_setup(test_a_round_that_nobody_ends_keeps_nobody, setup),
+		cmocka_unit_test_setup(test_a_round_that_nobody_ends_keeps_one_fault, setup),
+		cmocka_unit_test_setup(test_only_its_own_round_is_ended, setup),
 		cmocka_unit_test_setup(test_few_spans_interrupt, setup),
 		cmocka_unit_test_setup(test_the_cheaper_way_is_taken, setup),
 		cmocka_unit_test_setup(test_waiting_in_vain_is_given_up, setup),
