@@ -15,7 +15,7 @@ enum {
 	LOOKS_MAX = 1024,    /* for them meanwhile, should the clock stand still */
 	ASLEEP_NS = 2000000, /* at the most: who gathers is not running */
 	PROBE_EVERY = 64,    /* jobs */
-	FULL_EVERY = 8,	     /* how many there are to come is found out */
+	FULL_EVERY = 8,	     /* gatherings: how many there are to come is found out */
 	MEAN_SHIFT = 3,
 };
 
@@ -29,9 +29,9 @@ static bool worth_it(struct gather *g)
 
 bool gather_begin(struct gather *g, unsigned spans)
 {
-	const bool all = g->turn % FULL_EVERY == 1;
 	uint64_t until;
 	uint32_t came = 0;
+	bool all;
 
 	g->measured = spans >= SPANS_MIN;
 	if (!g->measured)
@@ -39,6 +39,8 @@ bool gather_begin(struct gather *g, unsigned spans)
 	g->began_ns = now_ns();
 	if (!worth_it(g))
 		return false;
+	/* Not by turns: where gathering is but tried now and then, they would never be ones at which it is found out. */
+	all = g->gatherings++ % FULL_EVERY == 0;
 	store_relaxed(&g->joined, 0);
 	/* Nothing is published by it: who comes just sleeps. */
 	store_relaxed(&g->round, (g->next += 2) | 1);

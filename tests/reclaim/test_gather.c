@@ -20,10 +20,13 @@ static struct gather g;
 static _Atomic uint32_t went_on; /* (A) */
 static _Atomic uint64_t time_ns; /* (A) */
 static uint64_t look_ns;	 /* that goes by with each look at the clock */
+static uint32_t come;		 /* so many, as soon as somebody gathers */
 
 uint64_t __wrap_now_ns(void);
 uint64_t __wrap_now_ns(void)
 {
+	if (come && load_relaxed(&g.round))
+		store_relaxed(&g.joined, come);
 	return add_relaxed(&time_ns, look_ns);
 }
 
@@ -47,6 +50,7 @@ static int setup(void **state)
 	(void)state;
 	g = (struct gather){0};
 	look_ns = 0;
+	come = 0;
 	nobody_wakes = false;
 	store_relaxed(&went_on, 0);
 	return 0;
@@ -157,6 +161,19 @@ static void test_the_cheaper_way_is_taken(void **state)
 	assert_true(gatherings(JOBS, 15000, 1500) > JOBS * 9 / 10);
 }
 
+/* Also where gathering is tried only now and then: how many come may change. */
+static void test_who_is_to_come_is_found_out(void **state)
+{
+	enum { JOBS = 64 * 64 };
+
+	(void)state;
+	look_ns = 1000;
+	for (come = 3; come > 0; come--) {
+		assert_true(gatherings(JOBS, 100, 5000) < JOBS / 10);
+		assert_int_equal(g.company, come);
+	}
+}
+
 /* What is waited for in vain counts as its cost. */
 static void test_waiting_in_vain_is_given_up(void **state)
 {
@@ -176,6 +193,7 @@ int main(void)
 		cmocka_unit_test_setup(test_only_its_own_round_is_ended, setup),
 		cmocka_unit_test_setup(test_few_spans_interrupt, setup),
 		cmocka_unit_test_setup(test_the_cheaper_way_is_taken, setup),
+		cmocka_unit_test_setup(test_who_is_to_come_is_found_out, setup),
 		cmocka_unit_test_setup(test_waiting_in_vain_is_given_up, setup),
 	};
 
