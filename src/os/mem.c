@@ -19,7 +19,7 @@ static int advise(void *addr, size_t bytes, int advice)
 	return syscall(SYS_madvise, addr, bytes, advice) ? -errno : 0;
 }
 
-enum { ANON = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE };
+enum { ANON = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, HUGE_PAGE = 2 << 20 };
 
 static void *map_file(void *at, size_t bytes, int prot, int flags, int fd, off_t offset)
 {
@@ -119,7 +119,7 @@ void *mem_alloc_lowest(size_t bytes)
 	return NULL;
 }
 
-void *mem_region_map(size_t bytes, size_t align)
+static char *map_aligned(size_t bytes, size_t align)
 {
 	char *wide = map(NULL, bytes + align, PROT_READ | PROT_WRITE, ANON);
 	char *addr;
@@ -130,7 +130,25 @@ void *mem_region_map(size_t bytes, size_t align)
 	if (addr > wide)
 		unmap(wide, (size_t)(addr - wide));
 	unmap(addr + bytes, align - (size_t)(addr - wide));
-	(void)advise(addr, bytes, MADV_NOHUGEPAGE);
+	return addr;
+}
+
+void *mem_region_map(size_t bytes, size_t align)
+{
+	char *addr = map_aligned(bytes, align);
+
+	if (addr)
+		(void)advise(addr, bytes, MADV_NOHUGEPAGE);
+	return addr;
+}
+
+void *mem_buffer_alloc(size_t bytes)
+{
+	char *addr = map_aligned(bytes, HUGE_PAGE);
+
+	if (addr)
+		/* Pinned by a read while somebody forks, it would be copied there and then. */
+		(void)(advise(addr, bytes, MADV_HUGEPAGE) | advise(addr, bytes, MADV_DONTFORK));
 	return addr;
 }
 
@@ -331,6 +349,22 @@ int mem_published_create(size_t bytes, void **addr)
 		munmap(at, bytes);
 	close(fd);
 	return err;
+}
+
+int mem_shared_write(int fd, const void *from, size_t bytes, size_t offset)
+{
+	size_t at = 0;
+
+	while (at < bytes) {
+		ssize_t n = pwrite(fd, (const char *)from + at, bytes - at, (off_t)(offset + at));
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n == 0 || errno == ENOMEM || errno == ENOSPC ? -EAGAIN : -errno;
+		at += (size_t)n;
+	}
+	return 0;
 }
 
 int mem_shared_punch(int fd, size_t offset, size_t bytes)

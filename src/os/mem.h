@@ -45,6 +45,9 @@ int mem_file_punch(int fd, uint64_t offset, uint64_t bytes);
 int mem_window_map(void *addr, size_t bytes, int fd, uint64_t offset);
 int mem_window_hide(void *addr, size_t bytes);
 
+/* A buffer of whole huge pages, where the system has them: a disk that is read into it is handed few large pieces. A child of fork
+ * does not have it. */
+void *mem_buffer_alloc(size_t bytes) MUST_CHECK;
 /* A region's address space as mem_region_map gave it, over whatever is there by now, without access. */
 int mem_region_renew(void *addr, size_t bytes);
 /* Without access, until it is committed again; contents stay. */
@@ -75,6 +78,9 @@ void *mem_shared_region_map(int fd, size_t bytes, bool write) MUST_CHECK;
 /* One that others may read: the descriptor can be passed on, nobody but this mapping can write it or make it shorter, and a child
  * of fork does not have it. Its descriptor, or -errno. */
 int mem_published_create(size_t bytes, void **addr) MUST_CHECK;
+/* Contents for a range, which has memory then. Whole pages are neither zeroed nor mapped for that. 0 or -errno; -EAGAIN: there is no
+ * memory for it just now. */
+int mem_shared_write(int fd, const void *from, size_t bytes, size_t offset);
 /* Gives the memory of a range back, from all mappings at once. */
 int mem_shared_punch(int fd, size_t offset, size_t bytes);
 

@@ -55,8 +55,7 @@ static struct file_object *object_find(const struct vm *vm, const struct file_id
 	return NULL;
 }
 
-/* How weir reaches the cache. A file may be of any size, so its windows are hashed; a load holds one while it reads, and as
- * many loads run as there are handlers. */
+/* How weir reaches what is in the cache. A file may be of any size, so its windows are hashed. */
 static int cache_open(struct file_object *f, unsigned slots)
 {
 	const struct weir_kmap_options windows = {.size = sizeof(windows),
@@ -88,6 +87,7 @@ static int object_create(const struct file_source *in, const struct file_id *id,
 	f->out = (struct file_source){-1, -1};
 	f->error_seen = true;
 	lock_init(&f->write_lock, RANK_FILE_WRITE, "file write");
+	lock_init(&f->cache_lock, RANK_FILE_CACHE, "file cache");
 	f->pages = (uint32_t)DIV_UP(id->bytes, PAGE_SIZE);
 	f->cache = mem_shared_create((size_t)f->pages << PAGE_SHIFT);
 	err = f->cache < 0 ? f->cache : cache_open(f, slots);

@@ -35,7 +35,7 @@
  * write write-protected; PAGE_DIRTY: mapped and writable, PAGE_POISONED) change under BUSY. Where a word says PAGE_DIRTY the page
  * is DIRTY (and its state says so before it is mapped); writeback takes that back in all regions before it copies, so that no write is missed.
  *
- * Who does what: handlers read what a fault needs; the crew (file_crew.c), threads of their own, reads ahead, writes back
+ * Who does what: handlers read what a fault needs, RUN_MAX pages at the most; the crew (file_crew.c), threads of their own, reads ahead, writes back
  * and does the reading and writing for threads of the program, which have no descriptor; who needs room punches out, and
  * writes what is dirty if there is nothing else.
  *
@@ -73,7 +73,8 @@ struct flow {
 	_Atomic uint32_t next; /* (A) the page expected + 1; 0: none */
 	_Atomic int32_t
 		window; /* (A) pages, negative: downwards; 0: the direction is not known yet */
-	_Atomic uint32_t asked; /* (A) as far as the crew was asked to read, + 1 */
+	_Atomic uint32_t
+		asked; /* (A) as far as the crew was asked to read, + 1; direction not known: the page of the fault, + 1 */
 };
 
 struct file_object {
@@ -82,6 +83,7 @@ struct file_object {
 	struct file_source out;	  /* (C) once it is writable */
 	_Atomic bool writable;	  /* (A) */
 	int cache;		  /* (C) */
+	struct lock cache_lock;	  /* RANK_FILE_CACHE: see cache_put */
 	char *view;		  /* (C) the cache, mapped for weir; NULL: reached through */
 	struct weir_kmap *kmap;	  /* (C) windows */
 	uint32_t pages;		  /* (C) */

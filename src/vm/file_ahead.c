@@ -15,7 +15,7 @@
 enum {
 	WINDOW_FIRST = 4,
 	TOLERANCE = 16, /* pages that were there already are stepped over */
-	RUNS_AHEAD = 4,
+	RUNS_AHEAD = 8,
 };
 
 uint32_t flow_most(const struct file_object *f, unsigned slot)
@@ -34,11 +34,11 @@ static int32_t flow_continues(const struct flow *flow, uint32_t page, uint32_t m
 
 	if (!next)
 		return 0;
-	/* One fault so far, on the page before next. */
+	/* One fault so far, on the page `asked`, which brought all before next. */
 	if (!window)
-		return page + 1 == next	  ? MIN(WINDOW_FIRST, limit)
-		       : page + 3 == next ? -MIN(WINDOW_FIRST, limit)
-					  : 0;
+		return page + 1 == next				? MIN(WINDOW_FIRST, limit)
+		       : page + 2 == load_relaxed(&flow->asked) ? -MIN(WINDOW_FIRST, limit)
+								: 0;
 	if (window > 0)
 		return page + 1 - next < TOLERANCE ? MIN(window * 2, limit) : 0;
 	return next - (page + 1) < TOLERANCE ? -MIN(-window * 2, limit) : 0;
@@ -64,7 +64,7 @@ struct flow *flow_match(struct file_object *f, uint32_t page, uint32_t most, int
 	 * the candidates only. */
 	if (!*window) {
 		flow = &f->flow[HALF + add_relaxed(&f->flow_hand, 1) % HALF];
-		flow_set(flow, page + 2, 0, 0);
+		flow_set(flow, page + 2, 0, page + 1);
 		return flow;
 	}
 	flow = &f->flow[i - 1];
@@ -74,6 +74,11 @@ struct flow *flow_match(struct file_object *f, uint32_t page, uint32_t most, int
 	flow_set(flow, 0, 0, 0);
 	flow_set(proved, 0, 0, 0);
 	return proved;
+}
+
+void flow_begin(struct flow *flow, uint32_t next)
+{
+	store_relaxed(&flow->next, next + 1);
 }
 
 /* Up or down from the reader's next page, as far as it may be read ahead. */

@@ -78,10 +78,44 @@ void run_grow(struct vm *vm, struct file_object *f, struct file_run *run, uint32
 	}
 }
 
+void run_gather(struct vm *vm, struct file_object *f, struct file_run *run, uint32_t end)
+{
+	enum { HOLE_MOST = 16 };
+	uint32_t page = run->first, count = 0;
+
+	run->count = 0;
+	end = MIN(end, run->first + FILE_RUN);
+	for (; page < end && count - run->count <= HOLE_MOST; page++) {
+		uint32_t state;
+
+		run->state[count++] = RUN_HOLE;
+		if (!page_absent(load_relaxed(&f->state[page])) || !page_try(f, page, &state))
+			continue;
+		if (!page_absent(state)) {
+			page_put(vm, f, page, state);
+			continue;
+		}
+		run->state[count - 1] = state;
+		run->count = count;
+	}
+}
+
+/* The pages of its own that come next in a run, from *i on. False: there are none. */
+static bool run_piece(const struct file_run *run, uint32_t *i, uint32_t *n)
+{
+	while (*i < run->count && run->state[*i] == RUN_HOLE)
+		*i += 1;
+	for (*n = 0; *i + *n < run->count && run->state[*i + *n] != RUN_HOLE; *n += 1)
+		;
+	return *n > 0;
+}
+
 void run_put(struct vm *vm, struct file_object *f, const struct file_run *run)
 {
-	for (uint32_t i = 0; i < run->count; i++)
-		page_put(vm, f, run->first + i, run->state[i]);
+	for (uint32_t i = 0; i < run->count; i++) {
+		if (run->state[i] != RUN_HOLE)
+			page_put(vm, f, run->first + i, run->state[i]);
+	}
 }
 
 /* --- windows --- */
@@ -117,18 +151,41 @@ bool cache_copy(struct file_object *f, uint32_t page, uint32_t at, void *bytes, 
 	return true;
 }
 
-/* Reads pages of the file into the cache: all of them, or an error. */
-static int cache_fill(struct pager *self, struct file_object *f, uint32_t first, uint32_t count)
+uint32_t read_most(void)
 {
-	const off_t offset = (off_t)first << PAGE_SHIFT;
-	const size_t bytes = (size_t)count << PAGE_SHIFT;
+	return file_crew_buffer() ? FILE_RUN : RUN_MAX;
+}
+
+/*
+ * Contents for locked pages. They are written to the cache, and not read there: into memory that is not mapped the kernel reads by
+ * faults of its own, a page each, zeroed before, and hands the disk single pages, at less than half of what it gives for large pieces
+ * (docs/benchmarks.md). The kernel lets one at a time do this, and others spin; so they sleep here, and never for long.
+ */
+static int cache_put(struct file_object *f, uint32_t page, char *from, uint32_t count)
+{
 	int err;
 
-	if (!f->kmap)
-		return file_source_read(&f->in, f->view + offset, bytes, offset, f->id.bytes);
-	err = file_source_read(&f->in, self->run, bytes, offset, f->id.bytes);
-	for (uint32_t i = 0; !err && i < count; i++)
-		err = cache_copy(f, first + i, 0, self->run[i], PAGE_SIZE, true) ? 0 : -EAGAIN;
+	lock_acquire(&f->cache_lock);
+	err = mem_shared_write(f->cache, from, (size_t)count << PAGE_SHIFT,
+			       (size_t)page << PAGE_SHIFT);
+	lock_release(&f->cache_lock);
+	/* The program has set itself a limit for files (RLIMIT_FSIZE) since this one was opened. */
+	for (uint32_t i = 0; err == -EFBIG && i < count; i++)
+		err = cache_copy(f, page + i, 0, from + ((size_t)i << PAGE_SHIFT), PAGE_SIZE, true)
+			      ? (i + 1 < count ? -EFBIG : 0)
+			      : -EAGAIN;
+	return err;
+}
+
+/* Reads the pages of a run into the cache: all of them, or an error. */
+static int cache_fill(struct pager *self, struct file_object *f, const struct file_run *run)
+{
+	char *own = file_crew_buffer(), *buffer = own ? own : self->run[0];
+	int err = file_source_read(&f->in, buffer, (size_t)run->count << PAGE_SHIFT,
+				   (off_t)run->first << PAGE_SHIFT, f->id.bytes);
+
+	for (uint32_t i = 0, n; !err && run_piece(run, &i, &n); i += n)
+		err = cache_put(f, run->first + i, buffer + ((size_t)i << PAGE_SHIFT), n);
 	return err;
 }
 
@@ -159,7 +216,12 @@ int cache_write(struct pager *self, struct file_object *f, uint32_t first, uint3
 
 static int cache_punch(struct file_object *f, uint32_t first, uint32_t count)
 {
-	return mem_shared_punch(f->cache, (size_t)first << PAGE_SHIFT, (size_t)count << PAGE_SHIFT);
+	int err;
+
+	lock_acquire(&f->cache_lock);
+	err = mem_shared_punch(f->cache, (size_t)first << PAGE_SHIFT, (size_t)count << PAGE_SHIFT);
+	lock_release(&f->cache_lock);
+	return err;
 }
 
 /* --- coming in --- */
@@ -179,13 +241,22 @@ int cache_charge(struct vm *vm, struct file_object *f, uint32_t page, unsigned s
 	return err;
 }
 
+static uint32_t run_own(const struct file_run *run)
+{
+	uint32_t own = 0;
+
+	for (uint32_t i = 0; i < run->count; i++)
+		own += run->state[i] != RUN_HOLE;
+	return own;
+}
+
 /* Charges as many of the run's pages as there is room for, `must` apart. The others are let go. */
 static void run_charge_file(struct vm *vm, struct file_object *f, struct file_run *run,
 			    unsigned slot, uint32_t must)
 {
 	struct weir_container *container = owners_get(&f->owners, slot);
 	const bool down = must == run->first + run->count - 1 && run->count > 1;
-	uint32_t charged = run->count - (must != UINT32_MAX), others = charged;
+	uint32_t charged = run_own(run) - (must != UINT32_MAX), others = charged;
 
 	while (charged && !container_try(container, CHARGE_FILE, (uint64_t)charged << PAGE_SHIFT))
 		charged /= 2;
@@ -199,11 +270,13 @@ static void run_charge_file(struct vm *vm, struct file_object *f, struct file_ru
 			run->first++;
 			memmove(&run->state[0], &run->state[1], run->count * sizeof(run->state[0]));
 		}
+		while (run->count && run->state[run->count - 1] == RUN_HOLE)
+			run->count--;
 	}
 	for (uint32_t i = 0; i < run->count; i++) {
 		account_t *account = &f->account[run->first + i];
 
-		if (run->first + i == must)
+		if (run->first + i == must || run->state[i] == RUN_HOLE)
 			continue;
 		/* A region that is being closed has not let go yet of what went while it was hidden: it is charged for it. */
 		if (account_join(account))
@@ -216,15 +289,14 @@ static void run_charge_file(struct vm *vm, struct file_object *f, struct file_ru
 /* Pages [from, run's end) of it cannot be had: no memory, no charge. */
 static void run_cut(struct vm *vm, struct file_object *f, struct file_run *run, uint32_t from)
 {
-	uint32_t count = run->count - from;
-
-	/* What the read has left there; nobody has seen it. */
-	if (count)
-		(void)cache_punch(f, run->first + from, count);
-	for (uint32_t i = from; i < run->count; i++) {
-		(void)account_release(&f->account[run->first + i], &f->owners, CHARGE_FILE,
-				      PAGE_SIZE);
-		page_put(vm, f, run->first + i, run->state[i]);
+	for (uint32_t i = from, n; run_piece(run, &i, &n); i += n) {
+		/* What the read has left there; nobody has seen it. */
+		(void)cache_punch(f, run->first + i, n);
+		for (uint32_t k = i; k < i + n; k++) {
+			(void)account_release(&f->account[run->first + k], &f->owners, CHARGE_FILE,
+					      PAGE_SIZE);
+			page_put(vm, f, run->first + k, run->state[k]);
+		}
 	}
 	run->count = from;
 }
@@ -262,12 +334,12 @@ uint32_t cache_load(struct vm *vm, struct pager *self, struct file_object *f, st
 	}
 	if (self->before_block)
 		self->before_block(self->data);
-	*err = cache_fill(self, f, run->first, run->count);
+	*err = cache_fill(self, f, run);
 	/* One bad page among many that nobody has asked for: the one that somebody has is read alone. */
 	if (*err && run->count > 1 && must != UINT32_MAX) {
 		run_cut(vm, f, run, must - run->first + 1);
 		run_cut_front(vm, f, run, must - run->first);
-		*err = cache_fill(self, f, must, 1);
+		*err = cache_fill(self, f, run);
 	}
 	if (*err) {
 		/* The page that must come is the caller's to put. */
@@ -281,11 +353,13 @@ uint32_t cache_load(struct vm *vm, struct pager *self, struct file_object *f, st
 		return 0;
 	}
 	for (uint32_t i = 0; i < run->count; i++) {
+		if (run->state[i] == RUN_HOLE)
+			continue;
 		add_relaxed(&f->cached[(run->first + i) >> CHUNK_SHIFT], 1);
 		run->state[i] = FILE_CACHED | came_back(vm, container, run->state[i]) |
 				(run->first + i == must ? 0 : extra);
 	}
-	return run->count;
+	return run_own(run);
 }
 
 /* --- going out --- */
@@ -450,6 +524,9 @@ unsigned file_reclaim(struct vm *vm, struct pager *self, struct weir_container *
 	/* It takes weir's own descriptors. */
 	if (vm_borrowed || load_relaxed(&vm->hold))
 		return 0;
+	/* Punching out takes as long as a read does. */
+	if (self->before_block)
+		self->before_block(self->data);
 	for (unsigned i = 0; i < FILES_MAX && dropped < most; i++) {
 		struct file_object *f = load_acquire(&vm->file_object[i]);
 		struct sweep sweep = {.owners = f ? owners_mask(&f->owners, container, false) : 0};

@@ -17,6 +17,7 @@
 struct mate {
 	struct crew *crew;		  /* (C) */
 	struct pager *pager;		  /* (C) */
+	char *buffer;			  /* (C) of FILE_RUN pages, or NULL */
 	pthread_t thread;		  /* (C) */
 	struct file_object *_Atomic file; /* (A) written under the lock: what it works on */
 	_Atomic uint64_t serving; /* (A) odd while it works; moves on within long jobs, too */
@@ -34,12 +35,14 @@ struct crew {
 	uint32_t first, count;	       /* (J) */
 	struct waitq idle;	       /* mates without work */
 	_Atomic bool stop;	       /* (A) */
+	char *buffers;		       /* (C) of all of them, or NULL */
 	unsigned mates;		       /* (C) once they run */
 	struct mate mate[FILE_CREW];
 };
 
 #define CREW_BYTES ALIGN_UP(sizeof(struct crew), PAGE_SIZE)
 #define PAGER_BYTES ALIGN_UP(sizeof(struct pager), PAGE_SIZE)
+#define BUFFER_BYTES ((size_t)FILE_RUN << PAGE_SHIFT)
 
 static _Thread_local struct mate *mate_self __attribute__((tls_model("initial-exec")));
 
@@ -48,6 +51,11 @@ void file_crew_breathe(void)
 	/* Pairs with the acquire in file_crew_quiesce. */
 	if (mate_self)
 		add_acq_rel(&mate_self->serving, 2);
+}
+
+char *file_crew_buffer(void)
+{
+	return mate_self ? mate_self->buffer : NULL;
 }
 
 /* --- what they do --- */
@@ -68,7 +76,7 @@ static void ahead(struct vm *vm, struct pager *self, struct file_object *f, uint
 			page++;
 			continue;
 		}
-		run_grow(vm, f, &run, MIN(end - page, run_most(f)), false, page_absent);
+		run_gather(vm, f, &run, MIN(end, page + read_most()));
 		if (!run.count) {
 			page++;
 			continue;
@@ -105,7 +113,7 @@ static int run_hold(struct vm *vm, struct pager *self, struct file_object *f, st
 		run_put(vm, f, run);
 		return err;
 	}
-	run_grow(vm, f, run, MIN(most, run_most(f)), false, page_absent);
+	run_grow(vm, f, run, MIN(most, read_most()), false, page_absent);
 	if (cache_load(vm, self, f, run, slot, page, 0, &err)) {
 		/* No fault has asked for them. */
 		add_relaxed(&vm->count.ahead, run->count);
@@ -290,6 +298,7 @@ int file_crew_start(struct vm *vm)
 	if (!crew)
 		return -ENOMEM;
 	crew->vm = vm;
+	crew->buffers = mem_buffer_alloc(FILE_CREW * BUFFER_BYTES);
 	lock_init(&crew->lock, RANK_CREW, "crew");
 	waitq_init(&crew->idle);
 	vm->crew = crew;
@@ -297,6 +306,7 @@ int file_crew_start(struct vm *vm)
 		struct mate *mate = &crew->mate[i];
 
 		mate->crew = crew;
+		mate->buffer = crew->buffers ? crew->buffers + i * BUFFER_BYTES : NULL;
 		mate->pager = mem_alloc(PAGER_BYTES);
 		err = mate->pager ? thread_start(&mate->thread, "weir-file", mate_main, mate)
 				  : -ENOMEM;
@@ -325,6 +335,7 @@ void file_crew_stop(struct vm *vm)
 		mem_release(crew->mate[i].pager, PAGER_BYTES);
 	}
 	vm->crew = NULL;
+	mem_release(crew->buffers, FILE_CREW * BUFFER_BYTES);
 	mem_release(crew, CREW_BYTES);
 }
 

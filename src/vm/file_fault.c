@@ -167,7 +167,7 @@ static int fault_load(struct vm *vm, struct pager *self, struct file_region *fil
 	if (err)
 		return err;
 	if (window)
-		run_grow(vm, f, run, MIN((uint32_t)(window < 0 ? -window : window), run_most(f)),
+		run_grow(vm, f, run, MIN((uint32_t)(window < 0 ? -window : window), read_most()),
 			 window < 0, page_absent);
 	if (cache_load(vm, self, f, run, slot, page, FILE_AHEAD, &err)) {
 		add_relaxed(&vm->count.stored, 1);
@@ -276,10 +276,13 @@ enum pagein_result file_pagein(struct vm *vm, struct pager *self, struct region 
 			count = run_make_dirty(f, &run, page, window);
 		err = fault_map(file, &run, page, access);
 	}
-	if (!err && window)
-		flow_advance(vm, f, flow, page, count, window, slot);
+	/* Room first, so that what comes next takes it from nobody else. */
 	if (!err && use == WEIR_ADVICE_SEQUENTIAL)
 		flow_pass(vm, f, page, count, slot);
+	if (!err && window)
+		flow_advance(vm, f, flow, page, count, window, slot);
+	else if (!err && flow)
+		flow_begin(flow, page + count);
 	run_put(vm, f, &run);
 	return err ? PAGEIN_RETRY : PAGEIN_DONE;
 }

@@ -42,7 +42,9 @@ uint32_t page_dirty(struct file_object *f, uint32_t state);
 
 /* --- runs --- */
 
-/* Neighbours, all of them locked. */
+/* Neighbours, locked, but for holes: RUN_HOLE is the state of a page that is not the run's. Only what is read ahead has any, and
+ * neither end of it is one. */
+#define RUN_HOLE (1u << 31)
 struct file_run {
 	uint32_t first, count;
 	uint32_t state[FILE_RUN];
@@ -61,21 +63,25 @@ static inline bool page_cached(uint32_t state)
  * borders. It ends at one that is busy. */
 void run_grow(struct vm *vm, struct file_object *f, struct file_run *run, uint32_t most, bool down,
 	      bool (*fits)(uint32_t state));
+/* An empty run becomes all absent pages from run->first on up to `end` that are free just now, as far as no hole is longer than
+ * HOLE_MOST: one read of the disk goes over it. */
+void run_gather(struct vm *vm, struct file_object *f, struct file_run *run, uint32_t end);
 void run_put(struct vm *vm, struct file_object *f, const struct file_run *run);
 
 /* --- contents (file_cache.c) --- */
 
-/* Pages that one call moves: where the cache is reached through windows, they go by way of the caller's buffer. */
-static inline uint32_t run_most(const struct file_object *f)
+/* Pages that one call writes: where the cache is reached through windows, they go by way of the caller's pager. */
+static inline uint32_t write_most(const struct file_object *f)
 {
 	return f->kmap ? (uint32_t)RUN_MAX : (uint32_t)FILE_RUN;
 }
 
 /*
- * Charges the pages of a run that is absent to a slot, and reads them; those that are there then are CACHED, with what `extra` says.
- * Never waits for room: page `must` is charged already, and is read alone if that helps (UINT32_MAX: none is). Returns the
- * number of pages that are there, and in *err what was wrong with the first of the others: -EAGAIN: no window, or no room.
+ * Charges the pages of a run that is absent to a slot, and reads them, read_most at once; those that are there then are CACHED, with
+ * what `extra` says. Never waits for room: page `must` is charged already, and is read alone if that helps (UINT32_MAX: none is). Returns the
+ * number of pages that are there, and in *err what was wrong with the first of the others: -EAGAIN: no memory, or no room.
  */
+uint32_t read_most(void);
 uint32_t cache_load(struct vm *vm, struct pager *self, struct file_object *f, struct file_run *run,
 		    unsigned slot, uint32_t must, uint32_t extra, int *err);
 /* Room for a page that must come, charged: waits for it, and goes over the limit where there can be none just now. 0 or
@@ -115,6 +121,8 @@ int error_take(struct file_object *f, struct file_hold *hold);
 
 /* The reader's flow that a page continues, and how many pages from there on (negative: downwards) it will want; 0: none. */
 struct flow *flow_match(struct file_object *f, uint32_t page, uint32_t most, int32_t *window);
+/* A flow that continues none begins with a fault that brought all pages before next. */
+void flow_begin(struct flow *flow, uint32_t next);
 /* It has come by count pages from page on; the crew is asked to read what comes next. */
 void flow_advance(struct vm *vm, struct file_object *f, struct flow *flow, uint32_t page,
 		  uint32_t count, int32_t window, unsigned slot);
@@ -141,6 +149,8 @@ struct file_job {
 	_Atomic uint32_t done; /* (A) slept on as a futex */
 };
 
+/* The calling thread's buffer, of FILE_RUN pages. NULL: it is none of the crew, or has none. */
+char *file_crew_buffer(void);
 /* Nobody waits for it; where there is no place left it is forgotten. False: that. */
 bool file_crew_ask(struct vm *vm, const struct file_job *job);
 /* Waits until it is done; its result. */

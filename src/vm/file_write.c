@@ -125,7 +125,7 @@ static bool run_find(struct vm *vm, struct file_object *f, struct file_run *run,
 	}
 	if (!run->count)
 		return false;
-	run_grow(vm, f, run, MIN(run_most(f), end - run->first), false, page_to_write);
+	run_grow(vm, f, run, MIN(write_most(f), end - run->first), false, page_to_write);
 	*page = run->first + run->count;
 	return true;
 }

@@ -159,7 +159,7 @@ int __wrap_sched_yield(void)
 	m = on_yield;
 	fake_guard_leave();
 	if (!m.fn)
-		return __real_sched_yield();
+		return fake_threads_yield() ? 0 : __real_sched_yield();
 	m.fn(m.data);
 	return 0;
 }
@@ -206,8 +206,11 @@ void fake_reset(void)
 {
 	(void)fake_calm();
 	fake_on_yield(NULL, NULL);
+	fake_threads_reset();
 	fake_memory_reset();
+	fake_shared_reset();
 	fake_file_reset();
+	fake_source_reset();
 	fake_guard_enter();
 	memset(count, 0, sizeof(count));
 	memset(units_of, 0, sizeof(units_of));

@@ -31,25 +31,33 @@
 
 /* The functions that are counted, and that fail when told to. In parentheses the units that each is made of. */
 enum fake_call {
-	FAKE_OPEN,	 /* uffd_probe, uffd_open */
-	FAKE_REGISTER,	 /* uffd_register */
-	FAKE_UNREGISTER, /* uffd_unregister */
-	FAKE_READ,	 /* uffd_read */
-	FAKE_COPY,	 /* uffd_copy (pages) */
-	FAKE_ZEROPAGE,	 /* uffd_zeropage (pages) */
-	FAKE_WAKE,	 /* uffd_wake (pages) */
-	FAKE_PROTECT,	 /* uffd_writeprotect, protect (pages) */
-	FAKE_UNPROTECT,	 /* uffd_writeprotect, release (pages) */
-	FAKE_POISON,	 /* uffd_poison (pages) */
-	FAKE_ALLOC,	 /* mem_alloc, mem_region_map: NULL */
-	FAKE_DISCARD,	 /* mem_discard of a region (pages) */
-	FAKE_DROP,	 /* mem_drop (runs) */
-	FAKE_RESIDENT,	 /* mem_resident of a region (pages) */
-	FAKE_HIDE,	 /* mem_protect_none of a region (pages) */
-	FAKE_COMMIT,	 /* mem_commit of a region (pages) */
-	FAKE_FILE_OPEN,	 /* file_store_open */
-	FAKE_FILE_WRITE, /* file_write (bytes) */
-	FAKE_FILE_READ,	 /* file_read (bytes) */
+	FAKE_OPEN,	   /* uffd_probe, uffd_open */
+	FAKE_REGISTER,	   /* uffd_register */
+	FAKE_UNREGISTER,   /* uffd_unregister */
+	FAKE_READ,	   /* uffd_read */
+	FAKE_COPY,	   /* uffd_copy (pages) */
+	FAKE_ZEROPAGE,	   /* uffd_zeropage (pages) */
+	FAKE_WAKE,	   /* uffd_wake (pages) */
+	FAKE_PROTECT,	   /* uffd_writeprotect, protect (pages) */
+	FAKE_UNPROTECT,	   /* uffd_writeprotect, release (pages) */
+	FAKE_POISON,	   /* uffd_poison (pages) */
+	FAKE_ALLOC,	   /* mem_alloc, mem_region_map: NULL */
+	FAKE_DISCARD,	   /* mem_discard of a region (pages) */
+	FAKE_DROP,	   /* mem_drop (runs) */
+	FAKE_RESIDENT,	   /* mem_resident of a region (pages) */
+	FAKE_HIDE,	   /* mem_protect_none of a region (pages) */
+	FAKE_COMMIT,	   /* mem_commit of a region (pages) */
+	FAKE_FILE_OPEN,	   /* file_store_open */
+	FAKE_FILE_WRITE,   /* file_write (bytes) */
+	FAKE_FILE_READ,	   /* file_read (bytes) */
+	FAKE_CONTINUE,	   /* uffd_continue (pages) */
+	FAKE_PUNCH,	   /* mem_shared_punch (pages) */
+	FAKE_SHARED_WRITE, /* mem_shared_write (pages) */
+	FAKE_SOURCE_OPEN,
+	FAKE_SOURCE_READ,  /* (bytes) */
+	FAKE_SOURCE_WRITE, /* (bytes) */
+	FAKE_SOURCE_SYNC,
+	FAKE_THREAD, /* thread_start, of fake_threads */
 	FAKE_CALLS
 };
 
@@ -95,6 +103,9 @@ void fake_lock(const void *addr, bool locked);
 /* Does the memory hold the pattern of a page that is not there? */
 bool fake_is_pattern(const void *page);
 
+/* Is it in the memory that its region shares, mapped or not? */
+bool fake_cached(const void *addr);
+
 /* --- faults for uffd_read, which blocks while there is none --- */
 
 struct uffd_fault;
@@ -109,5 +120,19 @@ void fake_file_unit(unsigned unit);
 void fake_disk(size_t bytes);
 /* Where the file stands in memory, to break bytes of it; NULL: there is none. */
 unsigned char *fake_file(size_t *bytes);
+
+/* --- files of the program --- */
+
+enum { FAKE_SOURCE_MAX = 16 << 20 };
+/* There is a file of that name from now on, so long; or it becomes so long, or another one. Its contents, zeroes at first. */
+unsigned char *fake_source(const char *path, size_t bytes, uint64_t inode);
+/* How many times one is open. */
+unsigned fake_sources_open(void);
+
+/* --- threads that weir starts --- */
+
+/* From now on they run only while the test waits for them, yields, or calls fake_threads_run: until all sleep. */
+void fake_threads(bool fake);
+void fake_threads_run(void);
 
 #endif

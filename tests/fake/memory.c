@@ -1,34 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* os/uffd.h, and what of os/mem.h concerns regions, over bits per page. */
+/* os/uffd.h over bits per page. What of os/mem.h concerns regions: mem.c. */
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/uio.h>
 
 #include "os/mem.h"
 #include "os/uffd.h"
 #include "state.h"
 
-#if defined(__has_include)
-#if __has_include(<sanitizer/asan_interface.h>)
-#include <sanitizer/asan_interface.h>
-#endif
-#endif
-#ifndef ASAN_POISON_MEMORY_REGION
-#define ASAN_POISON_MEMORY_REGION(addr, bytes) ((void)(addr), (void)(bytes))
-#define ASAN_UNPOISON_MEMORY_REGION(addr, bytes) ((void)(addr), (void)(bytes))
-#endif
-
 enum { FAKE_UFFD = 1000, RANGES_MAX = 1100, FAULTS_MAX = 256 };
-enum { PRESENT = 1, PROTECTED = 2, POISONED = 4, WAITING = 8, LOCKED = 16, HIDDEN = 32 };
-
-struct range {
-	char *base;
-	size_t pages;
-	unsigned modes;
-	uint8_t *page; /* bits of each page; NULL: the range is not in use */
-};
 
 static struct range range[RANGES_MAX],
 	*range_end = range; /* from range_end on none was ever in use */
@@ -49,23 +30,8 @@ int __wrap_uffd_zeropage(int fd, void *dst, size_t bytes, size_t *done);
 int __wrap_uffd_wake(int fd, void *addr, size_t bytes);
 int __wrap_uffd_writeprotect(int fd, void *addr, size_t bytes, bool protect);
 int __wrap_uffd_move(int fd, void *dst, void *src, size_t bytes, bool holes, size_t *done);
-int __wrap_uffd_continue(int fd, void *addr, size_t bytes, bool write_protected, size_t *done);
 int __wrap_uffd_poison(int fd, void *addr, size_t bytes);
-int __real_mem_discard(void *addr, size_t bytes);
-int __wrap_mem_discard(void *addr, size_t bytes);
-int __wrap_mem_drop(const struct mem_dropper *dropper, const struct iovec *runs, unsigned count);
 int __real_mem_resident(void *addr, size_t bytes, uint8_t *resident);
-int __wrap_mem_resident(void *addr, size_t bytes, uint8_t *resident);
-void __real_mem_release(void *addr, size_t bytes);
-void __wrap_mem_release(void *addr, size_t bytes);
-int __wrap_mem_protect_none(void *addr, size_t bytes);
-int __real_mem_commit(void *addr, size_t bytes);
-int __wrap_mem_commit(void *addr, size_t bytes);
-int __wrap_mem_unlock(void *addr, size_t bytes);
-void *__real_mem_alloc(size_t bytes);
-void *__wrap_mem_alloc(size_t bytes);
-void *__real_mem_region_map(size_t bytes, size_t align);
-void *__wrap_mem_region_map(size_t bytes, size_t align);
 
 /* --- the pages --- */
 
@@ -80,14 +46,15 @@ bool fake_is_pattern(const void *page)
 	       ((const uint64_t *)page)[1] == pattern(1);
 }
 
-static void page_vacate(char *at)
+/* What other regions and the cache share is not overwritten. */
+void fake_page_vacate(const struct range *r, char *at)
 {
-	for (size_t i = 0; i < PAGE_SIZE / sizeof(uint64_t); i++)
+	for (size_t i = 0; r->shared < 0 && i < PAGE_SIZE / sizeof(uint64_t); i++)
 		((uint64_t *)at)[i] = pattern(i);
 	ASAN_POISON_MEMORY_REGION(at, PAGE_SIZE);
 }
 
-static struct range *range_of(const void *addr)
+struct range *fake_range(const void *addr)
 {
 	for (struct range *r = range; r < range_end; r++) {
 		if (r->page && (uintptr_t)addr - (uintptr_t)r->base < r->pages << PAGE_SHIFT)
@@ -97,9 +64,9 @@ static struct range *range_of(const void *addr)
 }
 
 /* The bits of the first page of [addr, addr + bytes), which lies in one range; NULL: it lies in none. */
-static uint8_t *bits_of(const void *addr, size_t bytes)
+uint8_t *fake_bits(const void *addr, size_t bytes)
 {
-	struct range *r = range_of(addr);
+	struct range *r = fake_range(addr);
 	size_t first;
 
 	if (!r)
@@ -110,7 +77,7 @@ static uint8_t *bits_of(const void *addr, size_t bytes)
 	return r->page + first;
 }
 
-static void check(int fd, const void *addr, size_t bytes)
+void fake_check(int fd, const void *addr, size_t bytes)
 {
 	if (fd != FAKE_UFFD)
 		fake_misuse("a descriptor that is no userfaultfd");
@@ -123,6 +90,26 @@ static void range_forget(struct range *r)
 	ASAN_UNPOISON_MEMORY_REGION(r->base, r->pages << PAGE_SHIFT);
 	free(r->page);
 	*r = (struct range){0};
+}
+
+void fake_ranges_forget(char *addr, size_t bytes)
+{
+	for (struct range *r = range; r < range_end; r++) {
+		if (r->page && r->base >= addr && r->base < addr + bytes)
+			range_forget(r);
+	}
+}
+
+void fake_ranges_punched(int fd, size_t first, size_t pages)
+{
+	for (struct range *r = range; r < range_end; r++) {
+		if (!r->page || r->shared != fd)
+			continue;
+		for (size_t i = first; i < MIN(first + pages, r->pages); i++) {
+			r->page[i] &= (uint8_t)~(PRESENT | PROTECTED);
+			fake_page_vacate(r, r->base + (i << PAGE_SHIFT));
+		}
+	}
 }
 
 void fake_memory_reset(void)
@@ -144,7 +131,7 @@ static bool has_bit(const void *addr, unsigned bit)
 	bool has;
 
 	fake_guard_enter();
-	bits = bits_of(addr, 0);
+	bits = fake_bits(addr, 0);
 	has = bits && *bits & bit;
 	fake_guard_leave();
 	return has;
@@ -175,7 +162,7 @@ static void set_bit(const void *addr, unsigned bit, bool on)
 	uint8_t *bits;
 
 	fake_guard_enter();
-	bits = bits_of(addr, 0);
+	bits = fake_bits(addr, 0);
 	if (!bits)
 		fake_misuse("a page of no region");
 	*bits = (uint8_t)(on ? *bits | bit : *bits & ~bit);
@@ -198,7 +185,7 @@ enum fake_touch fake_touch(const void *addr, bool write)
 	uint8_t *bits;
 
 	fake_guard_enter();
-	bits = bits_of(addr, 0);
+	bits = fake_bits(addr, 0);
 	if (!bits)
 		fake_misuse("a touch outside every region");
 	if (*bits & HIDDEN)
@@ -238,7 +225,7 @@ void fake_install_behind(void *addr, const void *page)
 	uint8_t *bits;
 
 	fake_guard_enter();
-	bits = bits_of(addr, PAGE_SIZE);
+	bits = fake_bits(addr, PAGE_SIZE);
 	if (!bits || page_install(addr, bits, page, false))
 		fake_misuse("no place for a page");
 	fake_guard_leave();
@@ -255,7 +242,7 @@ static int install(enum fake_call call, char *dst, const char *src, size_t bytes
 
 	fake_before(call);
 	fake_guard_enter();
-	bits = bits_of(dst, bytes);
+	bits = fake_bits(dst, bytes);
 	fails = fake_called(call, pages, &failure);
 	if (!bits)
 		err = -ENOENT;
@@ -276,14 +263,14 @@ static int install(enum fake_call call, char *dst, const char *src, size_t bytes
 int __wrap_uffd_copy(int fd, void *dst, const void *src, size_t bytes, bool write_protected,
 		     size_t *done)
 {
-	check(fd, dst, bytes);
-	check(fd, src, bytes);
+	fake_check(fd, dst, bytes);
+	fake_check(fd, src, bytes);
 	return install(FAKE_COPY, dst, src, bytes, write_protected, done);
 }
 
 int __wrap_uffd_zeropage(int fd, void *dst, size_t bytes, size_t *done)
 {
-	check(fd, dst, bytes);
+	fake_check(fd, dst, bytes);
 	return install(FAKE_ZEROPAGE, dst, NULL, bytes, false, done);
 }
 
@@ -294,7 +281,7 @@ static int call_begin(enum fake_call call, const void *addr, size_t bytes, uint8
 {
 	struct fake_failure failure = {0};
 
-	*bits = bits_of(addr, bytes);
+	*bits = fake_bits(addr, bytes);
 	if (fake_called(call, bytes >> PAGE_SHIFT, &failure))
 		return failure.err;
 	return *bits ? 0 : -ENOENT;
@@ -305,7 +292,7 @@ int __wrap_uffd_wake(int fd, void *addr, size_t bytes)
 	uint8_t *bits;
 	int err;
 
-	check(fd, addr, bytes);
+	fake_check(fd, addr, bytes);
 	fake_before(FAKE_WAKE);
 	fake_guard_enter();
 	err = call_begin(FAKE_WAKE, addr, bytes, &bits);
@@ -321,7 +308,7 @@ int __wrap_uffd_writeprotect(int fd, void *addr, size_t bytes, bool protect)
 	uint8_t *bits;
 	int err;
 
-	check(fd, addr, bytes);
+	fake_check(fd, addr, bytes);
 	fake_before(call);
 	fake_guard_enter();
 	err = call_begin(call, addr, bytes, &bits);
@@ -340,7 +327,7 @@ int __wrap_uffd_poison(int fd, void *addr, size_t bytes)
 	uint8_t *bits;
 	int err;
 
-	check(fd, addr, bytes);
+	fake_check(fd, addr, bytes);
 	fake_before(FAKE_POISON);
 	fake_guard_enter();
 	err = call_begin(FAKE_POISON, addr, bytes, &bits);
@@ -354,21 +341,12 @@ int __wrap_uffd_poison(int fd, void *addr, size_t bytes)
 	return err;
 }
 
-/* This kernel has neither. */
+/* This kernel has it not. */
 int __wrap_uffd_move(int fd, void *dst, void *src, size_t bytes, bool holes, size_t *done)
 {
-	check(fd, dst, bytes);
+	fake_check(fd, dst, bytes);
 	(void)src;
 	(void)holes;
-	if (done)
-		*done = 0;
-	return -EINVAL;
-}
-
-int __wrap_uffd_continue(int fd, void *addr, size_t bytes, bool write_protected, size_t *done)
-{
-	check(fd, addr, bytes);
-	(void)write_protected;
 	if (done)
 		*done = 0;
 	return -EINVAL;
@@ -413,19 +391,21 @@ static int range_add(char *addr, size_t bytes, unsigned modes)
 		r++;
 	if (r == range + RANGES_MAX)
 		fake_misuse("too many ranges");
-	if (range_of(addr))
+	if (fake_range(addr))
 		return -EBUSY;
 	range_end = MAX(range_end, r + 1);
-	*r = (struct range){addr, bytes >> PAGE_SHIFT, modes, calloc(bytes >> PAGE_SHIFT, 1)};
+	*r = (struct range){addr, bytes >> PAGE_SHIFT, modes, calloc(bytes >> PAGE_SHIFT, 1),
+			    fake_shared(addr)};
 	for (size_t i = 0; i < r->pages; i++) {
 		char *at = addr + (i << PAGE_SHIFT);
 
 		if (__real_mem_resident(at, PAGE_SIZE, &resident))
 			fake_misuse("registering memory that is not mapped");
-		if (resident & 1)
+		/* Of shared memory: in the cache, but not mapped here. */
+		if (resident & 1 && r->shared < 0)
 			r->page[i] = PRESENT;
 		else
-			page_vacate(at);
+			fake_page_vacate(r, at);
 	}
 	return 0;
 }
@@ -435,7 +415,7 @@ int __wrap_uffd_register(int fd, void *addr, size_t bytes, unsigned modes)
 	struct fake_failure failure = {0};
 	int err;
 
-	check(fd, addr, bytes);
+	fake_check(fd, addr, bytes);
 	fake_guard_enter();
 	if (fake_called(FAKE_REGISTER, bytes >> PAGE_SHIFT, &failure))
 		err = failure.err;
@@ -451,9 +431,9 @@ int __wrap_uffd_unregister(int fd, void *addr, size_t bytes)
 	struct range *r;
 	int err = 0;
 
-	check(fd, addr, bytes);
+	fake_check(fd, addr, bytes);
 	fake_guard_enter();
-	r = range_of(addr);
+	r = fake_range(addr);
 	if (fake_called(FAKE_UNREGISTER, bytes >> PAGE_SHIFT, &failure))
 		err = failure.err;
 	else if (r && r->base == addr && r->pages == bytes >> PAGE_SHIFT)
@@ -495,174 +475,4 @@ int __wrap_uffd_read(int fd, struct uffd_fault *faults, unsigned max)
 	}
 	pthread_mutex_unlock(&fault_lock);
 	return (int)n;
-}
-
-/* --- memory --- */
-
-/* Up to the first page that is locked: a call that meets one has dropped what comes before. */
-static int pages_drop(char *addr, uint8_t *bits, size_t pages)
-{
-	for (size_t i = 0; i < pages; i++) {
-		if (bits[i] & LOCKED)
-			return -EINVAL;
-		bits[i] &= WAITING;
-		ASAN_UNPOISON_MEMORY_REGION(addr + (i << PAGE_SHIFT), PAGE_SIZE);
-		page_vacate(addr + (i << PAGE_SHIFT));
-	}
-	return 0;
-}
-
-void fake_drop_behind(void *addr)
-{
-	uint8_t *bits;
-
-	fake_guard_enter();
-	bits = bits_of(addr, PAGE_SIZE);
-	if (!bits || pages_drop(addr, bits, 1))
-		fake_misuse("no page to drop");
-	fake_guard_leave();
-}
-
-int __wrap_mem_discard(void *addr, size_t bytes)
-{
-	struct fake_failure failure = {0};
-	size_t pages = bytes >> PAGE_SHIFT;
-	uint8_t *bits;
-	int err = 0;
-
-	fake_before(FAKE_DISCARD);
-	fake_guard_enter();
-	bits = bits_of(addr, bytes);
-	if (bits && fake_called(FAKE_DISCARD, pages, &failure)) {
-		(void)pages_drop(addr, bits, MIN(pages, failure.done));
-		err = failure.err;
-	} else if (bits) {
-		err = pages_drop(addr, bits, pages);
-	}
-	fake_guard_leave();
-	return bits ? err : __real_mem_discard(addr, bytes);
-}
-
-int __wrap_mem_drop(const struct mem_dropper *dropper, const struct iovec *runs, unsigned count)
-{
-	struct fake_failure failure = {0};
-	bool fails;
-	int err = 0;
-
-	(void)dropper;
-	fake_before(FAKE_DROP);
-	fake_guard_enter();
-	fails = fake_called(FAKE_DROP, count, &failure);
-	for (unsigned i = 0; i < count && !err; i++) {
-		uint8_t *bits = bits_of(runs[i].iov_base, runs[i].iov_len);
-
-		if (!bits || (((uintptr_t)runs[i].iov_base | runs[i].iov_len) & PAGE_MASK))
-			fake_misuse("a run to drop that is no region's");
-		if (fails && i == failure.done)
-			err = failure.err;
-		else
-			err = pages_drop(runs[i].iov_base, bits, runs[i].iov_len >> PAGE_SHIFT);
-	}
-	fake_guard_leave();
-	return err;
-}
-
-int __wrap_mem_resident(void *addr, size_t bytes, uint8_t *resident)
-{
-	struct fake_failure failure = {0};
-	size_t pages = bytes >> PAGE_SHIFT;
-	uint8_t *bits;
-	int err = 0;
-
-	fake_guard_enter();
-	bits = bits_of(addr, bytes);
-	if (bits && fake_called(FAKE_RESIDENT, pages, &failure))
-		err = failure.err;
-	if (bits && !err) {
-		memset(resident, 0, DIV_UP(pages, 8));
-		for (size_t i = 0; i < pages; i++)
-			resident[i / 8] |= (uint8_t)((bits[i] & PRESENT) << (i % 8));
-	}
-	fake_guard_leave();
-	return bits ? err : __real_mem_resident(addr, bytes, resident);
-}
-
-void __wrap_mem_release(void *addr, size_t bytes)
-{
-	fake_guard_enter();
-	for (struct range *r = range; r < range_end; r++) {
-		if (r->page && r->base >= (char *)addr && r->base < (char *)addr + bytes)
-			range_forget(r);
-	}
-	fake_guard_leave();
-	__real_mem_release(addr, bytes);
-}
-
-/* -EINVAL: not of a region; then the caller decides. */
-static int protection_change(enum fake_call call, void *addr, size_t bytes, bool hide)
-{
-	struct fake_failure failure = {0};
-	uint8_t *bits;
-	int err = -EINVAL;
-
-	fake_before(call);
-	fake_guard_enter();
-	bits = bits_of(addr, bytes);
-	if (bits)
-		err = fake_called(call, bytes >> PAGE_SHIFT, &failure) ? failure.err : 0;
-	for (size_t i = 0; !err && i < bytes >> PAGE_SHIFT; i++) {
-		if (hide && bits[i] & PRESENT)
-			fake_misuse("a page is hidden that weir may still read");
-		bits[i] = hide ? bits[i] | HIDDEN : bits[i] & (uint8_t)~HIDDEN;
-	}
-	fake_guard_leave();
-	return err;
-}
-
-/* Of a range that is not registered yet: all of it will be written the pattern. */
-int __wrap_mem_protect_none(void *addr, size_t bytes)
-{
-	int err = protection_change(FAKE_HIDE, addr, bytes, true);
-
-	return err == -EINVAL ? 0 : err;
-}
-
-int __wrap_mem_commit(void *addr, size_t bytes)
-{
-	int err = protection_change(FAKE_COMMIT, addr, bytes, false);
-
-	return err == -EINVAL ? __real_mem_commit(addr, bytes) : err;
-}
-
-int __wrap_mem_unlock(void *addr, size_t bytes)
-{
-	uint8_t *bits;
-
-	fake_guard_enter();
-	bits = bits_of(addr, bytes);
-	for (size_t i = 0; bits && i < bytes >> PAGE_SHIFT; i++)
-		bits[i] &= (uint8_t)~LOCKED;
-	fake_guard_leave();
-	return 0;
-}
-
-static bool alloc_fails(void)
-{
-	struct fake_failure failure = {0};
-	bool fails;
-
-	fake_guard_enter();
-	fails = fake_called(FAKE_ALLOC, 1, &failure);
-	fake_guard_leave();
-	return fails;
-}
-
-void *__wrap_mem_alloc(size_t bytes)
-{
-	return alloc_fails() ? NULL : __real_mem_alloc(bytes);
-}
-
-void *__wrap_mem_region_map(size_t bytes, size_t align)
-{
-	return alloc_fails() ? NULL : __real_mem_region_map(bytes, align);
 }

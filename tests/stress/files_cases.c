@@ -224,8 +224,12 @@ void case_reads(void)
 	fail(NO_WINDOW, 20);
 	CHECK(!weir_container_set(a, WEIR_MAX, MIB(1)) || true, "max");
 	for (unsigned round = 0; round < 20; round++) {
-		for (unsigned i = 0; i < FILE_PAGES - 1; i++)
+		for (unsigned i = 0; i < FILE_PAGES - 1; i++) {
 			same(region, (uint64_t)i * PAGE, PAGE);
+			CHECK(weir_file_read(file, bytes, PAGE, (uint64_t)i * PAGE) == PAGE &&
+				      !memcmp(bytes, right + (size_t)i * PAGE, PAGE),
+			      "page %u is read wrong", i);
+		}
 		if (round > 2 && failed(READ_SHORT) > 3 && failed(MAP_ERROR) > 3 &&
 		    failed(PUNCH_ERROR) && failed(NO_CHARGE) && (!kmap_slots || failed(NO_WINDOW)))
 			break;
