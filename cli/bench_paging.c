@@ -158,7 +158,7 @@ static int turn(unsigned row, enum design design, unsigned run, uint64_t total)
 	const struct paging_row *r = &paging_rows[row];
 	const uint64_t ms = 1000000;
 	const bool quick = paging.options.quick;
-	const unsigned warm_ms = quick				       ? WARM_QUICK_MS
+	const unsigned warm_ms = quick				? WARM_QUICK_MS
 				 : r->pattern == PATTERN_RANDOM ? WARM_MS
 								: WARM_LEARN_MS;
 	const struct load load = {

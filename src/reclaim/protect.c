@@ -93,7 +93,8 @@ int protect_victims(struct reclaim *r, unsigned count)
 	bool gathered;
 	int err = 0;
 
-	while (span_next(r, count, &at, &spans[n]))
+	/* As many as victims at the most. */
+	while (n < JOB_MAX && span_next(r, count, &at, &spans[n]))
 		n++;
 	gathered = gather_begin(&r->gather, n);
 	for (unsigned i = 0; i < n && !err; i++)

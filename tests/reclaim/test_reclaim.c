@@ -456,6 +456,23 @@ static void test_bystanders_are_not_protected(void **state)
 	world_close(&w);
 }
 
+/* As many spans as a job can have: each victim is one of its own. */
+static void test_every_victim_is_a_span(void **state)
+{
+	enum { SPANS = 256 };
+
+	(void)state;
+	world_open(&w, &wide);
+	write_pages(&w, 0, 2 * SPANS + 8, TEXT);
+	for (uint32_t page = 1; page < 2 * SPANS; page += 2)
+		give_credit(page, 5);
+	evict(&w, SPANS);
+	assert_int_equal(fake_count(FAKE_PROTECT), SPANS);
+	assert_int_equal(fake_units(FAKE_PROTECT), SPANS);
+	world_check(&w);
+	world_close(&w);
+}
+
 /* A clean page that stays is protected anyhow, and no reason for a second call. */
 static void test_clean_pages_between_victims(void **state)
 {
@@ -924,6 +941,7 @@ int main(void)
 		cmocka_unit_test(test_page_that_was_busy_when_its_job_was_abandoned),
 		cmocka_unit_test(test_victims_are_protected_as_ranges),
 		cmocka_unit_test(test_bystanders_are_not_protected),
+		cmocka_unit_test(test_every_victim_is_a_span),
 		cmocka_unit_test(test_clean_pages_between_victims),
 		cmocka_unit_test(test_distant_victims_are_protected_apart),
 		cmocka_unit_test(test_abandoned_job_gives_every_page_back),

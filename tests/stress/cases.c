@@ -187,19 +187,20 @@ static struct {
 	_Atomic uint64_t touches, ends, zeroes; /* (A) */
 } doomed;
 
-/* One touch of a region that may be gone: what it held, zeroes, or SIGSEGV, and never a hang. */
-static void doomed_touch(const char *base)
+/* One touch of a region that may be gone: what it held, zeroes, or SIGSEGV, and never a hang. False: it is gone. */
+static bool doomed_touch(const char *base)
 {
 	unsigned char seen;
 
 	doing("touch what is going", (uintptr_t)base);
 	if (touch_ends(base + draw(&me->random, DOOMED_PAGES) * PAGE_SIZE, &seen)) {
 		add_relaxed(&doomed.ends, 1);
-		return;
+		return false;
 	}
 	CHECK(!seen || seen == DOOMED_BYTE, "a region that is going shows %#x", seen);
 	add_relaxed(&doomed.touches, 1);
 	add_relaxed(&doomed.zeroes, !seen);
+	return true;
 }
 
 static void doomed_body(struct player *self)
@@ -207,14 +208,15 @@ static void doomed_body(struct player *self)
 	(void)self;
 	while (!load_relaxed(&stop)) {
 		const char *base;
+		bool there;
 
 		/* Sequentially consistent, a Dekker pair with doomed_once. */
 		atomic_fetch_add(&doomed.users, 1);
 		base = atomic_load(&doomed.base);
-		if (base)
-			doomed_touch(base);
+		there = base && doomed_touch(base);
 		atomic_fetch_sub(&doomed.users, 1);
-		if (!base) {
+		/* Not to take the CPU from who destroys it. */
+		if (!there) {
 			doing("wait for a region", 0);
 			usleep(50);
 		}
