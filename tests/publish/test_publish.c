@@ -130,6 +130,11 @@ static void its_figures_are_seen(void **state)
 	assert_int_equal(seen.container[2].value[WEIR_SEGMENT_CONTAINER_high_bytes], MIB(3));
 	assert_true(seen.container[2].value[WEIR_SEGMENT_CONTAINER_resident_bytes] >= MIB(1) / 2);
 	assert_true(seen.container[0].value[WEIR_SEGMENT_CONTAINER_max_bytes] == MIB(8));
+	assert_true(seen.container[0].value[WEIR_SEGMENT_CONTAINER_compressed_share_bytes] ==
+		    MIB(6));
+	/* Nothing presses on it. */
+	assert_true(seen.container[2].value[WEIR_SEGMENT_CONTAINER_compressed_share_bytes] ==
+		    WEIR_NO_LIMIT);
 	close(segment);
 	close(fd);
 	assert_int_equal(weir_region_destroy(weir, region), 0);

@@ -309,7 +309,7 @@ static void test_gain_and_loss(void **state)
 
 static void test_steps_grow_turn_and_end(void **state)
 {
-	const struct share_weight down = {160, 100}, up = {100, 101}, stay = {150, 100};
+	const struct share_weight down = {160, 100}, up = {100, 101}, stay = {125, 100};
 	uint32_t cut = 0;
 	int32_t step = 0;
 
@@ -336,6 +336,43 @@ static void test_steps_grow_turn_and_end(void **state)
 	assert_int_equal(cut, 0);
 }
 
+/* One look behind loads that tell of a gain only, or of a loss. Returns the cut. */
+static uint32_t look_at(struct share_control *s, bool gain, uint64_t copies, uint32_t seen_old)
+{
+	const struct share_state state = {
+		.limit = 1 << 20, .bound = 1 << 19, .copies = copies, .file_bytes = 1 << 20};
+
+	for (unsigned i = 0; i < SHARE_LOADS; i++)
+		share_note(s, gain ? SHARE_MEMORY : SHARE_FILE, gain ? 0 : 1000, false);
+	share_took(s, SHARE_MEMORY, 1, 10000);
+	share_took(s, SHARE_FILE, 1, 60000);
+	s->seen = 100;
+	s->seen_old = seen_old;
+	assert_true(share_due(s));
+	share_look(s, &state);
+	assert_false(share_due(s));
+	return load_relaxed(&s->cut);
+}
+
+static void test_what_a_step_waits_for(void **state)
+{
+	struct share_control s = {0};
+
+	(void)state;
+	/* An age that few copies have; it comes nearer. */
+	assert_int_equal(look_at(&s, true, 1 << 19, 26), 0);
+	assert_int_equal(load_relaxed(&s.old), 16);
+	assert_int_equal(look_at(&s, true, 1 << 19, 26), 0);
+	assert_int_equal(load_relaxed(&s.old), 32);
+	assert_int_equal(look_at(&s, true, 1 << 19, 10), 4);
+	/* Copies that are on their way out. */
+	assert_int_equal(look_at(&s, true, (1 << 19) + (1 << 16), 10), 4);
+	assert_int_equal(look_at(&s, true, 1 << 19, 10), 12);
+	/* Copies that have not come. */
+	assert_int_equal(look_at(&s, false, 1 << 18, 10), 12);
+	assert_int_equal(look_at(&s, false, 1 << 19, 10), 10);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -346,6 +383,7 @@ int main(void)
 		cmocka_unit_test(test_follows_what_a_program_does),
 		cmocka_unit_test(test_gain_and_loss),
 		cmocka_unit_test(test_steps_grow_turn_and_end),
+		cmocka_unit_test(test_what_a_step_waits_for),
 	};
 
 	return cmocka_run_group_tests_name("share", tests, NULL, NULL);
