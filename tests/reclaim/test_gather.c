@@ -174,6 +174,19 @@ static void test_who_is_to_come_is_found_out(void **state)
 	}
 }
 
+/* The time of all who sleep counts, not only that of who protects. */
+static void test_sleepers_cost(void **state)
+{
+	enum { JOBS = 2048 };
+
+	(void)state;
+	look_ns = 1;
+	come = 1;
+	assert_true(gatherings(JOBS, 4000, 1500) > JOBS * 8 / 10);
+	come = 3;
+	assert_true(gatherings(JOBS, 4000, 1500) < JOBS * 2 / 10);
+}
+
 /* What is waited for in vain counts as its cost. */
 static void test_waiting_in_vain_is_given_up(void **state)
 {
@@ -194,6 +207,7 @@ int main(void)
 		cmocka_unit_test_setup(test_few_spans_interrupt, setup),
 		cmocka_unit_test_setup(test_the_cheaper_way_is_taken, setup),
 		cmocka_unit_test_setup(test_who_is_to_come_is_found_out, setup),
+		cmocka_unit_test_setup(test_sleepers_cost, setup),
 		cmocka_unit_test_setup(test_waiting_in_vain_is_given_up, setup),
 	};
 

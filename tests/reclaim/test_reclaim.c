@@ -469,6 +469,9 @@ static void test_every_victim_is_a_span(void **state)
 	evict(&w, SPANS);
 	assert_int_equal(fake_count(FAKE_PROTECT), SPANS);
 	assert_int_equal(fake_units(FAKE_PROTECT), SPANS);
+	/* And worth to be gathered for, which has an end. */
+	assert_int_equal(w.reclaim.gather.gatherings, 1);
+	assert_int_equal(load_relaxed(&w.reclaim.gather.round), 0);
 	world_check(&w);
 	world_close(&w);
 }
