@@ -96,6 +96,8 @@ void reclaim_after_fork(struct reclaim *r)
 	store_relaxed(&r->errand, NULL);
 	store_relaxed(&r->next, NULL);
 	store_relaxed(&r->stop, false);
+	/* A thread may have been just about to find that a fork holds. */
+	store_relaxed(&r->state, IDLE);
 	store_relaxed(&r->movers.taken, 0);
 	store_relaxed(&r->gather.round, 0);
 	packer_after_fork(&r->pager->packer);

@@ -4,6 +4,8 @@
  */
 #include "reclaim/gather.h"
 
+#include <errno.h>
+
 #include "base/base.h"
 #include "base/lock.h"
 
@@ -13,7 +15,7 @@ enum {
 	LOOKS_MAX = 1024,    /* for them meanwhile, should the clock stand still */
 	ASLEEP_NS = 2000000, /* at the most: who gathers is not running */
 	PROBE_EVERY = 64,    /* jobs */
-	FULL_EVERY = 8,	     /* how many there are to come is found out */
+	FULL_EVERY = 8,	     /* gatherings: how many there are to come is found out */
 	MEAN_SHIFT = 3,
 };
 
@@ -27,9 +29,9 @@ static bool worth_it(struct gather *g)
 
 bool gather_begin(struct gather *g, unsigned spans)
 {
-	const bool all = g->turn % FULL_EVERY == 1;
 	uint64_t until;
 	uint32_t came = 0;
+	bool all;
 
 	g->measured = spans >= SPANS_MIN;
 	if (!g->measured)
@@ -37,6 +39,8 @@ bool gather_begin(struct gather *g, unsigned spans)
 	g->began_ns = now_ns();
 	if (!worth_it(g))
 		return false;
+	/* Not by turns: where gathering is but tried now and then, they would never be ones at which it is found out. */
+	all = g->gatherings++ % FULL_EVERY == 0;
 	store_relaxed(&g->joined, 0);
 	/* Nothing is published by it: who comes just sleeps. */
 	store_relaxed(&g->round, (g->next += 2) | 1);
@@ -72,10 +76,12 @@ void gather_end(struct gather *g, bool gathered, unsigned spans)
 
 void gather_sleep(struct gather *g)
 {
-	const uint32_t round = load_relaxed(&g->round);
+	uint32_t round = load_relaxed(&g->round);
 
 	if (!round)
 		return;
 	add_relaxed(&g->joined, 1);
-	(void)futex_wait(&g->round, round, ASLEEP_NS);
+	/* Who gathers does not get to run, perhaps for long: nobody else waits for it. */
+	if (futex_wait(&g->round, round, ASLEEP_NS) == -ETIMEDOUT)
+		(void)cas_relaxed(&g->round, &round, 0);
 }

@@ -9,7 +9,8 @@
  *
  *      round 0 ──gather_begin──▶ round n ──(company has come, or WAIT_NS)──▶ protecting ──gather_end: wakes──▶ round 0
  *                                   │                                           │
- *                                   └───────── gather_join: a fault comes ──────┘  sleeps until round is not n, at most ASLEEP_NS
+ *                                   └───────── gather_join: a fault comes ──────┘  sleeps until round is not n, at most ASLEEP_NS:
+ *                                                                                  then it ends the round itself
  *
  * It is for speed only: who does not come is interrupted, as without it; who sleeps holds nothing. Both ways are timed, and the
  * cheaper one is taken.
@@ -25,7 +26,7 @@
 struct gather {
 	NO_SHARING _Atomic uint32_t round; /* (A) a futex; 0: nobody gathers */
 	_Atomic uint32_t joined;	   /* (A) who sleep in this round, or have */
-	uint32_t next, turn;		   /* (F) */
+	uint32_t next, turn, gatherings;   /* (F) */
 	uint32_t company;		   /* (F) so many came when they were last waited for */
 	uint64_t span_ns[2]; /* (F) what a span costs, running means: without, and with */
 	uint64_t began_ns;   /* (F) */

@@ -23,7 +23,7 @@ struct share_weight share_weigh(const struct share_window *w)
 uint32_t share_step(uint32_t cut, struct share_weight weight, int32_t *step)
 {
 	enum { MOST = SHARE_PARTS / 16, FIRST = SHARE_PARTS / 64 };
-	const bool down = weight.gain / 3 > weight.loss / 2;
+	const bool down = weight.gain / 5 > weight.loss / 4;
 	int32_t size = *step < 0 ? -*step : *step;
 
 	if (!down && weight.loss <= weight.gain)

@@ -14,7 +14,7 @@
  * The second of the losses tells what the first cannot: who goes round through more than fits never meets a copy in memory, since all are
  * written before their turn; with more room for copies they would stay. Where accesses do not depend on age both are the same.
  *
- * A gain must be half as much again as the loss, since writing to the file costs too; a loss need only be more. The background thread looks at each
+ * A gain must be a quarter more than the loss, since writing to the file costs too; a loss need only be more. The background thread looks at each
  * tick (reclaim/share.c). Steps grow while they go one way, shrink when they turn, and wait until the last one has been taken up.
  *
  * Letters: (A) atomic, (T) only the background thread.

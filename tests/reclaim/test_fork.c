@@ -321,6 +321,21 @@ static int count_up(void *data)
 	return ++*(int *)data;
 }
 
+/* A thread that looked for a hold just before there was one finds it with the job in its hands. The child does not have that thread. */
+static void test_a_child_begins_without_a_job(void **state)
+{
+	(void)state;
+	world_open(&w, &small);
+	write_pages(&w, 0, 2 * JOB, TEXT);
+	store_relaxed(&w.reclaim.state, FILLING);
+	store_relaxed(&w.reclaim.gather.round, 1);
+	reclaim_after_fork(&w.reclaim);
+	assert_int_equal(load_relaxed(&w.reclaim.gather.round), 0);
+	evict(&w, JOB);
+	world_check(&w);
+	world_close(&w);
+}
+
 /* Work for the background thread: done there, in order, and answered. */
 static void test_errands_are_answered(void **state)
 {
@@ -347,6 +362,7 @@ int main(void)
 		cmocka_unit_test(test_pages_of_a_child_are_charged_to_their_owners),
 		cmocka_unit_test(test_words_of_a_child_are_settled),
 		cmocka_unit_test(test_words_of_a_child_that_has_all),
+		cmocka_unit_test(test_a_child_begins_without_a_job),
 		cmocka_unit_test(test_errands_are_answered),
 	};
 

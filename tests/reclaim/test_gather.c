@@ -16,34 +16,41 @@
 
 enum { MANY = 64, FEW = 7, PEOPLE = 3 };
 
+static struct gather g;
+static _Atomic uint32_t went_on; /* (A) */
 static _Atomic uint64_t time_ns; /* (A) */
 static uint64_t look_ns;	 /* that goes by with each look at the clock */
+static uint32_t come;		 /* so many, as soon as somebody gathers */
 
 uint64_t __wrap_now_ns(void);
 uint64_t __wrap_now_ns(void)
 {
+	if (come && load_relaxed(&g.round))
+		store_relaxed(&g.joined, come);
 	return add_relaxed(&time_ns, look_ns);
 }
 
 /* Sleepers sleep until they are woken, whatever they say; but for what nobody ends. */
 static bool nobody_wakes;
+static uint32_t round_after; /* the one that is under way when their time is over */
 
 int __real_futex_wait(_Atomic uint32_t *word, uint32_t expected, uint64_t timeout_ns);
 int __wrap_futex_wait(_Atomic uint32_t *word, uint32_t expected, uint64_t timeout_ns);
 int __wrap_futex_wait(_Atomic uint32_t *word, uint32_t expected, uint64_t timeout_ns)
 {
 	assert_true(timeout_ns > 0);
-	return nobody_wakes ? -ETIMEDOUT : __real_futex_wait(word, expected, 0);
+	if (!nobody_wakes)
+		return __real_futex_wait(word, expected, 0);
+	store_relaxed(word, round_after);
+	return -ETIMEDOUT;
 }
-
-static struct gather g;
-static _Atomic uint32_t went_on; /* (A) */
 
 static int setup(void **state)
 {
 	(void)state;
 	g = (struct gather){0};
 	look_ns = 0;
+	come = 0;
 	nobody_wakes = false;
 	store_relaxed(&went_on, 0);
 	return 0;
@@ -93,14 +100,26 @@ static void test_nobody_is_waited_for_without_end(void **state)
 	assert_false(gather_join(&g));
 }
 
-/* A round of whoever died, or a child of fork has nobody to end: a fault waits a moment, not for ever. */
-static void test_a_round_that_nobody_ends_keeps_nobody(void **state)
+/* Who gathers does not get to run: one fault waits a moment, and those after it do not. */
+static void test_a_round_that_nobody_ends_keeps_one_fault(void **state)
 {
 	(void)state;
 	nobody_wakes = true;
 	store_relaxed(&g.round, 1);
+	round_after = 1;
 	assert_true(gather_join(&g));
-	assert_int_equal(load_relaxed(&g.round), 1);
+	assert_false(gather_join(&g));
+}
+
+/* But not another one, which began meanwhile. */
+static void test_only_its_own_round_is_ended(void **state)
+{
+	(void)state;
+	nobody_wakes = true;
+	store_relaxed(&g.round, 1);
+	round_after = 3;
+	assert_true(gather_join(&g));
+	assert_int_equal(load_relaxed(&g.round), 3);
 }
 
 static void test_few_spans_interrupt(void **state)
@@ -142,6 +161,19 @@ static void test_the_cheaper_way_is_taken(void **state)
 	assert_true(gatherings(JOBS, 15000, 1500) > JOBS * 9 / 10);
 }
 
+/* Also where gathering is tried only now and then: how many come may change. */
+static void test_who_is_to_come_is_found_out(void **state)
+{
+	enum { JOBS = 64 * 64 };
+
+	(void)state;
+	look_ns = 1000;
+	for (come = 3; come > 0; come--) {
+		assert_true(gatherings(JOBS, 100, 5000) < JOBS / 10);
+		assert_int_equal(g.company, come);
+	}
+}
+
 /* What is waited for in vain counts as its cost. */
 static void test_waiting_in_vain_is_given_up(void **state)
 {
@@ -157,9 +189,11 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(test_who_comes_sleeps_until_the_end, setup),
 		cmocka_unit_test_setup(test_nobody_is_waited_for_without_end, setup),
-		cmocka_unit_test_setup(test_a_round_that_nobody_ends_keeps_nobody, setup),
+		cmocka_unit_test_setup(test_a_round_that_nobody_ends_keeps_one_fault, setup),
+		cmocka_unit_test_setup(test_only_its_own_round_is_ended, setup),
 		cmocka_unit_test_setup(test_few_spans_interrupt, setup),
 		cmocka_unit_test_setup(test_the_cheaper_way_is_taken, setup),
+		cmocka_unit_test_setup(test_who_is_to_come_is_found_out, setup),
 		cmocka_unit_test_setup(test_waiting_in_vain_is_given_up, setup),
 	};
 

@@ -309,7 +309,7 @@ static void test_gain_and_loss(void **state)
 
 static void test_steps_grow_turn_and_end(void **state)
 {
-	const struct share_weight down = {160, 100}, up = {100, 101}, stay = {150, 100};
+	const struct share_weight down = {160, 100}, up = {100, 101}, stay = {125, 100};
 	uint32_t cut = 0;
 	int32_t step = 0;
 
