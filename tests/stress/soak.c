@@ -167,7 +167,7 @@ static void balance_check(const struct weir_stats *s)
 {
 	const uint64_t served = s->soft_faults + s->parked_faults + s->first_faults +
 				s->compressed_faults + s->stored_faults;
-	const uint64_t errors = could_cost() + injected(NO_COPY);
+	const uint64_t errors = could_cost() + injected(NO_COPY) + load_relaxed(&soak.memory_full);
 
 	CHECK(served <= s->faults && s->faults - served <= errors,
 	      "of %" PRIu64 " faults %" PRIu64 " were served, %" PRIu64 " errors", s->faults,

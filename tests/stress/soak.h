@@ -67,6 +67,8 @@ struct soak {
 	_Atomic uint64_t advised[6], resized, window_uses;
 	_Atomic uint64_t memory_onlined, memory_offlined; /* by the public functions */
 	_Atomic uint64_t charges, refused_charges, regions, refused_regions, owners, governed;
+	_Atomic uint64_t
+		memory_full; /* writes of files' pages to their cache that found no memory: the fault is tried again */
 	_Atomic uint64_t offline_done, offline_pinned, offline_unmovable, offline_busy;
 	_Atomic uint64_t offline_listener, offline_other, onlined, frames_moved, frames_busy;
 };

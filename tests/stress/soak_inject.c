@@ -138,6 +138,8 @@ ssize_t __wrap_pwrite64(int fd, const void *data, size_t bytes, off_t offset)
 
 	cut = false;
 	if (rest ? due(FULL_WRITE) : due(NO_SPACE)) {
+		if (is_memory(fd))
+			add_relaxed(&soak.memory_full, 1);
 		errno = ENOSPC;
 		return -1;
 	}
