@@ -16,6 +16,7 @@ enum {
 	ASLEEP_NS = 2000000, /* at the most: who gathers is not running */
 	PROBE_EVERY = 64,    /* jobs */
 	FULL_EVERY = 8,	     /* gatherings: how many there are to come is found out */
+	SPAN_NS_MAX = 50000,
 	MEAN_SHIFT = 3,
 };
 
@@ -71,6 +72,8 @@ void gather_end(struct gather *g, bool gathered, unsigned spans)
 		return;
 	/* What those who slept could have done meanwhile counts, too. */
 	cost = (now_ns() - g->began_ns) * (1 + joined) / spans;
+	/* Who was not running meanwhile has measured something else. */
+	cost = MIN(cost, (uint64_t)SPAN_NS_MAX);
 	g->span_ns[gathered] += (cost >> MEAN_SHIFT) - (g->span_ns[gathered] >> MEAN_SHIFT);
 }
 

@@ -2,12 +2,11 @@
 #include "reclaim/reclaim.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <string.h>
 
 #include "base/log.h"
 
-enum { WINDOW = 64, TURN = 16, TICK_NS = 50000000, FLIGHT_NS = 200000, FUTILE_NS = 20000000 };
+enum { WINDOW = 64, TICK_NS = 50000000, FLIGHT_NS = 200000, FUTILE_NS = 20000000 };
 
 /* --- the clock --- */
 
@@ -539,10 +538,7 @@ static bool background_turn(struct reclaim *r)
 			    ? reclaim_wanted(r)
 			    : NULL;
 	took = container && reclaim_take(r, r->pager, container);
-	worked = job_work(r, r->pager, TURN, &dropped);
-	/* A thread of the program that shares the CPU waits for a turn, not for the rest of a slice. */
-	if (worked)
-		(void)sched_yield();
+	worked = job_work(r, r->pager, JOB_MAX, &dropped);
 	slack_reduce(r);
 	(void)writeback_land(r, false);
 	if (writeback_ready(r) && reclaim_over_share(r))

@@ -369,7 +369,8 @@ unsigned world_touch(struct world *w, unsigned region, uint32_t page, bool write
 {
 	const char *addr = page_address(w->region[region], page);
 
-	for (unsigned faults = 0; faults < 8; faults++) {
+	/* A run downwards that meets a lost page leaves its target to the next fault, once for each stream that goes there. */
+	for (unsigned faults = 0; faults < STREAMS + 8; faults++) {
 		enum fake_touch touch = fake_touch(addr, write);
 		enum fault_access access = write ? ACCESS_WRITE : ACCESS_READ;
 		enum pagein_result result;
