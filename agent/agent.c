@@ -29,6 +29,7 @@ enum { SEGMENT = 32 << 20 };
 
 static struct config config;   /* (C) after the constructor */
 static pid_t agent_pid;	       /* (C) whose statistics these are: not a vfork child's */
+static pid_t agent_parent;     /* (C) who forked it; 0: it was executed */
 static uint64_t began_ns;      /* (C) */
 static _Atomic bool reported;  /* (A) */
 static _Atomic bool fork_told; /* (A) */
@@ -126,6 +127,11 @@ static void after_fork_parent(void)
 static void agent_taken_over(void)
 {
 	weir_thread_attach(agent.weir);
+	agent_parent = agent_pid;
+	agent_pid = (pid_t)syscall(SYS_getpid);
+	began_ns = now_ns();
+	store_relaxed(&reported, false);
+	report_forked(agent.weir);
 }
 
 static void child_take_over(void)
@@ -266,7 +272,7 @@ void agent_report(void)
 	if (!weir || config.stats == STATS_NONE || (pid_t)syscall(SYS_getpid) != agent_pid ||
 	    exchange_relaxed(&reported, true))
 		return;
-	report_print(weir, &config, now_ns() - began_ns);
+	report_print(weir, &config, now_ns() - began_ns, agent_parent);
 }
 
 __attribute__((destructor)) static void agent_end(void)

@@ -65,6 +65,7 @@ int config_format(const struct config *config, char *text, size_t room)
 	put_number(&out, "churn", config->churn_ms);
 	put_number(&out, "kmap", config->kmap_slots);
 	put_number(&out, "stats", config->stats);
+	put_number(&out, "children", config->stats_children);
 	put_text(&out, "file", config->stats_file);
 	put_text(&out, "store", config->store);
 	put_text(&out, "trace", config->trace);
@@ -164,6 +165,8 @@ static int set(struct config *config, const char *key, size_t len, const char *v
 		config->kmap_slots = (unsigned)n;
 	else if (len == 5 && !memcmp(key, "stats", 5) && n <= STATS_JSON)
 		config->stats = (enum stats_form)n;
+	else if (len == 8 && !memcmp(key, "children", 8) && n <= 1)
+		config->stats_children = n;
 	else
 		return -EINVAL;
 	return 0;

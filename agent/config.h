@@ -23,6 +23,7 @@ struct config {
 	unsigned churn_ms;	   /* 0: never */
 	unsigned kmap_slots;	   /* 0: everything is mapped */
 	enum stats_form stats;
+	bool stats_children;   /* children of fork print their own, too */
 	char stats_file[4096]; /* empty: standard error */
 	char store[4096];      /* URI, or empty: default */
 	char trace[4096];      /* empty: packets are not traced */

@@ -3,13 +3,17 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/atomic.h"
 #include "base/base.h"
 #include "base/log.h"
 #include "base/size.h"
@@ -17,7 +21,7 @@
 #include "segment.h"
 
 struct text {
-	char bytes[4096];
+	char bytes[8192];
 	size_t used;
 };
 
@@ -35,9 +39,77 @@ __attribute__((format(printf, 2, 3))) static void add(struct text *text, const c
 
 typedef unsigned long long ull;
 
-static void add_json(struct text *t, const struct weir_stats *s, const char *name, uint64_t wall_ns)
+/* --- children of fork --- */
+
+/*
+ * What children add up to, of all generations: shared memory, made when the program that was executed starts. A child adds its numbers,
+ * then counts itself; who prints the sum closes it first. A child that finds it closed, or nobody left to print it, prints its own.
+ */
+#define FAMILY_CLOSED (1ull << 63)
+struct family {
+	_Atomic uint64_t ended; /* (A) children counted, and FAMILY_CLOSED */
+	_Atomic uint64_t value[WEIR_SEGMENT_VALUE_COUNT];
+	pid_t first; /* (C) who prints it */
+};
+static struct family *family;	 /* (C) NULL: there is no memory for it, so nobody is counted */
+static struct weir_stats before; /* (C) after the fork: what is counted on from the parent's */
+
+static bool summed(size_t i)
 {
-	add(t, "{\"pid\":%d,\"program\":\"", (int)getpid());
+	return segment_number[i].kind == SEGMENT_COUNT || segment_number[i].kind == SEGMENT_BYTES ||
+	       i == WEIR_SEGMENT_fault_ns_sum;
+}
+
+/* True: whoever prints for the family has this one's. */
+static bool family_add(const struct weir_stats *s)
+{
+	uint64_t value[WEIR_SEGMENT_VALUE_COUNT];
+
+	if (!family || (load_relaxed(&family->ended) & FAMILY_CLOSED) ||
+	    (syscall(SYS_kill, family->first, 0) && errno == ESRCH))
+		return false;
+	segment_values(s, mem_peak_rss(), value);
+	for (size_t i = 0; i < ARRAY_SIZE(value); i++) {
+		uint64_t most = load_relaxed(&family->value[i]);
+
+		if (summed(i))
+			add_relaxed(&family->value[i], value[i]);
+		while (segment_number[i].kind == SEGMENT_PEAK && most < value[i] &&
+		       !cas_relaxed(&family->value[i], &most, value[i]))
+			;
+	}
+	/* Pairs with the acquire in family_close. */
+	return !(add_acq_rel(&family->ended, 1) & FAMILY_CLOSED);
+}
+
+/* How many children there were. */
+static uint64_t family_close(void)
+{
+	/* Pairs with the addition in family_add. */
+	return family ? add_acq_rel(&family->ended, FAMILY_CLOSED) : 0;
+}
+
+static void family_json(struct text *t, uint64_t ended)
+{
+	add(t, ",\"children\":{\"ended\":%llu", (ull)ended);
+	for (size_t i = 0; i < ARRAY_SIZE(family->value); i++) {
+		if (segment_number[i].kind != SEGMENT_NS && segment_number[i].kind != SEGMENT_SIZE)
+			add(t, ",\"%s\":%llu", segment_number[i].name,
+			    (ull)load_relaxed(&family->value[i]));
+	}
+	add(t, ",\"fault_ns\":{\"sum\":%llu}}",
+	    (ull)load_relaxed(&family->value[WEIR_SEGMENT_fault_ns_sum]));
+}
+
+/* --- forms --- */
+
+static void add_json(struct text *t, const struct weir_stats *s, const char *name, uint64_t wall_ns,
+		     pid_t parent, uint64_t children)
+{
+	add(t, "{\"pid\":%d,", (int)getpid());
+	if (parent)
+		add(t, "\"forked_by\":%d,", (int)parent);
+	add(t, "\"program\":\"");
 	for (; *name; name++)
 		add(t,
 		    (*name == '"' || *name == '\\') ? "\\%c"
@@ -53,10 +125,12 @@ static void add_json(struct text *t, const struct weir_stats *s, const char *nam
 		if (segment_number[i].kind != SEGMENT_NS)
 			add(t, ",\"%s\":%llu", segment_number[i].name, (ull)value[i]);
 	}
-	add(t,
-	    ",\"fault_ns\":{\"p50\":%llu,\"p90\":%llu,\"p99\":%llu,\"max\":%llu,\"sum\":%llu}}\n",
+	add(t, ",\"fault_ns\":{\"p50\":%llu,\"p90\":%llu,\"p99\":%llu,\"max\":%llu,\"sum\":%llu}",
 	    (ull)s->fault_ns_p50, (ull)s->fault_ns_p90, (ull)s->fault_ns_p99, (ull)s->fault_ns_max,
 	    (ull)s->fault_ns_sum);
+	if (children)
+		family_json(t, children);
+	add(t, "}\n");
 }
 
 static void add_size(struct text *t, const char *label, uint64_t bytes, const char *note)
@@ -76,16 +150,46 @@ static void add_ns(struct text *t, const char *label, uint64_t ns, const char *n
 	add(t, "  %-22s %8llu.%llu  %s\n", label, (ull)(ns / 1000), (ull)(ns / 100 % 10), note);
 }
 
-static void add_table(struct text *t, const struct weir_stats *s, const char *name,
-		      uint64_t wall_ns)
+static void add_seconds(struct text *t, const char *label, uint64_t ns)
 {
+	add(t, "  %-22s %6llu.%03llu  s\n", label, (ull)(ns / 1000000000u),
+	    (ull)(ns / 1000000u % 1000));
+}
+
+static void family_table(struct text *t, uint64_t ended)
+{
+	static const struct {
+		size_t value;
+		const char *label;
+	} counts[] = {
+		{WEIR_SEGMENT_faults, "  faults"},
+		{WEIR_SEGMENT_compressed_faults, "  from compressed"},
+		{WEIR_SEGMENT_stored_faults, "  from the file"},
+		{WEIR_SEGMENT_moved_out, "  pages moved out"},
+	};
+
+	add_count(t, "children of fork", ended,
+		  "ended, each with a limit of its own; all of theirs:");
+	add_size(t, "  peak managed", load_relaxed(&family->value[WEIR_SEGMENT_peak_managed_bytes]),
+		 "of the largest");
+	for (size_t i = 0; i < ARRAY_SIZE(counts); i++)
+		add_count(t, counts[i].label, load_relaxed(&family->value[counts[i].value]), "");
+	add_seconds(t, "  time lost to faults",
+		    load_relaxed(&family->value[WEIR_SEGMENT_fault_ns_sum]));
+}
+
+static void add_table(struct text *t, const struct weir_stats *s, const char *name,
+		      uint64_t wall_ns, pid_t parent, uint64_t children)
+{
+	char of[32] = "";
 	uint64_t ratio = s->packed_out ? s->packed_in * 100 / s->packed_out : 0;
 	char size[SIZE_TEXT];
 
-	add(t, "weir: %s (%d), limit %s per process\n", name, (int)getpid(),
+	if (parent)
+		snprintf(of, sizeof(of), ", child of %d", (int)parent);
+	add(t, "weir: %s (%d%s), limit %s per process\n", name, (int)getpid(), of,
 	    size_print(s->limit, size));
-	add(t, "  %-22s %6llu.%03llu  s\n", "wall time", (ull)(wall_ns / 1000000000u),
-	    (ull)(wall_ns / 1000000u % 1000));
+	add_seconds(t, "wall time", wall_ns);
 	add_size(t, "peak managed", s->peak,
 		 "resident and compressed pages, what the limit covers");
 	add_size(t, "peak resident", mem_peak_rss(),
@@ -110,8 +214,7 @@ static void add_table(struct text *t, const struct weir_stats *s, const char *na
 	add_ns(t, "fault, 90 of 100", s->fault_ns_p90, "us");
 	add_ns(t, "fault, 99 of 100", s->fault_ns_p99, "us");
 	add_ns(t, "fault, longest", s->fault_ns_max, "us");
-	add(t, "  %-22s %6llu.%03llu  s\n", "time lost to faults",
-	    (ull)(s->fault_ns_sum / 1000000000u), (ull)(s->fault_ns_sum / 1000000u % 1000));
+	add_seconds(t, "time lost to faults", s->fault_ns_sum);
 	if (s->blocks_offlined) {
 		add_count(t, "blocks gone", s->blocks_offlined, "of memory for compressed pages");
 		add_count(t, "  that held pages", s->blocks_offlined_live, "which moved");
@@ -131,12 +234,16 @@ static void add_table(struct text *t, const struct weir_stats *s, const char *na
 		add_count(t, "loaded for forks", s->fork_loaded, "pages");
 	if (s->poisoned)
 		add_count(t, "lost pages", s->poisoned, "poisoned");
+	if (children)
+		family_table(t, children);
 }
 
+/* --- where to --- */
+
 /*
- * Programs close their standard error before the last moment (coreutils do, to see whether writing failed). So a
- * second descriptor to it is kept where statistics go there, out of the way of the numbers that programs get, and
- * used only if it still is the same file: the program may have closed it, and its number be another's.
+ * Programs close their standard error before the last moment (coreutils do, to see whether writing failed), and what a daemon opens next has that
+ * number. So a second descriptor to it is kept where statistics go there, out of the way of the numbers that programs get. Either
+ * is used only while it still is the file that standard error was at the start.
  */
 static struct {
 	int fd;
@@ -148,47 +255,83 @@ void report_prepare(const struct config *config)
 {
 	enum { OUT_OF_THE_WAY = 240 };
 	struct stat st;
+	void *shared;
 
-	if (config->stats == STATS_NONE || config->stats_file[0] || fstat(STDERR_FILENO, &st))
+	if (config->stats == STATS_NONE)
+		return;
+	shared = (void *)syscall(SYS_mmap, NULL, sizeof(*family), PROT_READ | PROT_WRITE,
+				 MAP_SHARED | MAP_ANONYMOUS, -1, 0L);
+	if (shared != MAP_FAILED) {
+		family = shared;
+		family->first = (pid_t)syscall(SYS_getpid);
+	}
+	if (config->stats_file[0] || fstat(STDERR_FILENO, &st))
 		return;
 	kept.fd = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, OUT_OF_THE_WAY);
 	kept.dev = st.st_dev;
 	kept.ino = st.st_ino;
 }
 
-static int stderr_now(void)
+static bool still_stderr(int fd)
 {
 	struct stat st;
 
-	if (fcntl(STDERR_FILENO, F_GETFD) >= 0)
-		return STDERR_FILENO;
-	if (kept.fd >= 0 && fstat(kept.fd, &st) == 0 && st.st_dev == kept.dev &&
-	    st.st_ino == kept.ino)
-		return kept.fd;
-	return STDERR_FILENO;
+	return fd >= 0 && !fstat(fd, &st) && st.st_dev == kept.dev && st.st_ino == kept.ino;
 }
 
-void report_print(struct weir *weir, const struct config *config, uint64_t wall_ns)
+/* -1: there is none any more. */
+static int stderr_now(void)
 {
-	struct weir_stats stats = {.size = sizeof(stats)};
-	struct text text = {.used = 0};
-	char name[17] = "";
-	int fd = stderr_now();
+	return still_stderr(STDERR_FILENO) ? STDERR_FILENO : still_stderr(kept.fd) ? kept.fd : -1;
+}
 
-	prctl(PR_GET_NAME, name);
-	if (weir_stats_read(weir, &stats))
+void report_forked(struct weir *weir)
+{
+	before = (struct weir_stats){.size = sizeof(before)};
+	(void)weir_stats_read(weir, &before);
+}
+
+static bool stats_read(struct weir *weir, struct weir_stats *s)
+{
+	*s = (struct weir_stats){.size = sizeof(*s)};
+	if (weir_stats_read(weir, s))
+		return false;
+	/* The pool counts on from what the parent had. */
+	s->blocks_onlined -= before.blocks_onlined;
+	s->blocks_offlined -= before.blocks_offlined;
+	s->blocks_offlined_live -= before.blocks_offlined_live;
+	s->blocks_refused -= before.blocks_refused;
+	s->frames_migrated -= before.frames_migrated;
+	return true;
+}
+
+void report_print(struct weir *weir, const struct config *config, uint64_t wall_ns, pid_t parent)
+{
+	static struct text text; /* once a process, on whatever stack it ends */
+	struct weir_stats stats;
+	char name[17] = "";
+	uint64_t children;
+	int fd;
+
+	if (!stats_read(weir, &stats) || (parent && family_add(&stats) && !config->stats_children))
 		return;
+	children = parent ? 0 : family_close();
+	prctl(PR_GET_NAME, name);
+	text.used = 0;
 	if (config->stats == STATS_JSON)
-		add_json(&text, &stats, name, wall_ns);
+		add_json(&text, &stats, name, wall_ns, parent, children);
 	else
-		add_table(&text, &stats, name, wall_ns);
+		add_table(&text, &stats, name, wall_ns, parent, children);
 	if (config->stats_file[0]) {
 		fd = open(config->stats_file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
 		if (fd < 0) {
 			log_line("%s: %s", config->stats_file, errno_name(errno));
 			return;
 		}
+	} else {
+		fd = stderr_now();
 	}
+	/* By one call, so that those of others do not come in between. */
 	for (size_t at = 0; at < text.used;) {
 		ssize_t n = write(fd, text.bytes + at, text.used - at);
 

@@ -25,6 +25,7 @@
 enum {
 	KEY_STATS = 256,
 	KEY_STATS_FILE,
+	KEY_STATS_CHILDREN,
 	KEY_STORE,
 	KEY_HIGH,
 	KEY_CONTAINER,
@@ -88,6 +89,10 @@ static const struct argp_option options[] = {
 	{"stats", KEY_STATS, "FORM", OPTION_ARG_OPTIONAL,
 	 "print a table at the end, or one line of JSON: --stats=json", 3},
 	{"stats-file", KEY_STATS_FILE, "FILE", 0, "append the statistics to a file instead", 3},
+	{"stats-children", KEY_STATS_CHILDREN, NULL, 0,
+	 "children that the program forks print theirs as well; else only their sum is in the "
+	 "program's",
+	 3},
 	{"trace", KEY_TRACE, "FILE", 0,
 	 "write the packets by which pages leave to a file, for `weir cmdq dis --soc weir FILE`",
 	 3},
@@ -335,6 +340,11 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		return 0;
 	case KEY_STATS_FILE:
 		file_set(a->config.stats_file, arg, "statistics file", O_APPEND);
+		if (a->config.stats == STATS_NONE)
+			a->config.stats = STATS_TABLE;
+		return 0;
+	case KEY_STATS_CHILDREN:
+		a->config.stats_children = true;
 		if (a->config.stats == STATS_NONE)
 			a->config.stats = STATS_TABLE;
 		return 0;

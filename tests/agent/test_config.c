@@ -30,6 +30,7 @@ static void assert_same(const struct config *a, const struct config *b)
 	assert_int_equal(a->kmap_slots, b->kmap_slots);
 	assert_int_equal(a->placement, b->placement);
 	assert_int_equal(a->stats, b->stats);
+	assert_int_equal(a->stats_children, b->stats_children);
 	assert_string_equal(a->stats_file, b->stats_file);
 	assert_string_equal(a->trace, b->trace);
 	assert_string_equal(a->container, b->container);
@@ -53,6 +54,7 @@ static void config_random(uint64_t *seed, struct config *c)
 		c->kmap_slots = (unsigned)random_magnitude(seed);
 	c->placement = random_below(seed, 4);
 	c->stats = (enum stats_form)random_below(seed, STATS_JSON + 1);
+	c->stats_children = random_chance(seed, 2);
 	path_random(seed, c->stats_file, sizeof(c->stats_file));
 	path_random(seed, c->trace, sizeof(c->trace));
 	path_random(seed, c->container, sizeof(c->container));

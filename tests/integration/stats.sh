@@ -77,6 +77,80 @@ done
 esc=$(printf '\033')
 ! grep -q "$esc" "$tmp/run.err" || failed_run run "expected no colours where standard error is no terminal"
 
+# Children of fork. The kernel tells of forks to those who have CAP_SYS_PTRACE; others' children have no instance, and no statistics.
+cat >"$tmp/family.pl" <<'PERL'
+my @child;
+for my $i (1 .. 4) {
+	my $pid = fork;
+	die "fork: $!\n" unless defined $pid;
+	if (!$pid) {
+		my @block;
+		push @block, "block $_ of $i " . join ' ', map { $_ * 7919 } $_ .. $_ + 300 for 1 .. 3000;
+		$block[$_] =~ /^block (\d+) / && $1 == $_ + 1 or die "block $_ has other contents\n" for 0 .. $#block;
+		exit 0;
+	}
+	push @child, $pid;
+}
+for (@child) {
+	waitpid $_, 0;
+	exit 1 if $?;
+}
+PERL
+cat >"$tmp/daemon.pl" <<'PERL'
+my $parent = $$;
+exit 0 if fork;
+select undef, undef, undef, 0.01 while getppid == $parent;
+PERL
+family()
+{
+	rm -f "$tmp/family.stats"
+	timeout -k 5 "$patience" "$WEIR" run --limit 4M "$@" -- perl "$tmp/family.pl" >"$tmp/run.out" 2>"$tmp/run.err" ||
+		failed_run run "expected status 0 of children with $*"
+}
+if grep -q '^CapEff:.*[89a-f]....$' /proc/self/status; then
+	# One line for all, with their sum.
+	family --stats=json
+	grep '^{' "$tmp/run.err" >"$tmp/figures"
+	[ "$(wc -l <"$tmp/figures")" -eq 1 ] || failed_run run "expected one line for a program and its children"
+	json "$tmp/figures" faults children.ended children.faults children.moved_out children.peak_managed_bytes children.fault_ns.sum \
+		>"$tmp/values" || fail "expected the sum of the children in JSON"
+	awk '{ exit !($2 == 4 && $3 > 10 * $1 && $4 > 1000 && $5 > 2000000 && $5 < 5000000 && $6 > 0) }' "$tmp/values" ||
+		fail "expected 4 children that faulted and moved pages out; seen $(cat "$tmp/values")"
+	# Each its own, too, whole, with pids that differ; and the parent's has the sum as before.
+	family --stats=json --stats-children --stats-file "$tmp/family.stats"
+	! grep -q '^{' "$tmp/run.err" || failed_run run "expected no statistics on standard error"
+	parent=$(sed -n '5s/^{"pid":\([0-9]*\),"program":"perl",.*"children":{"ended":4,.*/\1/p' "$tmp/family.stats")
+	[ "${parent:-0}" -gt 0 ] || fail "expected the parent's line behind four others: $(cat "$tmp/family.stats")"
+	[ "$(sed -n "s/^{\"pid\":\([0-9]*\),\"forked_by\":$parent,.*/\1/p" "$tmp/family.stats" | sort -u | wc -l)" -eq 4 ] ||
+		fail "expected four children of $parent: $(cat "$tmp/family.stats")"
+	while read -r line; do
+		echo "$line" >"$tmp/figures"
+		[ "$(json "$tmp/figures" moved_out)" -ge 0 ] || fail "expected each line to be JSON: $line"
+	done <"$tmp/family.stats"
+	# Tables into one pipe do not come in between each other.
+	family --stats-children
+	awk '/^weir: perl/ { tables++; lines = 0 } /^  time lost to faults/ { ends++; if (lines < 20) short++ } { lines++ }
+		END { exit !(tables == 5 && ends == 5 && !short) }' "$tmp/run.err" ||
+		failed_run run "expected five whole tables"
+	# Who outlives the program, a daemon, prints its own: nobody else will.
+	rm -f "$tmp/family.stats"
+	"$WEIR" run --limit 4M --stats=json --stats-file "$tmp/family.stats" -- perl "$tmp/daemon.pl" || fail "expected status 0"
+	tries=0
+	until [ "$(wc -l <"$tmp/family.stats")" -eq 2 ]; do
+		tries=$((tries + 1))
+		[ $tries -lt 600 ] || fail "expected a line of a child that outlives its parent: $(cat "$tmp/family.stats")"
+		sleep 0.1
+	done
+	head -n 1 "$tmp/family.stats" | grep -q '"children"' && fail "expected no sum of a child that has not ended"
+	tail -n 1 "$tmp/family.stats" | grep -q '"forked_by"' || fail "expected the second line to be the child's"
+fi
+
+# What has the number of standard error by the end, and is none, is left alone.
+"$WEIR" run --limit 8M --stats -- perl -e 'close STDERR; open my $f, ">", $ARGV[0]; fileno $f == 2 or die; print $f "mine\n"' \
+	"$tmp/other" 2>"$tmp/run.err" || fail "expected status 0 of a program that closes standard error"
+[ "$(cat "$tmp/other")" = mine ] || fail "expected nothing of weir in a file of the program"
+grep -q '^weir: perl' "$tmp/run.err" || fail "expected the table where standard error was"
+
 # Nothing at all where nothing is asked for.
 "$WEIR" run --limit 1.5G -- perl "$tmp/pager.pl" >"$tmp/run.out" 2>"$tmp/run.err"
 same "$tmp/run.err" "$tmp/error" "standard error without --stats"
