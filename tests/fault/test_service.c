@@ -13,6 +13,9 @@
 #include "os/thread.h"
 #include "weir/weir.h"
 
+/* Handlers, weir's background thread, this one and the one that touches. */
+enum { HANDLERS = 2, ALL = HANDLERS + 3 };
+
 static struct {
 	volatile char *page;
 	_Atomic int tid;
@@ -43,10 +46,23 @@ static bool sleeps(int tid)
 	return state && (state[2] == 'S' || state[2] == 'D');
 }
 
-/* Handlers end at their first read. */
+static unsigned threads_left(void)
+{
+	DIR *tasks = opendir("/proc/self/task");
+	unsigned left = 0;
+
+	child_check(tasks);
+	for (struct dirent *task; (task = readdir(tasks));)
+		left += task->d_name[0] != '.';
+	closedir(tasks);
+	return left;
+}
+
+/* Handlers end at their first read, of which the other waits for its turn. */
 static void dead_handlers(void *arg)
 {
-	struct weir_options options = {.size = sizeof(options), .limit = MIB(4)};
+	struct weir_options options = {
+		.size = sizeof(options), .limit = MIB(4), .handlers = HANDLERS};
 	const bool closes = *(bool *)arg;
 	struct weir *weir;
 	pthread_t thread;
@@ -62,8 +78,9 @@ static void dead_handlers(void *arg)
 	child_check(!err && !weir_region_create(weir, MIB(1), &base));
 	dead.page = base;
 	child_check(!pthread_create(&thread, NULL, touch_main, NULL));
-	/* It sleeps in its fault: seen asleep many times in a row, with everything else that runs in between. */
-	for (unsigned asleep = 0; asleep < 200; sched_yield()) {
+	/* It sleeps in its fault: seen asleep many times in a row, with everything else that runs in between; and a handler has ended,
+	 * which has said why before. */
+	for (unsigned asleep = 0; asleep < 200 || threads_left() == ALL; sched_yield()) {
 		if (closes)
 			(void)syscall(SYS_close_range, 3u, ~0u, 0u);
 		child_check(!load_acquire(&dead.done));
