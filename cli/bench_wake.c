@@ -70,7 +70,6 @@ static void serve(void *data, struct crew_member *member, const struct uffd_faul
 {
 	(void)data;
 	if (wake.slow_store) {
-
 		/* As weir's handlers before they read a file. */
 		readers_block(&wake.crew.places, &member->place);
 		sleep_ns(SLOW_US * 1000u);

@@ -34,17 +34,16 @@ bool gather_begin(struct gather *g, unsigned spans)
 	uint32_t came = 0;
 	bool all;
 
-	g->measured = spans >= SPANS_MIN;
-	if (!g->measured)
+	if (spans < SPANS_MIN)
 		return false;
 	g->began_ns = now_ns();
 	if (!worth_it(g))
 		return false;
 	/* Not by turns: where gathering is but tried now and then, they would never be ones at which it is found out. */
-	all = g->gatherings++ % FULL_EVERY == 0;
+	all = ++g->gatherings % FULL_EVERY == 1;
 	store_relaxed(&g->joined, 0);
-	/* Nothing is published by it: who comes just sleeps. */
-	store_relaxed(&g->round, (g->next += 2) | 1);
+	/* Nothing is published by it: who comes just sleeps. 0 once in 2^32: nobody does. */
+	store_relaxed(&g->round, g->gatherings);
 	until = g->began_ns + WAIT_NS;
 	for (unsigned i = 0; i < LOOKS_MAX; i++) {
 		came = load_relaxed(&g->joined);
@@ -68,7 +67,7 @@ void gather_end(struct gather *g, bool gathered, unsigned spans)
 		(void)futex_wake(&g->round, INT32_MAX);
 		joined = load_relaxed(&g->joined);
 	}
-	if (!g->measured)
+	if (spans < SPANS_MIN)
 		return;
 	/* What those who slept could have done meanwhile counts, too. */
 	cost = (now_ns() - g->began_ns) * (1 + joined) / spans;

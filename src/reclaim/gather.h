@@ -26,11 +26,10 @@
 struct gather {
 	NO_SHARING _Atomic uint32_t round; /* (A) a futex; 0: nobody gathers */
 	_Atomic uint32_t joined;	   /* (A) who sleep in this round, or have */
-	uint32_t next, turn, gatherings;   /* (F) */
-	uint32_t company;		   /* (F) so many came when they were last waited for */
-	uint64_t span_ns[2]; /* (F) what a span costs, running means: without, and with */
-	uint64_t began_ns;   /* (F) */
-	bool measured;	     /* (F) */
+	uint32_t turn, gatherings; /* (F) jobs with many spans; rounds, whose numbers these are */
+	uint32_t company;	   /* (F) so many came when they were last waited for */
+	uint64_t span_ns[2];	   /* (F) what a span costs, running means: without, and with */
+	uint64_t began_ns;	   /* (F) */
 };
 
 /* Before a job's spans are protected. True: others were gathered. */

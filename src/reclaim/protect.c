@@ -6,7 +6,7 @@
 
 enum { WRITE_GAP = 4096 };
 
-struct stretch {
+struct victims_span {
 	const struct victim *first, *last;
 };
 
@@ -66,9 +66,10 @@ static int protect_span(const struct victim *first, const struct victim *last)
 }
 
 /* The next span of dirty victims from *at on, as long as the bystanders allow; *at moves behind it. False: there is none. */
-static bool span_next(const struct reclaim *r, unsigned count, unsigned *at, struct stretch *span)
+static bool span_next(const struct reclaim *r, unsigned count, unsigned *at,
+		      struct victims_span *span)
 {
-	*span = (struct stretch){NULL, NULL};
+	*span = (struct victims_span){NULL, NULL};
 	for (; *at < count; (*at)++) {
 		const struct victim *v = &r->victim[*at];
 
@@ -88,7 +89,7 @@ static bool span_next(const struct reclaim *r, unsigned count, unsigned *at, str
 
 int protect_victims(struct reclaim *r, unsigned count)
 {
-	struct stretch spans[JOB_MAX];
+	struct victims_span spans[JOB_MAX];
 	unsigned n = 0, at = 0;
 	bool gathered;
 	int err = 0;
