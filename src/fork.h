@@ -30,6 +30,9 @@
  *     until the event was read. The first one is the doorbell, which lies below all other memory, and memory is copied in
  *     the order of addresses. So pages come, or become writable, before any of weir's tables is copied, or not at all.
  *   - A handler that is between such a call and the new word has the page busy, and the word still has what was before.
+ *     The child clears such bits where pages are counted; so handlers count a page before they take its bit, and until they
+ *     have let go of it (vm.h, page_lock_counted). The copy has of one thread's stores all up to some point: a store that
+ *     is not in it has met a page that the kernel had protected for the copy, and waits until that is over.
  *   - No copy is let go: pages that no longer need theirs keep it in their word (vm/page.h), so nothing else of the store changes.
  *     Discards wait, and if they must not, write zeroes.
  *   - Which containers there are does not change: the forking thread has the tree's lock for that (control/child.c).

@@ -196,9 +196,8 @@ static bool page_refuse(struct vm *vm, struct region *region, uint32_t page, uin
 	char *address = page_address(region, page);
 	int err;
 
-	if (!page_lock(&region->word[page], w))
+	if (!page_lock_counted(region, page, w))
 		return false;
-	region_populate(region, page, 1);
 	/* Before the reader is told: who has had the signal finds it counted. */
 	add_relaxed(&vm->count.poisoned, 1);
 	/* In signal mode the thread finds the state of the page, and passes its SIGBUS on. */
@@ -207,9 +206,10 @@ static bool page_refuse(struct vm *vm, struct region *region, uint32_t page, uin
 		err = 0;
 	if (err) {
 		sub_relaxed(&vm->count.poisoned, 1);
-		sub_relaxed(&region->populated[page >> CHUNK_SHIFT], 1);
+		page_unlock_uncounted(vm, region, page, *w);
+	} else {
+		page_unlock(vm, region, page, PAGE_POISONED, true);
 	}
-	page_unlock(vm, region, page, err ? *w : (uint64_t)PAGE_POISONED, true);
 	page_wake_later(vm, region, page, err);
 	return true;
 }
@@ -304,7 +304,7 @@ static enum pagein_result fault_serve(struct vm *vm, struct pager *self, struct 
 				break;
 			continue;
 		}
-		if (!page_lock(word, &w))
+		if (!page_lock_counted(region, page, &w))
 			continue;
 		run.before[0] = w;
 		run_ahead(vm, &run);

@@ -9,9 +9,13 @@
 
 int page_pin(struct vm *vm, struct region *region, uint32_t page, bool write)
 {
-	uint64_t w = page_lock_wait(&region->word[page]);
+	uint64_t w = load_relaxed(&region->word[page]);
 	int err = 0;
 
+	/* Nothing there to pin. And not counted (page_lock_counted). */
+	if (word_state(w) == PAGE_NONE)
+		return -EAGAIN;
+	w = page_lock_wait(&region->word[page]);
 	if (word_state(w) == PAGE_POISONED)
 		err = -EIO;
 	/* CLEANING: a job may write-protect it, and will call it clean then. */

@@ -212,6 +212,28 @@ void region_populate(struct region *region, uint32_t page, uint32_t count)
 		add_relaxed(&region->populated[page >> CHUNK_SHIFT], 1);
 }
 
+bool page_lock_counted(struct region *region, uint32_t page, uint64_t *w)
+{
+	page_word_t *word = &region->word[page];
+
+	if (word_state(*w) != PAGE_NONE)
+		return page_lock(word, w);
+	region_populate(region, page, 1);
+	/* Pairs with the release in page_unlock; and its release, with the fork that copies the tables: see vm.h. */
+	if (cas_acq_rel(word, w, *w | WORD_BUSY))
+		return true;
+	sub_relaxed(&region->populated[page >> CHUNK_SHIFT], 1);
+	return false;
+}
+
+void page_unlock_uncounted(struct vm *vm, struct region *region, uint32_t page, uint64_t w)
+{
+	page_unlock(vm, region, page, w, true);
+	/* Pairs with the fork: not before the word. */
+	if (word_state(w) == PAGE_NONE)
+		sub_acq_rel(&region->populated[page >> CHUNK_SHIFT], 1);
+}
+
 /* Memory that was touched before there was anybody to fault to. Runs after registration, beside faults: a page that
  * a handler installs meanwhile has left NONE, and is passed over. */
 static int adopt(struct region *region)

@@ -135,7 +135,7 @@ void run_extend(struct vm *vm, struct run *run, unsigned want, int step)
 		    !container_try(run->container, CHARGE_RESIDENT, PAGE_SIZE))
 			break;
 		run->charged++;
-		if (!page_lock(word, &words[got]))
+		if (!page_lock_counted(run->region, (uint32_t)page, &words[got]))
 			break;
 	}
 	run->count = got + 1;
@@ -366,9 +366,7 @@ static enum pagein_result install_failed(struct vm *vm, const struct pager *self
 /* Page i of a run is not loaded. */
 static void run_give_back(struct vm *vm, struct run *run, uint32_t i)
 {
-	if (word_state(run->before[i]) == PAGE_NONE)
-		sub_relaxed(&run->region->populated[(run->first + i) >> CHUNK_SHIFT], 1);
-	page_unlock(vm, run->region, run->first + i, run->before[i], true);
+	page_unlock_uncounted(vm, run->region, run->first + i, run->before[i]);
 }
 
 /* Installs the filled pages [from, to), unlocks all of them. Returns the first error. */
@@ -441,9 +439,6 @@ enum pagein_result run_load(struct vm *vm, struct pager *self, struct run *run)
 	uint32_t filled = 0, total = run->count;
 	int err = 0;
 
-	/* All pages of a run are alike. */
-	if (word_state(run->before[0]) == PAGE_NONE)
-		region_populate(run->region, run->first, run->count);
 	while (filled < run->count) {
 		int n = run_fill(vm, self, run, filled);
 

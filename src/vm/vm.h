@@ -288,8 +288,17 @@ int region_grow(struct region *region, uint32_t pages);
  * pinned, and they are all as before; -ENOMEM: they are forgotten, and cannot be hidden. Then they must be the region's again.
  */
 int region_cut_off(struct vm *vm, struct pager *self, struct region *region, uint32_t old);
-/* Counts pages as populated, before they are. */
+/*
+ * Counts pages as populated, before they are. The child of a fork has a copy of these tables that is taken while handlers go on:
+ * of what one thread stores, it has all up to some point, and nothing after it. It looks for busy bits where pages are
+ * counted, so a page is counted before its bit is taken, and for as long as it is held. That is for who may meet a page in NONE
+ * while there is a fork: handlers.
+ */
 void region_populate(struct region *region, uint32_t page, uint32_t count);
+/* page_lock for a page that may be in NONE. */
+bool page_lock_counted(struct region *region, uint32_t page, uint64_t *w);
+/* And the end of such a hold with the word as it was. */
+void page_unlock_uncounted(struct vm *vm, struct region *region, uint32_t page, uint64_t w);
 /* Contents gone: reads as zeroes, memory and copies are free at once. Any thread of the process, also while others
  * fault on the range. self NULL: a thread without the userfaultfd. */
 int region_discard(struct vm *vm, struct pager *self, struct region *region, uint32_t page,

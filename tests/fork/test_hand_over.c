@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Forks whose hand-over does not go as it should: a child that touches everything before it serves itself, one that is stopped, one to which
- * nothing can be passed, one that gets no descriptors or no threads. In each the child has every page as it was at the fork, or is
+ * nothing can be passed, one that gets no descriptors or no threads, one that is made while a handler has a page. In each the child has every page as it was at the fork, or is
  * told that it may not go on; the parent writes every page meanwhile, and goes on as ever.
  *
- * The heap is several times the limit, so most of it is compressed or in the file at the fork. The linker puts what is here in place of pass_send and
- * thread_start.
+ * The heap is several times the limit, so most of it is compressed or in the file at the fork. The linker puts what is here in place of pass_send,
+ * thread_start and stream_match.
  */
 #include "open.h"
 
@@ -50,6 +50,28 @@ int __wrap_thread_start(pthread_t *thread, const char *name, void *(*fn)(void *)
 	if (load_relaxed(&thread_fails) && sub_relaxed(&thread_fails, 1) == 1)
 		return -EAGAIN;
 	return __real_thread_start(thread, name, fn, arg);
+}
+
+/* Asked by a handler that has a page which nobody has touched: it may be made to stay so until the process has forked. */
+enum { HOLD_NO, HOLD_NEXT, HOLD_HELD };
+static _Atomic uint32_t hold;
+
+struct stream *__real_stream_match(struct vm *vm, page_no_t page, int32_t *window);
+struct stream *__wrap_stream_match(struct vm *vm, page_no_t page, int32_t *window);
+struct stream *__wrap_stream_match(struct vm *vm, page_no_t page, int32_t *window)
+{
+	uint32_t next = HOLD_NEXT;
+
+	if (cas_relaxed(&hold, &next, HOLD_HELD)) {
+		struct pager *self = service_self();
+
+		(void)futex_wake(&hold, 1);
+		/* The other one is told of the fork. */
+		self->before_block(self->data);
+		while (load_acquire(&hold) == HOLD_HELD)
+			(void)futex_wait(&hold, HOLD_HELD, 0);
+	}
+	return __real_stream_match(vm, page, window);
 }
 /* NOLINTEND(bugprone-reserved-identifier) */
 
@@ -233,6 +255,54 @@ static void touch_all(void)
 		heap[page][3] = word_of(page, 1, 3);
 }
 
+static void *touch_one(void *data)
+{
+	*(volatile uint64_t *)data = 1;
+	return NULL;
+}
+
+/*
+ * A page whose handler had just begun with it when the kernel copied the tables; where the child's counts say that there is no page, and
+ * where they do not. Its handler is not in the child: it is the child's first touch, and zeroes.
+ */
+static void test_a_page_that_a_handler_had_begun(void **state)
+{
+	enum { PATIENCE_S = 120 };
+
+	(void)state;
+	for (uint32_t page = PAGES; page < PAGES + FRESH; page += FRESH - 1) {
+		pthread_t thread;
+		int status = 0;
+		pid_t child;
+
+		all_write(1);
+		/* Writing in a row brings in more. */
+		assert_int_equal(
+			weir_region_discard(weir, heap[PAGES], (uint64_t)FRESH * PAGE_SIZE), 0);
+		assert_int_equal(weir_before_fork(weir), 0);
+		assert_true(weir->fork.handed);
+		store_release(&hold, HOLD_NEXT);
+		assert_int_equal(pthread_create(&thread, NULL, touch_one, heap[page]), 0);
+		while (load_acquire(&hold) != HOLD_HELD)
+			(void)futex_wait(&hold, HOLD_NEXT, 0);
+		child = fork();
+		if (!child) {
+			(void)alarm(PATIENCE_S);
+			_exit(child_checks(weir_after_fork_child(weir), 0));
+		}
+		store_release(&hold, HOLD_NO);
+		(void)futex_wake(&hold, 1);
+		weir_after_fork(weir);
+		assert_int_equal(pthread_join(thread, NULL), 0);
+		assert_int_equal(heap[page][0], 1);
+		assert_int_equal(waitpid(child, &status, 0), child);
+		assert_true(WIFEXITED(status));
+		assert_int_equal(WEXITSTATUS(status), 0);
+	}
+	assert_int_equal(weir_region_discard(weir, heap[PAGES], (uint64_t)FRESH * PAGE_SIZE), 0);
+	expect_no_lease();
+}
+
 /* However many pages the child touches before it serves itself. */
 static void test_all_is_touched_before(void **state)
 {
@@ -347,6 +417,7 @@ static int end(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_a_page_that_a_handler_had_begun),
 		cmocka_unit_test(test_all_is_touched_before),
 		cmocka_unit_test(test_a_stopped_child),
 		cmocka_unit_test(test_descriptors_cannot_be_sent),
