@@ -206,7 +206,9 @@ static void store_set(struct arguments *a, const char *text)
 	if (err == -EBUSY)
 		store_refuse(text, "another process uses it; give another name");
 	if (err) {
-		log_line("store %s: %s; give a place that you may write to", text, errno_name(err));
+		log_line("store %s: no file can be made there (%s); give a folder on a disk that "
+			 "you may write to, such as file:/var/tmp",
+			 text, errno_name(err));
 		exit(EXIT_WEIR);
 	}
 	file_close(&file);
