@@ -6,6 +6,7 @@
 #include <sys/resource.h>
 
 #include "command.h"
+#include "instance.h"
 #include "os/socket.h"
 #include "segment.h"
 #include "weir/weir.h"
@@ -140,6 +141,30 @@ static void its_figures_are_seen(void **state)
 	assert_int_equal(weir_region_destroy(weir, region), 0);
 	assert_int_equal(weir_container_delete(night), 0);
 	assert_int_equal(weir_container_delete(batch), 0);
+}
+
+/* What compressed pages may take is what was said, and then nothing changes it (reclaim/test_share.c). */
+static void a_share_that_is_given_is_fixed(void **state)
+{
+	struct weir_options options = {.size = sizeof(options),
+				       .limit = MIB(8),
+				       .compressed_share = MIB(3),
+				       .mode = mode,
+				       .publish = 1};
+	struct weir *other;
+	int fd, segment;
+
+	(void)state;
+	assert_false(weir->vm.share_fixed);
+	assert_int_equal(weir_open(&options, &other), 0);
+	assert_true(other->vm.share_fixed);
+	fd = connected(1);
+	segment = watched(fd);
+	assert_true(seen.container[0].value[WEIR_SEGMENT_CONTAINER_compressed_share_bytes] ==
+		    MIB(3));
+	close(segment);
+	close(fd);
+	weir_close(other);
 }
 
 static void it_is_written_anew_while_somebody_watches(void **state)
@@ -389,6 +414,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(its_figures_are_seen),
+		cmocka_unit_test(a_share_that_is_given_is_fixed),
 		cmocka_unit_test(it_is_written_anew_while_somebody_watches),
 		cmocka_unit_test(nobody_else_can_write_it),
 		cmocka_unit_test(limits_are_set),
