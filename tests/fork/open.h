@@ -6,6 +6,7 @@
 #include "../unit.h"
 
 #include "instance.h"
+#include "os/thread.h"
 #include "weir/weir.h"
 
 static inline struct weir *open_for_forks(uint64_t limit)
@@ -24,6 +25,19 @@ static inline struct weir *open_for_forks(uint64_t limit)
 		exit(EXIT_SKIP);
 	}
 	return weir;
+}
+
+/*
+ * Until all handlers look for faults. A thread that begins has locks of AddressSanitizer's, which come to the child of a fork as they are
+ * (gcc 12), or keep a handler from being told of it (clang 19). So who forks waits for threads that it has just started.
+ */
+static inline void handlers_begun(const struct weir *weir)
+{
+	const struct readers *r = &weir->service.readers;
+
+	while (load_relaxed(&r->reading) + load_relaxed(&r->followers.queued) <
+	       weir->service.handlers)
+		sleep_ns(100000);
 }
 
 #endif

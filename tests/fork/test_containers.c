@@ -221,6 +221,7 @@ static void weir_child(void)
 		print_error("child: expected a hand-over, seen %d\n", err);
 		_exit(9);
 	}
+	handlers_begun(weir);
 }
 
 static void expect_child(pid_t child)
@@ -298,11 +299,12 @@ static void test_trees_are_not_shared(void **state)
 	assert_true(all_right(3));
 }
 
-static _Atomic bool over;
+static _Atomic bool changing, over;
 
 static void *changer(void *data)
 {
 	(void)data;
+	store_relaxed(&changing, true);
 	while (!load_relaxed(&over)) {
 		struct weir_container *a, *b;
 
@@ -324,6 +326,8 @@ static void test_forks_beside_changes_of_the_tree(void **state)
 
 	(void)state;
 	assert_int_equal(pthread_create(&thread, NULL, changer, NULL), 0);
+	while (!load_relaxed(&changing))
+		sleep_ns(100000);
 	for (unsigned i = 0; i < FORKS; i++) {
 		pid_t child;
 
