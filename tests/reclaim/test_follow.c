@@ -3,13 +3,12 @@
  * Blocks of the pool under compressed pages: a block that holds some goes offline, with every byte kept; and the pool
  * follows the load, both ways, without going to and fro.
  */
-#include "world.h"
+#include "one_world.h"
 
 #include "../frames.h"
 
 enum { BLOCK = 1024, LOW = FOLLOW_FREE_LOW, PATIENCE = 10 };
 
-static struct world w;
 static const struct world_options wide = {.pages = {8192}, .pool = MIB(32)};
 
 static struct weir_pool_stats stats(void)
@@ -59,12 +58,6 @@ static void pages_compress(uint32_t text, uint32_t noise)
 		write_pages(&w, text, noise, NOISE);
 	while (resident(&w))
 		assert_true(evict_all(&w) > 0);
-}
-
-static void read_all(uint32_t count)
-{
-	for (uint32_t page = 0; page < count; page++)
-		read_page(&w, page);
 }
 
 /* --- blocks that hold compressed pages --- */

@@ -3,18 +3,11 @@
  * The page word, and every transition of the diagram in vm/page.h by its name. What each one does to the kernel's
  * page, the copy and the charge is asserted by world_check after each step.
  */
-#include "world.h"
-
-static struct world w;
+#include "one_world.h"
 
 /* A limit at which jobs are of 8 pages, and a job can be stopped between its steps (see job_open and job_half). */
 enum { LIMIT = 256, HIGH = 240, MIDDLE = 248, JOB = 8 };
 static const struct world_options small = {.max = LIMIT, .pages = {512}, .check_each = true};
-
-static enum page_state state_of(uint32_t page)
-{
-	return word_state(word_of(&w, page));
-}
 
 /* Just above the high mark: reclaim_after_fault chooses a job, pages 0 to 7, and does not work on it. */
 static void job_open(void)

@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Regions that grow and shrink in place: what goes is free at once, whatever it was; what stays is untouched; what comes is
  * new. */
-#include "world.h"
-
-static struct world w;
+#include "one_world.h"
 
 enum { PAGES = 1400, CHUNK = 1 << CHUNK_SHIFT };
 static const struct world_options plain = {.pages = {PAGES, 40}, .check_each = true};
@@ -76,12 +74,6 @@ static void fill(void)
 		world_poke(&w, 0, page, 1, page);
 	w.check_each = true;
 	world_check(&w);
-}
-
-static void read_all(uint32_t count)
-{
-	for (uint32_t page = 0; page < count; page++)
-		read_page(&w, page);
 }
 
 /* To sizes inside a chunk, at its border, and down to one page. */
