@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
-# Signals and stops from outside do not disturb a managed program: a storm of SIGPROF (maps.c), perf record, a debugger that attaches, steps and lets
+# Signals and stops from outside do not disturb a managed program: a storm of SIGPROF (maps_storm.c), perf record, a debugger that attaches, steps and lets
 # go. Each time the program pages, and comes to the same end.
 # signals.sh storm | perf | gdb
 # shellcheck source=lib.sh
