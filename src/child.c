@@ -27,6 +27,22 @@ static bool own_memory(struct weir *weir)
 	return own;
 }
 
+/* One page of which the parent tells. */
+static void page_told(struct vm *vm, page_no_t number)
+{
+	const page_no_t at = number & ~fork_lost;
+	struct region *region = vm_find(vm, (uintptr_t)at << PAGE_SHIFT);
+	uint32_t page;
+
+	if (!region)
+		return;
+	page = (uint32_t)(at - page_number(region, 0));
+	if (number & fork_lost)
+		page_lost_after_fork(vm, region, page);
+	else
+		page_after_fork(region, page);
+}
+
 /* The parent stops serving, and tells what it gave. */
 static int take_over(struct weir *weir, int end, bool *all)
 {
@@ -48,13 +64,8 @@ static int take_over(struct weir *weir, int end, bool *all)
 		if (got < 0)
 			return (int)got;
 		for (size_t i = 0; i < (size_t)got / sizeof(*pages) && answer.count;
-		     i++, answer.count--) {
-			struct region *region = vm_find(vm, (uintptr_t)pages[i] << PAGE_SHIFT);
-
-			if (region)
-				page_after_fork(region,
-						(uint32_t)(pages[i] - page_number(region, 0)));
-		}
+		     i++, answer.count--)
+			page_told(vm, pages[i]);
 	}
 	return 0;
 }
@@ -154,6 +165,8 @@ static void child_reset(struct weir *weir)
 	tree_after_fork(&weir->containers);
 	compressed_after_fork(&weir->memory);
 	pool_after_fork(weir->pool);
+	/* Who replaces the store waits for the background thread, with the lock: the forking one does not have it. */
+	lock_init(&weir->store_lock, RANK_STORE, "store");
 	store_relaxed(&weir->reclaim.quiescing, false);
 	weir->vm.uffd = -1;
 	weir->fork.heard = false;

@@ -19,72 +19,6 @@ enum {
 
 /* --- pages of a child --- */
 
-/* Gives a child what a page has, given the parent's word of it, whose busy bit is held. -ESRCH: the child has gone. */
-static int page_give(struct vm *vm, struct pager *self, int child, struct region *region,
-		     uint32_t page, uint64_t w)
-{
-	char *address = page_address(region, page);
-	int err = word_state(w) == PAGE_POISONED ? -EIO : page_read(vm, self, region, page, w);
-
-	if (err)
-		return vm->can_poison ? uffd_poison(child, address, PAGE_SIZE) : err;
-	return uffd_copy(child, address, self->run[0], PAGE_SIZE, false, NULL);
-}
-
-/* One page, if the parent has a copy of it; what is there already stays, and may be written. */
-static int page_offer(struct vm *vm, struct pager *self, int child, struct region *region,
-		      uint32_t page)
-{
-	uint64_t w = load_relaxed(&region->word[page]);
-	int err = 0;
-
-	if (word_kind(w) == COPY_NONE || page_wiped(region, page))
-		return 0;
-	w = page_lock_wait(&region->word[page]);
-	if (word_kind(w) != COPY_NONE)
-		err = page_give(vm, self, child, region, page, w);
-	page_unlock(vm, region, page, w, true);
-	if (err == -EEXIST)
-		err = uffd_writeprotect(child, page_address(region, page), PAGE_SIZE, false);
-	/* The program has mapped something else there, or nothing. */
-	return err == -ENOENT ? 0 : err;
-}
-
-/* Every page. -ESRCH: the child has gone. -EIO: one cannot be read, and not be poisoned. */
-static int region_give(struct vm *vm, struct pager *self, int child, struct region *region)
-{
-	for (uint32_t page = 0; page < load_relaxed(&region->top); page++) {
-		int err;
-
-		if (!load_relaxed(&region->populated[page >> CHUNK_SHIFT])) {
-			page |= (1u << CHUNK_SHIFT) - 1;
-			continue;
-		}
-		/* The system may have no memory just now: the child waits. */
-		while ((err = page_offer(vm, self, child, region, page)) == -ENOMEM ||
-		       err == -EAGAIN)
-			sleep_ns(NAP_NS);
-		if (err)
-			return err;
-	}
-	return 0;
-}
-
-static int all_give(struct vm *vm, struct pager *self, int child)
-{
-	int err = 0;
-
-	for (uint32_t i = 0; i < load_relaxed(&vm->regions) && !err; i++) {
-		struct region *region = load_acquire(&vm->region[i]);
-
-		if (region && !region->file && !region->signal)
-			err = region_give(vm, self, child, region);
-	}
-	return err;
-}
-
-/* --- the background thread --- */
-
 static void brought_forget(struct lease *lease)
 {
 	while (lease->brought) {
@@ -110,6 +44,79 @@ static bool brought_note(struct lease *lease, page_no_t number)
 	b->page[b->count++] = number;
 	return true;
 }
+
+/* Gives a child what a page has, given the parent's word of it, whose busy bit is held. -ESRCH: the child has gone. */
+static int page_give(struct vm *vm, struct pager *self, struct lease *lease, struct region *region,
+		     uint32_t page, uint64_t w)
+{
+	char *address = page_address(region, page);
+	int err = word_state(w) == PAGE_POISONED ? -EIO : page_read(vm, self, region, page, w);
+
+	if (!err)
+		return uffd_copy(lease->child, address, self->run[0], PAGE_SIZE, false, NULL);
+	if (!vm->can_poison)
+		return err;
+	err = uffd_poison(lease->child, address, PAGE_SIZE);
+	/* One that takes over must not take it for a page that is there. */
+	while (!err && !brought_note(lease, page_number(region, page) | fork_lost))
+		sleep_ns(NAP_NS);
+	return err;
+}
+
+/* One page, if the parent has a copy of it; what is there already stays, and may be written. */
+static int page_offer(struct vm *vm, struct pager *self, struct lease *lease, struct region *region,
+		      uint32_t page)
+{
+	uint64_t w = load_relaxed(&region->word[page]);
+	int err = 0;
+
+	if (word_kind(w) == COPY_NONE || page_wiped(region, page))
+		return 0;
+	w = page_lock_wait(&region->word[page]);
+	if (word_kind(w) != COPY_NONE)
+		err = page_give(vm, self, lease, region, page, w);
+	page_unlock(vm, region, page, w, true);
+	if (err == -EEXIST)
+		err = uffd_writeprotect(lease->child, page_address(region, page), PAGE_SIZE, false);
+	/* The program has mapped something else there, or nothing. */
+	return err == -ENOENT ? 0 : err;
+}
+
+/* Every page. -ESRCH: the child has gone. -EIO: one cannot be read, and not be poisoned. */
+static int region_give(struct vm *vm, struct pager *self, struct lease *lease,
+		       struct region *region)
+{
+	for (uint32_t page = 0; page < load_relaxed(&region->top); page++) {
+		int err;
+
+		if (!load_relaxed(&region->populated[page >> CHUNK_SHIFT])) {
+			page |= (1u << CHUNK_SHIFT) - 1;
+			continue;
+		}
+		/* The system may have no memory just now: the child waits. */
+		while ((err = page_offer(vm, self, lease, region, page)) == -ENOMEM ||
+		       err == -EAGAIN)
+			sleep_ns(NAP_NS);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+static int all_give(struct vm *vm, struct pager *self, struct lease *lease)
+{
+	int err = 0;
+
+	for (uint32_t i = 0; i < load_relaxed(&vm->regions) && !err; i++) {
+		struct region *region = load_acquire(&vm->region[i]);
+
+		if (region && !region->file && !region->signal)
+			err = region_give(vm, self, lease, region);
+	}
+	return err;
+}
+
+/* --- the background thread --- */
 
 static void lease_end(struct weir *weir, struct lease *lease)
 {
@@ -145,7 +152,7 @@ static int lease_answer(const struct lease *lease)
 static void lease_plain(struct weir *weir, struct lease *lease)
 {
 	const struct fork_answer answer = {.plain = 1};
-	int err = lease->all ? 0 : all_give(&weir->vm, weir->pager, lease->child);
+	int err = lease->all ? 0 : all_give(&weir->vm, weir->pager, lease);
 
 	log_once("a child of fork has no room for threads or descriptors: it is given all its "
 		 "pages, and runs "
@@ -198,7 +205,7 @@ static void child_fault(struct weir *weir, struct lease *lease, const struct uff
 	} else {
 		w = page_lock_wait(&region->word[page]);
 		/* Once it has everything, our words are of later, and what it lacks had nothing. */
-		err = page_give(vm, weir->pager, lease->child, region, page,
+		err = page_give(vm, weir->pager, lease, region, page,
 				lease->all || page_wiped(region, page) ? PAGE_NONE : w);
 		page_unlock(vm, region, page, w, true);
 	}
@@ -240,7 +247,7 @@ static bool child_serve(struct weir *weir, struct lease *lease)
 		 "and may block if it is ended halfway");
 	lease->all = true;
 	/* Else it lacks a page that nobody can give it: it is ended. */
-	return !all_give(&weir->vm, weir->pager, lease->child);
+	return !all_give(&weir->vm, weir->pager, lease);
 }
 
 static struct lease *lease_free(struct weir *weir)
@@ -334,11 +341,13 @@ void fork_close(struct weir *weir)
 /* Nobody said that there would be a child. It gets everything, and is plain memory then. */
 static void stray_serve(struct weir *weir, struct pager *self, int child)
 {
+	struct lease lease = {.child = child};
 	int err;
 
 	add_relaxed(&weir->vm.forking, 1);
 	reclaim_hold(&weir->reclaim);
-	err = all_give(&weir->vm, self, child);
+	err = all_give(&weir->vm, self, &lease);
+	brought_forget(&lease);
 	/* Closed it would make zeroes of what is not there: open, it has who touches that wait. */
 	if (err && err != -ESRCH)
 		log_once("a process made by clone lacks pages that cannot be read (%s): it waits "

@@ -148,6 +148,8 @@ struct fork_answer {
 	uint32_t plain;
 };
 enum { BROUGHT_AT_ONCE = 2048 };
+/* With a page's number: it was not to be read, and the child has poison there. */
+static const page_no_t fork_lost = 1ull << 63;
 /* In parent and child: lets the locks go, and signals come. */
 void fork_end(struct weir *weir);
 

@@ -556,8 +556,7 @@ void reclaim_run(struct reclaim *r)
 
 		if (next)
 			next(r->next_data);
-		reclaim_wake_parked(r);
-		achieved = background_turn(r);
+		/* Not behind the turn: an errand of that one may have said what is next, and it is before anything else. */
 		if (now_ns() - ticked >= TICK_NS) {
 			if (!load_relaxed(&r->vm->hold))
 				follow_tick(r);
@@ -566,6 +565,8 @@ void reclaim_run(struct reclaim *r)
 				r->tick(r->tick_data);
 			ticked = now_ns();
 		}
+		reclaim_wake_parked(r);
+		achieved = background_turn(r);
 		sleep_until_needed(r, !achieved);
 	}
 	writeback_flush(r);

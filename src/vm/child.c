@@ -61,6 +61,21 @@ void page_after_fork(struct region *region, uint32_t page)
 		store_relaxed(&region->word[page], word_came(w));
 }
 
+void page_lost_after_fork(struct vm *vm, struct region *region, uint32_t page)
+{
+	const uint64_t w = load_relaxed(&region->word[page]);
+
+	if (word_state(w) == PAGE_NONE)
+		region_populate(region, page, 1);
+	/* Not uncharged: charges are counted anew, by what the words say then. */
+	if (word_kind(w) == COPY_MEMORY)
+		compressed_free(vm->memory, word_location(w));
+	else if (word_kind(w) == COPY_FILE)
+		store_discard(vm->store, word_location(w));
+	store_relaxed(&region->word[page], (uint64_t)PAGE_POISONED);
+	add_relaxed(&vm->count.poisoned, 1);
+}
+
 struct counts {
 	uint64_t resident, compressed, swap; /* bytes */
 };
@@ -91,6 +106,11 @@ void region_after_fork(struct vm *vm, struct region *region, bool all)
 
 			if (w & (WORD_BUSY | WORD_PARKED)) {
 				w = settle(region, page, w);
+				store_relaxed(&region->word[page], w);
+			}
+			/* What is under way in the parent is not so here. */
+			if (word_pins(w)) {
+				w &= ~((uint64_t)PIN_MAX << PIN_SHIFT);
 				store_relaxed(&region->word[page], w);
 			}
 			/* Those that are there were given write access, too. */
@@ -126,7 +146,7 @@ void region_wipe_child(struct vm *vm, struct pager *self, struct region *region)
 			continue;
 		while (page + n < top && page_wiped(region, page + n))
 			n++;
-		/* Nothing is locked or pinned in a child: it cannot fail. */
+		/* Nothing is locked in a child, and nothing pinned any more: it cannot fail. */
 		(void)region_discard(vm, self, region, page, n);
 	}
 }

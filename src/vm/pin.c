@@ -31,8 +31,11 @@ int page_pin(struct vm *vm, struct region *region, uint32_t page, bool write)
 
 void page_unpin(struct vm *vm, struct region *region, uint32_t page)
 {
-	uint64_t w = page_lock_wait(&region->word[page]);
+	uint64_t w = load_relaxed(&region->word[page]);
 
+	if (word_state(w) == PAGE_NONE)
+		return;
+	w = page_lock_wait(&region->word[page]);
 	if (word_pins(w))
 		w -= 1ull << PIN_SHIFT;
 	page_unlock(vm, region, page, w, false);

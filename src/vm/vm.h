@@ -309,6 +309,8 @@ int region_discard(struct vm *vm, struct pager *self, struct region *region, uin
 void vm_after_fork(struct vm *vm);
 /* A page that was brought, or made writable, before the child served itself. */
 void page_after_fork(struct region *region, uint32_t page);
+/* A page whose copy the parent could not read: a touch is SIGBUS, as it is where pages are poisoned otherwise. Before region_after_fork. */
+void page_lost_after_fork(struct vm *vm, struct region *region, uint32_t page);
 /* Makes all words right, and charges what they say to the owners of their pages. all: every page that had a copy was brought, every
  * other made writable. */
 void region_after_fork(struct vm *vm, struct region *region, bool all);

@@ -73,6 +73,21 @@ struct stream *__wrap_stream_match(struct vm *vm, page_no_t page, int32_t *windo
 	}
 	return __real_stream_match(vm, page, window);
 }
+
+/* A page whose copy cannot be read for a child. */
+static _Atomic uint32_t unreadable = UINT32_MAX;
+
+int __real_page_read(struct vm *vm, struct pager *self, struct region *region, uint32_t page,
+		     uint64_t w);
+int __wrap_page_read(struct vm *vm, struct pager *self, struct region *region, uint32_t page,
+		     uint64_t w);
+int __wrap_page_read(struct vm *vm, struct pager *self, struct region *region, uint32_t page,
+		     uint64_t w)
+{
+	if (page == load_relaxed(&unreadable) && word_kind(w) != COPY_NONE)
+		return -EBADMSG;
+	return __real_page_read(vm, self, region, page, w);
+}
 /* NOLINTEND(bugprone-reserved-identifier) */
 
 /* --- the heap and its oracle --- */
@@ -332,6 +347,112 @@ static void test_a_stopped_child(void **state)
 	expect_no_lease();
 }
 
+/* Pages but one, which has no contents: a touch is SIGBUS. */
+static bool all_right_but(uint32_t lost, uint32_t version)
+{
+	return all_right(version, 0, lost) && mem_populate(heap[lost], PAGE_SIZE, false) &&
+	       all_right(version, lost + 1, PAGES + FRESH);
+}
+
+static int child_checks_but(uint32_t lost)
+{
+	if (!all_right_but(lost, 1))
+		return 2;
+	/* Under pressure: all pages leave memory, which what is not there cannot. */
+	for (uint32_t round = 0; round < 2; round++) {
+		for (uint32_t page = lost + 1; page < PAGES; page++)
+			heap[page][5] = word_of(page, 1, 5);
+	}
+	if (!within_limit() || !all_right_but(lost, 1))
+		return 3;
+	if (weir_region_discard(weir, heap[lost], PAGE_SIZE))
+		return 4;
+	for (unsigned i = 0; i < WORDS; i++) {
+		if (heap[lost][i])
+			return 5;
+	}
+	return 0;
+}
+
+/* A child that is late is given all; what the parent cannot read is lost there, and never taken for a page that is there. */
+static void test_a_stopped_child_and_a_page_that_is_lost(void **state)
+{
+	enum { LOST = 100 };
+	int status = 0;
+	pid_t child;
+
+	(void)state;
+	all_write(1);
+	weir->fork.patience_ns = 50000000;
+	store_relaxed(&unreadable, LOST);
+	assert_int_equal(weir_before_fork(weir), 0);
+	child = fork();
+	if (!child) {
+		(void)raise(SIGSTOP);
+		_exit(weir_after_fork_child(weir) ? 1 : child_checks_but(LOST));
+	}
+	weir_after_fork(weir);
+	store_relaxed(&unreadable, UINT32_MAX);
+	assert_int_equal(waitpid(child, &status, WUNTRACED), child);
+	assert_true(WIFSTOPPED(status));
+	assert_int_equal(kill(child, SIGCONT), 0);
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+	/* The parent has it. */
+	assert_true(all_right(1, 0, PAGES + FRESH));
+	expect_no_lease();
+}
+
+static void *replaces(void *data)
+{
+	*(int *)data = weir_store_replace(weir, NULL);
+	return NULL;
+}
+
+static int child_has_no_threads_of_others(void)
+{
+	if (!all_right(1, 0, PAGES + FRESH))
+		return 2;
+	if (weir_region_discard(weir, heap[0], 100 * PAGE_SIZE))
+		return 3;
+	if (weir_store_replace(weir, NULL))
+		return 4;
+	return all_right(1, 100, PAGES + FRESH) ? 0 : 5;
+}
+
+/* What other threads of the parent have is not held in the child: pages that they have pinned, the lock of one that replaces the store. */
+static void test_what_other_threads_hold(void **state)
+{
+	int status = 0, result = -1;
+	pthread_t thread;
+	pid_t child;
+
+	(void)state;
+	all_write(1);
+	assert_int_equal(weir_region_pin(weir, heap[5], PAGE_SIZE, 1), 0);
+	assert_int_equal(weir_before_fork(weir), 0);
+	assert_true(weir->fork.handed);
+	assert_int_equal(pthread_create(&thread, NULL, replaces, &result), 0);
+	while (!load_relaxed(&weir->reclaim.errand))
+		sleep_ns(100000);
+	child = fork();
+	if (!child) {
+		int err = weir_after_fork_child(weir);
+
+		_exit(err ? 1 : child_has_no_threads_of_others());
+	}
+	weir_after_fork(weir);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	assert_int_equal(result, 0);
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+	assert_int_equal(weir_region_unpin(weir, heap[5], PAGE_SIZE), 0);
+	assert_true(all_right(1, 0, PAGES + FRESH));
+	expect_no_lease();
+}
+
 static void test_descriptors_cannot_be_sent(void **state)
 {
 	static const int errors[] = {-EAGAIN, -EMFILE, -ETOOMANYREFS};
@@ -420,6 +541,8 @@ int main(void)
 		cmocka_unit_test(test_a_page_that_a_handler_had_begun),
 		cmocka_unit_test(test_all_is_touched_before),
 		cmocka_unit_test(test_a_stopped_child),
+		cmocka_unit_test(test_a_stopped_child_and_a_page_that_is_lost),
+		cmocka_unit_test(test_what_other_threads_hold),
 		cmocka_unit_test(test_descriptors_cannot_be_sent),
 		cmocka_unit_test(test_nothing_can_be_sent),
 		cmocka_unit_test(test_a_child_without_room_for_descriptors),

@@ -350,6 +350,55 @@ static void test_errands_are_answered(void **state)
 	world_close(&w);
 }
 
+/* What the background thread does, a letter each. */
+static char done[16];
+
+static void next_is_done(void *data)
+{
+	(void)data;
+	strcat(done, "n");
+}
+
+static void tick_is_done(void *data)
+{
+	strcat(done, "t");
+	if (strlen(done) > 4)
+		reclaim_stop(data);
+}
+
+static int errand_with_a_next(void *data)
+{
+	struct reclaim *r = data;
+
+	strcat(done, "e");
+	r->next_data = r;
+	store_relaxed(&r->next, next_is_done);
+	return 0;
+}
+
+/* What an errand leaves to be done next comes before anything else, and be it time for all that is due: a fork is under way. */
+static void test_what_is_next_is_before_what_is_due(void **state)
+{
+	struct errand errand = {.fn = errand_with_a_next};
+
+	(void)state;
+	world_open(&w, &small);
+	errand.data = &w.reclaim;
+	done[0] = 0;
+	w.reclaim.tick = tick_is_done;
+	w.reclaim.tick_data = &w.reclaim;
+	store_relaxed(&w.reclaim.errand, &errand);
+	/* Each look at the clock: it is time for all that is due now and then. */
+	fake_time_step(50000000);
+	reclaim_run(&w.reclaim);
+	fake_time_step(0);
+	w.reclaim.tick = NULL;
+	store_relaxed(&w.reclaim.stop, false);
+	assert_non_null(strstr(done, "en"));
+	assert_non_null(strstr(done, "t"));
+	world_close(&w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -364,6 +413,7 @@ int main(void)
 		cmocka_unit_test(test_words_of_a_child_that_has_all),
 		cmocka_unit_test(test_a_child_begins_without_a_job),
 		cmocka_unit_test(test_errands_are_answered),
+		cmocka_unit_test(test_what_is_next_is_before_what_is_due),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
