@@ -89,7 +89,7 @@ struct weir_options {
 	const char *store;
 	/* Not 0: the program calls weir_after_fork_child in each child of fork, and children then go on with an instance of
 	 * their own. Needs CAP_SYS_PTRACE; without it, with other modes than thread mode, with regions over files or windows, forks are
-	 * as without. */
+	 * as without. For one instance of a process. */
 	unsigned hand_over;
 	/* 1: the same user and root can see this instance in `weir stat` and `weir top`, and change its limits by `weir set`:
 	 * weir/segment.h. A thread more. Default 0: nobody can. */

@@ -1,111 +1,18 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Signal mode through the public functions: threads serve their own faults, as anybody may. Each test runs in a child,
- * since SIGBUS is its subject.
+ * Signal mode through the public functions: threads serve their own faults, as anybody may; modes that an instance has; calls that
+ * get memory of a region.
  */
-#include "../regions.h"
-#include "../unit.h"
+#include "signal_mode.h"
 
 #include <fcntl.h>
-#include <pthread.h>
-#include <sys/time.h>
-
-#include "base/atomic.h"
-#include "weir/weir.h"
-
-enum { PAGES = 2048, LIMIT = 2 << 20 };
-
-static struct weir *open_mode(enum weir_mode mode, uint64_t limit)
-{
-	struct weir_options options = {.size = sizeof(options), .limit = limit, .mode = mode};
-	struct weir *weir;
-	int err = weir_open(&options, &weir);
-
-	if (err) {
-		dprintf(STDERR_FILENO, "weir_open: %s", weir_advice(err));
-		_exit(err == -ENOSYS || err == -EPERM ? EXIT_SKIP : 1);
-	}
-	return weir;
-}
-
-/* What touches pages is NO_TSAN: weir reads them in threads of its own, ordered by the kernel only. */
-
-/* Half of the words can be packed, so that some pages go to memory and some to the file. */
-static uint64_t word_of(uint32_t page, unsigned i)
-{
-	uint64_t seed = (uint64_t)page << 32 | i;
-
-	return i % 2 ? page : random_next(&seed);
-}
-
-NO_TSAN static void page_write(uint64_t *at, uint32_t page)
-{
-	for (unsigned i = 0; i < PAGE_SIZE / 8; i++)
-		at[i] = word_of(page, i);
-}
-
-NO_TSAN static void page_check(const uint64_t *at, uint32_t page)
-{
-	for (unsigned i = 0; i < PAGE_SIZE / 8; i++)
-		child_check(at[i] == word_of(page, i));
-}
-
-static enum weir_mode filled_as = WEIR_MODE_SIGNAL;
-
-static uint64_t *region_filled(struct weir *weir, uint32_t pages)
-{
-	void *base;
-
-	child_check(!region_as(weir, (uint64_t)pages << PAGE_SHIFT, filled_as, &base));
-	for (uint32_t i = 0; i < pages; i++)
-		page_write((uint64_t *)base + i * (PAGE_SIZE / 8), i);
-	return base;
-}
-
-static uint64_t *at(uint64_t *base, uint32_t page)
-{
-	return base + page * (PAGE_SIZE / 8);
-}
-
-static void region_check(uint64_t *base, uint32_t pages)
-{
-	for (uint32_t i = 0; i < pages; i++)
-		page_check(at(base, i), i);
-}
-
-static struct weir_stats stats_of(struct weir *weir)
-{
-	struct weir_stats stats = {.size = sizeof(stats)};
-
-	child_check(!weir_stats_read(weir, &stats));
-	return stats;
-}
-
-static bool resident(const void *page)
-{
-	unsigned char bit = 0;
-
-	child_check(!mincore((void *)(uintptr_t)page, PAGE_SIZE, &bit));
-	return bit & 1;
-}
-
-/* An absent page of the region, pushed out by touching others. */
-static uint32_t absent_page(uint64_t *base, uint32_t pages)
-{
-	for (uint32_t page = 0; page < pages; page++) {
-		if (!resident(at(base, page)))
-			return page;
-	}
-	child_check(!"every page is in memory");
-	return 0;
-}
 
 /* --- pages come back --- */
 
 NO_TSAN static void contents(void *arg)
 {
-	struct weir *weir = open_mode(*(enum weir_mode *)arg, LIMIT);
-	uint64_t *base = region_filled(weir, PAGES);
+	struct weir *weir = open_as(*(enum weir_mode *)arg);
+	uint64_t *base = region_filled(weir);
 	struct weir_stats stats;
 
 	for (unsigned round = 0; round < 3; round++) {
@@ -138,8 +45,8 @@ static void test_pages_come_back(void **state)
 /* Both modes in one instance, under one limit. */
 static void both_modes(void *arg)
 {
-	struct weir *weir = open_mode(WEIR_MODE_BOTH, LIMIT);
-	uint64_t *mine = region_filled(weir, PAGES), *theirs;
+	struct weir *weir = open_as(WEIR_MODE_BOTH);
+	uint64_t *mine = region_filled(weir), *theirs;
 	void *base;
 
 	(void)arg;
@@ -167,7 +74,7 @@ static void wrong_modes(void *arg)
 {
 	struct weir_options options = {
 		.size = sizeof(options), .limit = LIMIT, .mode = WEIR_MODE_BOTH + 1};
-	struct weir *weir = open_mode(WEIR_MODE_SIGNAL, LIMIT);
+	struct weir *weir = open_signal();
 	void *base;
 
 	(void)arg;
@@ -175,7 +82,7 @@ static void wrong_modes(void *arg)
 	child_check(region_as(weir, PAGE_SIZE, WEIR_MODE_BOTH, &base) == -EINVAL);
 	weir_close(weir);
 	child_check(weir_open(&options, &weir) == -EINVAL);
-	weir = open_mode(WEIR_MODE_THREAD, LIMIT);
+	weir = open_as(WEIR_MODE_THREAD);
 	child_check(region_as(weir, PAGE_SIZE, WEIR_MODE_SIGNAL, &base) == -ENOTSUP);
 	weir_close(weir);
 }
@@ -285,134 +192,12 @@ static void test_nobody_has_signal_mode(void **state)
 	child_passes(as_nobody, &mode);
 }
 
-/* --- signals --- */
-
-static struct {
-	struct weir *weir;
-	uint64_t *base;
-	_Atomic unsigned alarms, faulting;
-	uint64_t random;
-} nested;
-
-/* A handler of the program that uses the region, whatever its thread is doing. */
-static void on_alarm(int sig)
-{
-	int saved = errno;
-
-	(void)sig;
-	for (unsigned i = 0; i < 8; i++) {
-		uint32_t page = PAGES / 2 + random_below(&nested.random, PAGES / 2);
-
-		add_relaxed(&nested.faulting, !resident(at(nested.base, page)));
-		child_check(*at(nested.base, page) == word_of(page, 0));
-	}
-	add_relaxed(&nested.alarms, 1);
-	errno = saved;
-}
-
-static void nested_storm(void *arg)
-{
-	const struct itimerval often = {{0, 500}, {0, 500}}, never = {{0, 0}, {0, 0}};
-	const struct itimerspec as_often = {{0, 700000}, {0, 700000}};
-	struct sigevent abort_event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGABRT};
-	struct sigaction act = {.sa_handler = on_alarm, .sa_flags = SA_RESTART};
-	timer_t aborts;
-	const uint64_t until = now_ns() + 3000000000u;
-	uint64_t random = 1;
-
-	filled_as = *(enum weir_mode *)arg;
-	nested.weir = open_mode(filled_as, LIMIT);
-	nested.base = region_filled(nested.weir, PAGES);
-	sigaddset(&act.sa_mask, SIGALRM);
-	sigaddset(&act.sa_mask, SIGABRT);
-	child_check(!sigaction(SIGALRM, &act, NULL));
-	child_check(!sigaction(SIGABRT, &act, NULL));
-	child_check(!setitimer(ITIMER_REAL, &often, NULL));
-	/* A watchdog sends this one. */
-	child_check(!timer_create(CLOCK_MONOTONIC, &abort_event, &aborts));
-	child_check(!timer_settime(aborts, 0, &as_often, NULL));
-	while (now_ns() < until || load_relaxed(&nested.alarms) < 50) {
-		uint32_t page = random_below(&random, PAGES / 2);
-		void *other;
-
-		page_check(at(nested.base, page), page);
-		child_check(!weir_region_pin(nested.weir, at(nested.base, page), 1, 1));
-		child_check(!weir_region_unpin(nested.weir, at(nested.base, page), 1));
-		child_check(!weir_region_discard(nested.weir, at(nested.base, page), PAGE_SIZE));
-		page_write(at(nested.base, page), page);
-		child_check(!weir_set_limit(nested.weir, LIMIT));
-		weir_thread_attach(nested.weir);
-		weir_thread_detach(nested.weir);
-		if (page % 64 == 0) {
-			child_check(!weir_region_create(nested.weir, MIB(1), &other));
-			*(volatile char *)other = 1;
-			child_check(!weir_region_destroy(nested.weir, other));
-		}
-	}
-	child_check(!setitimer(ITIMER_REAL, &never, NULL));
-	child_check(!timer_delete(aborts));
-	child_check(load_relaxed(&nested.faulting));
-	region_check(nested.base, PAGES);
-	weir_close(nested.weir);
-}
-
-/* A signal handler that faults while its thread is inside weir, in every public function: it gets its pages, and nothing
- * hangs. So also in thread mode, where the thread holds what its own fault would wait for. */
-static void test_a_signal_handler_may_fault_inside_weir(void **state)
-{
-	(void)state;
-#ifdef WEIR_TSAN
-	skip_because("ThreadSanitizer runs signal handlers when it likes, blocked or not");
-#endif
-	for (enum weir_mode mode = WEIR_MODE_THREAD; mode <= WEIR_MODE_SIGNAL; mode++)
-		child_passes(nested_storm, &mode);
-}
-
-static void block_bus(void)
-{
-	sigset_t set;
-
-	sigemptyset(&set);
-	sigaddset(&set, SIGBUS);
-	child_check(!pthread_sigmask(SIG_BLOCK, &set, NULL));
-}
-
-static void fault_blocked(void *arg)
-{
-	struct weir *weir = open_mode(WEIR_MODE_SIGNAL, LIMIT);
-	uint64_t *base = region_filled(weir, PAGES);
-	uint32_t page = absent_page(base, PAGES);
-
-	block_bus();
-	if (*(bool *)arg)
-		weir_thread_attach(weir);
-	page_check(at(base, page), page);
-	region_check(base, PAGES);
-	weir_close(weir);
-}
-
-/* A thread that blocks SIGBUS ends the process at its first fault, and reads nothing wrong; attached, it works. */
-static void test_a_thread_that_blocks_sigbus(void **state)
-{
-	bool attached = true;
-	struct child child;
-
-	(void)state;
-	child_passes(fault_blocked, &attached);
-	attached = false;
-	run_child(&child, fault_blocked, &attached);
-	if (WIFEXITED(child.status) && WEXITSTATUS(child.status) == EXIT_SKIP)
-		skip_because("%s", child.stderr_);
-	if (!WIFSIGNALED(child.status) || WTERMSIG(child.status) != SIGBUS)
-		fail_msg("status %#x, \"%s\"", (unsigned)child.status, child.stderr_);
-}
-
 /* --- arguments in a region --- */
 
 NO_TSAN static void arguments(void *arg)
 {
-	struct weir *weir = open_mode(*(enum weir_mode *)arg, LIMIT), **weir_slot;
-	uint64_t *base = region_filled(weir, PAGES);
+	struct weir *weir = open_as(*(enum weir_mode *)arg), **weir_slot;
+	uint64_t *base = region_filled(weir);
 	struct weir_options *options;
 	struct weir_stats *stats;
 	uint32_t page = absent_page(base, PAGES);
@@ -458,8 +243,8 @@ static void test_arguments_may_lie_in_a_region(void **state)
 
 NO_TSAN static void pins(void *arg)
 {
-	struct weir *weir = open_mode(WEIR_MODE_SIGNAL, LIMIT);
-	uint64_t *base = region_filled(weir, PAGES);
+	struct weir *weir = open_signal();
+	uint64_t *base = region_filled(weir);
 	uint32_t page = absent_page(base, PAGES - 1);
 	int ends[2];
 
@@ -503,90 +288,12 @@ static void test_pinned_pages_are_for_system_calls(void **state)
 	child_passes(pins, NULL);
 }
 
-/* --- SIGBUS that is not weir's --- */
-
-static sigjmp_buf back;
-static volatile unsigned foreign;
-
-static void on_foreign_bus(int sig, siginfo_t *info, void *context)
-{
-	(void)sig;
-	(void)info;
-	(void)context;
-	foreign++;
-	siglongjmp(back, 1);
-}
-
-/* The end of a mapping that its file does not have: SIGBUS by the kernel. */
-static char *beyond_the_file(void)
-{
-	int fd = memfd_create("short", MFD_CLOEXEC);
-	char *map = mmap(NULL, PAGE_SIZE, PROT_READ, MAP_SHARED, fd, 0);
-
-	child_check(map != MAP_FAILED);
-	close(fd);
-	return map;
-}
-
-static void chained(void *arg)
-{
-	struct sigaction act = {.sa_sigaction = on_foreign_bus, .sa_flags = SA_SIGINFO}, now;
-	char *short_map = beyond_the_file();
-	struct weir *weir;
-	uint64_t *base;
-
-	(void)arg;
-	child_check(!sigaction(SIGBUS, &act, NULL));
-	weir = open_mode(WEIR_MODE_SIGNAL, LIMIT);
-	base = region_filled(weir, PAGES);
-	for (unsigned i = 1; i <= 3; i++) {
-		if (!sigsetjmp(back, 1)) {
-			(void)*(volatile char *)short_map;
-			child_check(!"no SIGBUS");
-		}
-		child_check(foreign == i);
-		region_check(base, PAGES / 4);
-	}
-	/* One that was sent, too. */
-	if (!sigsetjmp(back, 1))
-		raise(SIGBUS);
-	child_check(foreign == 4);
-	weir_close(weir);
-	child_check(!sigaction(SIGBUS, NULL, &now) && now.sa_sigaction == on_foreign_bus);
-}
-
-static void unchained(void *arg)
-{
-	char *short_map = beyond_the_file();
-	struct weir *weir;
-
-	(void)arg;
-	signal(SIGBUS, SIG_DFL);
-	weir = open_mode(WEIR_MODE_SIGNAL, LIMIT);
-	(void)region_filled(weir, PAGES);
-	(void)*(volatile char *)short_map;
-}
-
-/* It goes to the handler that was there before, as if weir's were not; the default is the end of the process. */
-static void test_other_sigbus_goes_on(void **state)
-{
-	struct child child;
-
-	(void)state;
-	child_passes(chained, NULL);
-	run_child(&child, unchained, NULL);
-	if (WIFEXITED(child.status) && WEXITSTATUS(child.status) == EXIT_SKIP)
-		skip_because("%s", child.stderr_);
-	if (!WIFSIGNALED(child.status) || WTERMSIG(child.status) != SIGBUS)
-		fail_msg("status %#x, \"%s\"", (unsigned)child.status, child.stderr_);
-}
-
 /* --- descriptors and forks --- */
 
 NO_TSAN static void closed(void *arg)
 {
-	struct weir *weir = open_mode(*(enum weir_mode *)arg, LIMIT);
-	uint64_t *base = region_filled(weir, PAGES);
+	struct weir *weir = open_as(*(enum weir_mode *)arg);
+	uint64_t *base = region_filled(weir);
 	int reused;
 
 	child_check(!syscall(SYS_close_range, 3u, ~0u, 0u));
@@ -617,8 +324,8 @@ static void test_closed_descriptors_lose_nothing(void **state)
 
 NO_TSAN static void forks(void *arg)
 {
-	struct weir *weir = open_mode(WEIR_MODE_SIGNAL, LIMIT);
-	uint64_t *base = region_filled(weir, PAGES);
+	struct weir *weir = open_signal();
+	uint64_t *base = region_filled(weir);
 	int status;
 	pid_t pid;
 
@@ -652,17 +359,12 @@ int main(void)
 		cmocka_unit_test(test_nobody_has_signal_mode),
 		cmocka_unit_test(test_codecs_are_checked),
 		cmocka_unit_test(test_windows_are_for_thread_mode),
-		cmocka_unit_test(test_a_signal_handler_may_fault_inside_weir),
-		cmocka_unit_test(test_a_thread_that_blocks_sigbus),
 		cmocka_unit_test(test_arguments_may_lie_in_a_region),
 		cmocka_unit_test(test_pinned_pages_are_for_system_calls),
-		cmocka_unit_test(test_other_sigbus_goes_on),
 		cmocka_unit_test(test_closed_descriptors_lose_nothing),
 		cmocka_unit_test(test_a_child_sees_the_same_memory),
 	};
 
-	/* ThreadSanitizer knows one descriptor table only, and would take weir's 3 and the program's for the same. */
-	for (int fd = 0; fd >= 0 && fd < 63;)
-		fd = (int)syscall(SYS_dup, STDOUT_FILENO);
+	descriptors_fill();
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

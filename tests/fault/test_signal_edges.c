@@ -3,37 +3,14 @@
  * Signal mode where it meets what else a program does: cancelled threads, forks, containers that go, handlers that come,
  * memory that is lost. Each test runs in a child, which would hang or end where weir is wrong.
  */
-#include "../regions.h"
-#include "../unit.h"
+#include "signal_mode.h"
 
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
 #include <sched.h>
 
-#include "base/atomic.h"
 #include "os/thread.h"
-#include "weir/weir.h"
-
-enum { PAGES = 2048, LIMIT = 2 << 20 };
-
-static struct weir *open_as(enum weir_mode mode)
-{
-	struct weir_options options = {.size = sizeof(options), .limit = LIMIT, .mode = mode};
-	struct weir *weir;
-	int err = weir_open(&options, &weir);
-
-	if (err) {
-		dprintf(STDERR_FILENO, "weir_open: %s", weir_advice(err));
-		_exit(err == -ENOSYS || err == -EPERM ? EXIT_SKIP : 1);
-	}
-	return weir;
-}
-
-static struct weir *open_signal(void)
-{
-	return open_as(WEIR_MODE_SIGNAL);
-}
 
 static char *page_of(char *base, uint32_t page)
 {
@@ -41,7 +18,7 @@ static char *page_of(char *base, uint32_t page)
 }
 
 /* Pages that cannot be packed, so that most go to the file. */
-NO_TSAN static char *region_filled_as(struct weir *weir, enum weir_mode mode)
+NO_TSAN static char *region_noise_as(struct weir *weir, enum weir_mode mode)
 {
 	uint64_t seed = 1;
 	void *base;
@@ -56,17 +33,9 @@ NO_TSAN static char *region_filled_as(struct weir *weir, enum weir_mode mode)
 	return base;
 }
 
-static char *region_filled(struct weir *weir)
+static char *region_noise(struct weir *weir)
 {
-	return region_filled_as(weir, WEIR_MODE_SIGNAL);
-}
-
-static bool resident(const void *page)
-{
-	unsigned char bit = 0;
-
-	child_check(!mincore((void *)(uintptr_t)page, PAGE_SIZE, &bit));
-	return bit & 1;
+	return region_noise_as(weir, WEIR_MODE_SIGNAL);
 }
 
 /* Touches other pages until this one is gone. */
@@ -101,7 +70,7 @@ static void *cancelled_main(void *base)
 static void cancelled(void *arg)
 {
 	struct weir *weir = open_signal();
-	char *base = region_filled(weir);
+	char *base = region_noise(weir);
 	pthread_t thread;
 	void *result;
 
@@ -167,7 +136,7 @@ static void opened_again(void *arg)
 	child_check(!sigaction(SIGBUS, &act, &below));
 	weir_close(weir);
 	weir = open_signal();
-	read_all(region_filled(weir));
+	read_all(region_noise(weir));
 	fd = memfd_create("short", MFD_CLOEXEC);
 	map = mmap(NULL, PAGE_SIZE, PROT_READ, MAP_SHARED, fd, 0);
 	child_check(map != MAP_FAILED);
@@ -178,14 +147,8 @@ static void opened_again(void *arg)
  * nobody's would go round for ever. */
 static void test_open_again_below_a_handler(void **state)
 {
-	struct child child;
-
 	(void)state;
-	run_child(&child, opened_again, NULL);
-	if (WIFEXITED(child.status) && WEXITSTATUS(child.status) == EXIT_SKIP)
-		skip_because("%s", child.stderr_);
-	if (!WIFSIGNALED(child.status) || WTERMSIG(child.status) != SIGBUS)
-		fail_msg("status %#x, \"%s\"", (unsigned)child.status, child.stderr_);
+	child_dies_of_sigbus(opened_again, NULL);
 }
 
 /* --- memory that is lost --- */
@@ -209,7 +172,7 @@ static void lost(void *arg)
 	(void)arg;
 	child_check(!sigaction(SIGBUS, &act, NULL));
 	weir = open_signal();
-	base = region_filled(weir);
+	base = region_noise(weir);
 	for (unsigned i = 0; i < ARRAY_SIZE(codes); i++) {
 		siginfo_t info = {.si_signo = SIGBUS, .si_code = codes[i]};
 
@@ -339,7 +302,7 @@ static void forked(void *arg)
 	pid = fork();
 	if (pid == 0) {
 		struct weir *weir = open_signal();
-		char *base = region_filled(weir);
+		char *base = region_noise(weir);
 
 		read_all(base);
 		child_check(!weir_region_destroy(weir, base));
@@ -409,7 +372,7 @@ static void pins_of_lost_pages(void *arg)
 {
 	const struct lost *how = arg;
 	struct weir *weir = how->thread ? open_as(WEIR_MODE_BOTH) : open_signal();
-	char *base = region_filled_as(weir, how->thread ? WEIR_MODE_THREAD : WEIR_MODE_SIGNAL);
+	char *base = region_noise_as(weir, how->thread ? WEIR_MODE_THREAD : WEIR_MODE_SIGNAL);
 	unsigned pinned = 0, refused = 0;
 
 	file_spoil();
@@ -443,7 +406,7 @@ NO_TSAN static void pins_of_much(void *arg)
 	const uint64_t bytes = *(uint64_t *)arg;
 	struct weir_stats stats = {.size = sizeof(stats)};
 	struct weir *weir = open_signal();
-	char *base = region_filled(weir);
+	char *base = region_noise(weir);
 
 	for (unsigned write = 0; write < 2; write++) {
 		child_check(!weir_region_pin(weir, base, bytes, (int)write));
@@ -476,7 +439,7 @@ NO_TSAN static void container_arguments(void *arg)
 {
 	struct weir *weir = open_signal();
 	struct weir_container *root = weir_container_root(weir), *child;
-	char *base = region_filled(weir), *p = base;
+	char *base = region_noise(weir), *p = base;
 	struct weir_container_stat *stat = (struct weir_container_stat *)p;
 	struct weir_pressure pressure = {.some_us = 5};
 
@@ -520,8 +483,6 @@ int main(void)
 		cmocka_unit_test(test_arguments_of_containers_may_lie_in_a_region),
 	};
 
-	/* ThreadSanitizer knows one descriptor table only, and would take weir's 3 and the program's for the same. */
-	for (int fd = 0; fd >= 0 && fd < 63;)
-		fd = (int)syscall(SYS_dup, STDOUT_FILENO);
+	descriptors_fill();
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -16,6 +16,17 @@ enum { PAGES = 64 };
 
 static uint64_t features; /* of this kernel */
 
+/* Finds the features. Ends the program with 77 where userfaultfd is not to be had. */
+static inline void uffd_probe_or_skip(void)
+{
+	int err = uffd_probe(&features);
+
+	if (err == -EPERM || err == -ENOSYS) {
+		fprintf(stderr, "userfaultfd: %s\n", uffd_advice(err));
+		exit(EXIT_SKIP);
+	}
+}
+
 static inline char *page_of(char *base, unsigned page)
 {
 	return base + ((size_t)page << PAGE_SHIFT);

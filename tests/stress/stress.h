@@ -210,7 +210,11 @@ void stats_check(struct weir *weir, struct area **areas, unsigned count);
 /* What must hold when every region is gone. */
 void stats_check_empty(struct weir *weir);
 
-/* --- the cases (cases.c, rot.c, resize.c); storm is in stress_region.c --- */
+/* --- the cases (cases.c, churn.c, rot.c, resize.c); storm is in stress_region.c --- */
+
+/* Threads that read and write random cells of an area, each a player (cases.c). */
+void roam_start(struct player **player, unsigned count, struct area *area);
+void roam_stop(struct player **player, unsigned count);
 
 /* From now on a touch of what is not there any more can be told (resize.c). */
 void catch_signal(int number);
