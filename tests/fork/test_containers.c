@@ -11,9 +11,8 @@
 #include "control/stock.h"
 #include "os/thread.h"
 
-enum { REGIONS = 5, PAGES = 1024, WORDS = PAGE_SIZE / 8, OWN = 300000, PATIENCE_MS = 10000 };
+enum { REGIONS = 5, PAGES = 1024, WORDS = PAGE_SIZE / 8, OWN = 300000 };
 
-static struct weir *weir;
 static struct weir_container *root, *batch, *nightly, *other;
 static uint64_t (*memory[REGIONS])[WORDS];
 
@@ -156,26 +155,10 @@ static bool limits_hold(void)
 	return !over;
 }
 
-/* As the kernel has it: the pages of the region that are in memory are not more than its container may have. */
-static bool few_in_memory(unsigned r, const struct weir_container *c)
+/* The pages of the region that are in memory are not more than its container may have. */
+static bool region_within(unsigned r, const struct weir_container *c)
 {
-	const uint64_t most = load_relaxed(&c->max) >> PAGE_SHIFT;
-	static unsigned char there[PAGES];
-	uint64_t count = PAGES;
-
-	for (unsigned i = 0; count > most && i < PATIENCE_MS; i++) {
-		count = 0;
-		if (mincore(memory[r], sizeof(there) * PAGE_SIZE, there))
-			return false;
-		for (uint32_t page = 0; page < PAGES; page++)
-			count += there[page] & 1;
-		if (count > most)
-			sleep_ns(1000000);
-	}
-	if (count > most)
-		print_error("container '%s': expected at most %llu pages in memory, seen %llu\n",
-			    c->name, (unsigned long long)most, (unsigned long long)count);
-	return count <= most;
+	return few_in_memory(c->name, memory[r], PAGES, load_relaxed(&c->max) >> PAGE_SHIFT);
 }
 
 /* --- a fork --- */
@@ -204,7 +187,7 @@ static int child_checks(uint32_t version)
 	if (!all_right(version))
 		return 4;
 	write_all(7);
-	if (!limits_hold() || !few_in_memory(0, nightly) || !few_in_memory(1, batch))
+	if (!limits_hold() || !region_within(0, nightly) || !region_within(1, batch))
 		return 5;
 	if (!charges_agree())
 		return 6;
@@ -221,17 +204,7 @@ static void weir_child(void)
 		print_error("child: expected a hand-over, seen %d\n", err);
 		_exit(9);
 	}
-	handlers_begun(weir);
-}
-
-static void expect_child(pid_t child)
-{
-	int status = 0;
-
-	assert_true(child > 0);
-	assert_int_equal(waitpid(child, &status, 0), child);
-	assert_true(WIFEXITED(status));
-	assert_int_equal(WEXITSTATUS(status), 0);
+	handlers_begun();
 }
 
 static void test_a_child_has_the_same_tree(void **state)
@@ -368,7 +341,7 @@ static void region_in(unsigned r, struct weir_container *c)
 static int start(void **state)
 {
 	(void)state;
-	weir = open_for_forks(MIB(8));
+	open_for_forks(MIB(8));
 	root = weir_container_root(weir);
 	assert_int_equal(weir_container_create(root, "batch", &batch), 0);
 	assert_int_equal(weir_container_create(batch, "nightly", &nightly), 0);
@@ -387,13 +360,6 @@ static int start(void **state)
 	region_in(4, other);
 	memset(memory[4], 1, (size_t)PAGES / 2 * PAGE_SIZE);
 	assert_int_equal(weir_region_move(weir, memory[4], batch, WEIR_MOVE_LATER), 0);
-	return 0;
-}
-
-static int end(void **state)
-{
-	(void)state;
-	weir_close(weir);
 	return 0;
 }
 

@@ -21,7 +21,6 @@ enum {
 	LIMIT_MIB = 8,
 };
 
-static struct weir *weir;
 static uint64_t (*heap)[WORDS];
 
 /* --- what goes wrong --- */
@@ -141,25 +140,10 @@ static bool all_right(uint32_t version, uint32_t from, uint32_t to)
 	return true;
 }
 
-/* Pages of the heap that are in memory, as the kernel has it: a page that weir does not know to be there stays for ever. */
+/* A page that weir does not know to be in memory stays there for ever. */
 static bool within_limit(void)
 {
-	enum { LIMIT_PAGES = (LIMIT_MIB << 20) / PAGE_SIZE };
-	static unsigned char there[PAGES + FRESH];
-	unsigned count = 0;
-
-	for (unsigned i = 0; i < 5000; i++) {
-		if (mincore(heap, sizeof(there) * PAGE_SIZE, there))
-			return false;
-		count = 0;
-		for (size_t page = 0; page < sizeof(there); page++)
-			count += there[page] & 1;
-		if (count <= LIMIT_PAGES)
-			return true;
-		sleep_ns(1000000);
-	}
-	print_error("expected at most %d pages in memory, seen %u\n", LIMIT_PAGES, count);
-	return false;
+	return few_in_memory("the heap", heap, PAGES + FRESH, (LIMIT_MIB << 20) / PAGE_SIZE);
 }
 
 /* --- a fork --- */
@@ -205,10 +189,19 @@ static int child_checks(int err, int expected)
 	return all_right(7, 0, PAGES + FRESH) ? 0 : 6;
 }
 
+/* The child has stopped, or will. */
+static void stopped_goes_on(pid_t child)
+{
+	int status = 0;
+
+	assert_int_equal(waitpid(child, &status, WUNTRACED), child);
+	assert_true(WIFSTOPPED(status));
+	assert_int_equal(kill(child, SIGCONT), 0);
+}
+
 static void fork_so(struct how how)
 {
 	const uint64_t patient = 120 * 1000000000ull;
-	int status = 0;
 	pid_t child;
 
 	all_write(1);
@@ -228,14 +221,9 @@ static void fork_so(struct how how)
 	/* The child has what was there at the fork. */
 	all_write(2);
 	memset(heap[PAGES], 5, (size_t)FRESH * PAGE_SIZE);
-	if (how.stops) {
-		assert_int_equal(waitpid(child, &status, WUNTRACED), child);
-		assert_true(WIFSTOPPED(status));
-		assert_int_equal(kill(child, SIGCONT), 0);
-	}
-	assert_int_equal(waitpid(child, &status, 0), child);
-	assert_true(WIFEXITED(status));
-	assert_int_equal(WEXITSTATUS(status), 0);
+	if (how.stops)
+		stopped_goes_on(child);
+	expect_child(child);
 	assert_int_equal(weir_region_discard(weir, heap[PAGES], (uint64_t)FRESH * PAGE_SIZE), 0);
 	assert_true(all_right(2, 0, PAGES + FRESH));
 	/* Nothing is left of it: no lease, no fork under way, and the limit holds. */
@@ -287,7 +275,6 @@ static void test_a_page_that_a_handler_had_begun(void **state)
 	(void)state;
 	for (uint32_t page = PAGES; page < PAGES + FRESH; page += FRESH - 1) {
 		pthread_t thread;
-		int status = 0;
 		pid_t child;
 
 		all_write(1);
@@ -310,9 +297,7 @@ static void test_a_page_that_a_handler_had_begun(void **state)
 		weir_after_fork(weir);
 		assert_int_equal(pthread_join(thread, NULL), 0);
 		assert_int_equal(heap[page][0], 1);
-		assert_int_equal(waitpid(child, &status, 0), child);
-		assert_true(WIFEXITED(status));
-		assert_int_equal(WEXITSTATUS(status), 0);
+		expect_child(child);
 	}
 	assert_int_equal(weir_region_discard(weir, heap[PAGES], (uint64_t)FRESH * PAGE_SIZE), 0);
 	expect_no_lease();
@@ -378,7 +363,6 @@ static int child_checks_but(uint32_t lost)
 static void test_a_stopped_child_and_a_page_that_is_lost(void **state)
 {
 	enum { LOST = 100 };
-	int status = 0;
 	pid_t child;
 
 	(void)state;
@@ -393,12 +377,8 @@ static void test_a_stopped_child_and_a_page_that_is_lost(void **state)
 	}
 	weir_after_fork(weir);
 	store_relaxed(&unreadable, UINT32_MAX);
-	assert_int_equal(waitpid(child, &status, WUNTRACED), child);
-	assert_true(WIFSTOPPED(status));
-	assert_int_equal(kill(child, SIGCONT), 0);
-	assert_int_equal(waitpid(child, &status, 0), child);
-	assert_true(WIFEXITED(status));
-	assert_int_equal(WEXITSTATUS(status), 0);
+	stopped_goes_on(child);
+	expect_child(child);
 	/* The parent has it. */
 	assert_true(all_right(1, 0, PAGES + FRESH));
 	expect_no_lease();
@@ -424,7 +404,7 @@ static int child_has_no_threads_of_others(void)
 /* What other threads of the parent have is not held in the child: pages that they have pinned, the lock of one that replaces the store. */
 static void test_what_other_threads_hold(void **state)
 {
-	int status = 0, result = -1;
+	int result = -1;
 	pthread_t thread;
 	pid_t child;
 
@@ -445,9 +425,7 @@ static void test_what_other_threads_hold(void **state)
 	weir_after_fork(weir);
 	assert_int_equal(pthread_join(thread, NULL), 0);
 	assert_int_equal(result, 0);
-	assert_int_equal(waitpid(child, &status, 0), child);
-	assert_true(WIFEXITED(status));
-	assert_int_equal(WEXITSTATUS(status), 0);
+	expect_child(child);
 	assert_int_equal(weir_region_unpin(weir, heap[5], PAGE_SIZE), 0);
 	assert_true(all_right(1, 0, PAGES + FRESH));
 	expect_no_lease();
@@ -522,16 +500,9 @@ static int start(void **state)
 	void *base;
 
 	(void)state;
-	weir = open_for_forks((uint64_t)LIMIT_MIB << 20);
+	open_for_forks((uint64_t)LIMIT_MIB << 20);
 	assert_int_equal(weir_region_create(weir, (uint64_t)(PAGES + FRESH) * PAGE_SIZE, &base), 0);
 	heap = base;
-	return 0;
-}
-
-static int end(void **state)
-{
-	(void)state;
-	weir_close(weir);
 	return 0;
 }
 

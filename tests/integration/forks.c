@@ -136,7 +136,8 @@ static int expect_status(pid_t pid, int expected, const char *who)
 	return 1;
 }
 
-/* Under weir, the heap that is in memory is within the limit and what a job may be late by; a little later at the latest. */
+/* Under weir, the heap that is in memory is within the limit and what a job may be late by; a little later at the latest. It is polled:
+ * nothing tells a program that a page of it has left. */
 static int expect_limit(const char *who)
 {
 	enum { LIMIT_PAGES = (4 << 20) / PAGE };
@@ -380,7 +381,7 @@ static unsigned descriptors(void)
 	return count;
 }
 
-/* Waits, for weir learns of a child's end a little later. */
+/* Waits, for weir learns of a child's end a little later; polled, since it closes them in a table of its own, and tells nobody. */
 static int expect_descriptors(unsigned before)
 {
 	const struct timespec nap = {0, 10000000};
@@ -421,6 +422,7 @@ static int killed(void)
 			if (wait_for(child))
 				_exit(9);
 		}
+		/* Not for anything: it may be killed at any moment. */
 		nanosleep(&nap, NULL);
 		kill(killer, SIGKILL);
 		wrong |= expect_status(killer, 128 + SIGKILL, "the killed");

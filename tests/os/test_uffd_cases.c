@@ -165,7 +165,7 @@ static void test_move(void **state)
 	area_close(&a);
 }
 
-/* Is it there? While the kernel moves a page to another frame, it is not for a moment. */
+/* Is it there? While the kernel moves a page to another frame, it is not for a moment, of whose end nothing tells: it is polled. */
 static bool stays_present(const char *page)
 {
 	for (unsigned i = 0; i < 1000; i++) {
