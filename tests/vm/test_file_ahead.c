@@ -1,24 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Readahead of files: windows of who goes in a row, nothing for who does not, and never a byte that was written since. */
-#include "files.h"
+#include "one_file.h"
 
 enum { PAGES = 3000, TAIL = 100 };
 #define BYTES (((size_t)PAGES - 1) * PAGE_SIZE + TAIL)
-
-static struct files f;
-
-static unsigned begin(uint32_t max, bool write)
-{
-	files_open(&f, max, BYTES, 0);
-	return files_map(&f, 0, write, NULL);
-}
-
-static void end(void)
-{
-	fake_threads_run();
-	files_check(&f);
-	files_close(&f);
-}
 
 /* Reads pages in a row, the crew at work after each; returns faults. */
 static unsigned read_row(unsigned r, uint32_t first, uint32_t count, bool down)
@@ -41,7 +26,7 @@ static void test_up(void **state)
 	unsigned r, faults;
 
 	(void)state;
-	r = begin(0, false);
+	r = begin(0, BYTES, false);
 	faults = read_row(r, 0, PAGES, false);
 	assert_int_equal(pages_read(), PAGES);
 	assert_in_range(faults, PAGES / FILE_RUN, PAGES / FILE_RUN + 10);
@@ -56,7 +41,7 @@ static void test_down(void **state)
 	unsigned r, faults;
 
 	(void)state;
-	r = begin(0, false);
+	r = begin(0, BYTES, false);
 	faults = read_row(r, PAGES - 1, PAGES, true);
 	assert_int_equal(pages_read(), PAGES);
 	assert_in_range(faults, PAGES / FILE_RUN, PAGES / FILE_RUN + 12);
@@ -70,7 +55,7 @@ static void test_in_time(void **state)
 	unsigned r;
 
 	(void)state;
-	r = begin(0, false);
+	r = begin(0, BYTES, false);
 	(void)read_row(r, 0, 64, false);
 	stored = load_relaxed(&f.w.vm.count.stored);
 	(void)read_row(r, 64, PAGES - 64, false);
@@ -84,7 +69,7 @@ static void test_no_crew(void **state)
 	unsigned r, faults = 0;
 
 	(void)state;
-	r = begin(0, false);
+	r = begin(0, BYTES, false);
 	for (uint32_t page = 0; page < 1024; page++) {
 		const uint64_t units = pages_read();
 
@@ -103,7 +88,7 @@ static void test_random(void **state)
 	unsigned r;
 
 	(void)state;
-	r = begin(0, false);
+	r = begin(0, BYTES, false);
 	for (unsigned i = 0; i < 200; i++)
 		files_read(&f, r, (uint32_t)(random_next(&seed) % (PAGES / 8)) * 8);
 	fake_threads_run();
@@ -118,7 +103,7 @@ static void test_said_random(void **state)
 	unsigned r;
 
 	(void)state;
-	r = begin(0, false);
+	r = begin(0, BYTES, false);
 	assert_int_equal(file_region_advise(&f.w.vm, f.region[r], 0, PAGES, WEIR_ADVICE_RANDOM), 0);
 	assert_int_equal(read_row(r, 0, 100, false), 100);
 	assert_int_equal(pages_read(), 100);
@@ -131,7 +116,7 @@ static void test_over_cached(void **state)
 	unsigned a, b;
 
 	(void)state;
-	a = begin(0, false);
+	a = begin(0, BYTES, false);
 	b = files_map(&f, 0, false, NULL);
 	assert_int_equal(file_region_advise(&f.w.vm, f.region[a], 0, 256, WEIR_ADVICE_WILLNEED), 0);
 	fake_threads_run();
@@ -150,7 +135,7 @@ static void test_holes(void **state)
 	unsigned r;
 
 	(void)state;
-	r = begin(0, true);
+	r = begin(0, BYTES, true);
 	for (uint32_t page = 1027; page < 1024 + 256; page += 7)
 		files_write(&f, r, page, page * 3);
 	files_check(&f);
@@ -163,7 +148,7 @@ static void test_holes(void **state)
 	files_check(&f);
 	for (uint32_t page = 1024; page < 1024 + 256; page++)
 		files_read(&f, r, page);
-	assert_int_equal(file_sync(&f.w.vm, file_region_hold(f.region[r]), 0, PAGES), 0);
+	assert_int_equal(sync_all(r), 0);
 	end();
 }
 
@@ -173,7 +158,7 @@ static void test_holes_fail(void **state)
 	unsigned r;
 
 	(void)state;
-	r = begin(0, true);
+	r = begin(0, BYTES, true);
 	for (uint32_t page = 5; page < 200; page += 7)
 		files_write(&f, r, page, page * 3);
 	fake_fail(FAKE_SOURCE_READ, 1, 50 * PAGE_SIZE, -EIO);
@@ -186,7 +171,7 @@ static void test_holes_fail(void **state)
 	fake_threads_run();
 	assert_int_equal(file_usage(&f), 28);
 	files_check(&f);
-	assert_int_equal(file_sync(&f.w.vm, file_region_hold(f.region[r]), 0, PAGES), 0);
+	assert_int_equal(sync_all(r), 0);
 	end();
 }
 
@@ -196,7 +181,7 @@ static void test_long_hole(void **state)
 	unsigned r;
 
 	(void)state;
-	r = begin(0, false);
+	r = begin(0, BYTES, false);
 	assert_int_equal(file_region_advise(&f.w.vm, f.region[r], 50, 100, WEIR_ADVICE_WILLNEED),
 			 0);
 	fake_threads_run();
@@ -214,7 +199,7 @@ static void test_small_limit(void **state)
 	unsigned r;
 
 	(void)state;
-	r = begin(LIMIT, false);
+	r = begin(LIMIT, BYTES, false);
 	for (uint32_t page = 0; page < PAGES; page++) {
 		files_read(&f, r, page);
 		fake_threads_run();
@@ -233,7 +218,7 @@ static void test_no_room(void **state)
 	unsigned r;
 
 	(void)state;
-	r = begin(320, false);
+	r = begin(320, BYTES, false);
 	(void)read_row(r, 0, 64, false);
 	f.w.own = load_relaxed(&f.w.container->max) - container_charged(f.w.container) -
 		  2 * PAGE_SIZE;
@@ -253,7 +238,7 @@ static void test_several(void **state)
 	unsigned r;
 
 	(void)state;
-	r = begin(0, false);
+	r = begin(0, BYTES, false);
 	for (uint32_t i = 0; i < 600; i++) {
 		if (i == 64)
 			stored = load_relaxed(&f.w.vm.count.stored);

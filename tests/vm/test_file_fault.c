@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Faults of regions over files: what is read, what is only mapped, and what becomes of a page that cannot be had. */
-#include "files.h"
+#include "one_file.h"
 
 enum { PAGES = 40, TAIL = 1234 };
 #define BYTES (((size_t)PAGES - 1) * PAGE_SIZE + TAIL)
-
-static struct files f;
 
 /* A first fault reads its page and no other, charges it, and maps it; a region that may write has it protected. */
 static void test_miss(void **state)
@@ -13,8 +11,7 @@ static void test_miss(void **state)
 	unsigned r, w;
 
 	(void)state;
-	files_open(&f, 0, BYTES, 0);
-	r = files_map(&f, 0, false, NULL);
+	r = begin(0, BYTES, false);
 	w = files_map(&f, 0, true, NULL);
 	files_read(&f, r, 7);
 	assert_int_equal(pages_read(), 1);
@@ -24,8 +21,7 @@ static void test_miss(void **state)
 	files_read(&f, w, 20);
 	assert_true(fake_protected(page_address(f.region[w], 20)));
 	assert_int_equal(pages_read(), 2);
-	files_check(&f);
-	files_close(&f);
+	finish();
 }
 
 /* What lies behind the file's end in its last page reads as zeroes. */
@@ -35,12 +31,10 @@ static void test_last_page(void **state)
 	unsigned r;
 
 	(void)state;
-	files_open(&f, 0, BYTES, 0);
-	r = files_map(&f, 0, false, NULL);
+	r = begin(0, BYTES, false);
 	files_read(&f, r, PAGES - 1);
 	assert_memory_equal(page_address(f.region[r], PAGES - 1) + TAIL, zeroes, sizeof(zeroes));
-	files_check(&f);
-	files_close(&f);
+	finish();
 }
 
 /* A page that is cached is mapped without a read, and those beside it with it, in one call. */
@@ -50,8 +44,7 @@ static void test_minor(void **state)
 	unsigned a, b;
 
 	(void)state;
-	files_open(&f, 0, BYTES, 0);
-	a = files_map(&f, 0, false, NULL);
+	a = begin(0, BYTES, false);
 	b = files_map(&f, 0, false, NULL);
 	for (uint32_t page = 0; page < 16; page += 2)
 		files_read(&f, a, page);
@@ -64,8 +57,7 @@ static void test_minor(void **state)
 		files_read(&f, b, page);
 	assert_int_equal(pages_read(), file_usage(&f));
 	assert_int_equal(fake_count(FAKE_CONTINUE), calls + 1);
-	files_check(&f);
-	files_close(&f);
+	finish();
 }
 
 static uint32_t meanwhile_page;
@@ -86,16 +78,14 @@ static void test_parked(void **state)
 	unsigned r;
 
 	(void)state;
-	files_open(&f, 0, BYTES, 0);
-	r = files_map(&f, 0, false, NULL);
+	r = begin(0, BYTES, false);
 	meanwhile_page = 3;
 	fake_meanwhile(FAKE_SOURCE_READ, fault_meanwhile, NULL);
 	files_read(&f, r, 3);
 	assert_false(fake_waiting(page_address(f.region[r], 3)));
 	assert_int_equal(load_relaxed(&f.w.vm.count.parked), 1);
 	assert_int_equal(fake_count(FAKE_SOURCE_READ), 1);
-	files_check(&f);
-	files_close(&f);
+	finish();
 }
 
 /* The same where the crew reads it for nobody: it wakes who came meanwhile. */
@@ -104,8 +94,7 @@ static void test_parked_ahead(void **state)
 	unsigned r;
 
 	(void)state;
-	files_open(&f, 0, BYTES, 0);
-	r = files_map(&f, 0, false, NULL);
+	r = begin(0, BYTES, false);
 	meanwhile_page = 3;
 	fake_meanwhile(FAKE_SOURCE_READ, fault_meanwhile, NULL);
 	assert_int_equal(file_region_advise(&f.w.vm, f.region[r], 0, 8, WEIR_ADVICE_WILLNEED), 0);
@@ -114,8 +103,7 @@ static void test_parked_ahead(void **state)
 	assert_false(fake_waiting(page_address(f.region[r], 3)));
 	files_read(&f, r, 3);
 	assert_int_equal(fake_count(FAKE_SOURCE_READ), 1);
-	files_check(&f);
-	files_close(&f);
+	finish();
 }
 
 /* A page that cannot be read is SIGBUS, charged to nobody, and said so; others are as they were. When it is said that it is not
@@ -125,8 +113,7 @@ static void test_unreadable(void **state)
 	unsigned r;
 
 	(void)state;
-	files_open(&f, 0, BYTES, 0);
-	r = files_map(&f, 0, false, NULL);
+	r = begin(0, BYTES, false);
 	files_read(&f, r, 4);
 	fake_fail(FAKE_SOURCE_READ, 1, 0, -EIO);
 	(void)files_touch(&f, r, 9, false);
@@ -143,8 +130,7 @@ static void test_unreadable(void **state)
 	fake_threads_run();
 	files_read(&f, r, 9);
 	files_read(&f, r, 4);
-	files_check(&f);
-	files_close(&f);
+	finish();
 }
 
 /* One bad page among those that are read with it: who waits has its own. */
@@ -153,8 +139,7 @@ static void test_bad_neighbour(void **state)
 	unsigned r;
 
 	(void)state;
-	files_open(&f, 0, BYTES, 0);
-	r = files_map(&f, 0, false, NULL);
+	r = begin(0, BYTES, false);
 	files_read(&f, r, 0);
 	fake_fail(FAKE_SOURCE_READ, 1, PAGE_SIZE * 2, -EIO);
 	files_read(&f, r, 1);
@@ -164,8 +149,7 @@ static void test_bad_neighbour(void **state)
 	fake_threads_run();
 	for (uint32_t page = 0; page < PAGES; page++)
 		files_read(&f, r, page);
-	files_check(&f);
-	files_close(&f);
+	finish();
 }
 
 /* The file is shorter than it was: an error, never zeroes. */
@@ -174,15 +158,13 @@ static void test_cut_off(void **state)
 	unsigned r;
 
 	(void)state;
-	files_open(&f, 0, BYTES, 0);
-	r = files_map(&f, 0, false, NULL);
+	r = begin(0, BYTES, false);
 	(void)fake_source(files_path[0], 10 * PAGE_SIZE, 7);
 	files_read(&f, r, 9);
 	(void)files_touch(&f, r, 30, false);
 	assert_true(fake_poisoned(page_address(f.region[r], 30)));
 	assert_int_equal(file_usage(&f), 1);
-	files_check(&f);
-	files_close(&f);
+	finish();
 }
 
 /* Without poison nothing is installed in the page's place: the thread is woken, and faults again. */
@@ -199,8 +181,7 @@ static void test_no_poison(void **state)
 	files_read(&f, r, 5);
 	assert_int_equal(load_relaxed(&f.w.vm.count.poisoned), 0);
 	assert_int_equal(fake_count(FAKE_SOURCE_READ), 3);
-	files_check(&f);
-	files_close(&f);
+	finish();
 }
 
 /* The system has no memory for the cache, or none for the mapping, of part of a run or of all: the thread faults again, and
@@ -211,16 +192,14 @@ static void test_no_memory(void **state)
 
 	(void)state;
 	for (unsigned done = 0; done < 5; done++) {
-		files_open(&f, 0, BYTES, 0);
-		r = files_map(&f, 0, done & 1, NULL);
+		r = begin(0, BYTES, done & 1);
 		fake_fail(FAKE_SHARED_WRITE, 1, done, -EAGAIN);
 		files_read(&f, r, 0);
 		assert_int_equal(fake_count(FAKE_SOURCE_READ), 2);
 		fake_fail(FAKE_CONTINUE, 1, done, -ENOMEM);
 		files_read(&f, r, 1);
 		assert_int_equal(load_relaxed(&f.w.vm.count.poisoned), 0);
-		files_check(&f);
-		files_close(&f);
+		finish();
 	}
 }
 
@@ -239,8 +218,7 @@ static void test_file_limit(void **state)
 		for (uint32_t page = 0; page < PAGES; page++)
 			files_read(&f, r, page);
 		(void)fake_calm();
-		files_check(&f);
-		files_close(&f);
+		finish();
 	}
 }
 
@@ -250,8 +228,7 @@ static void test_mapped_behind(void **state)
 	unsigned a, b;
 
 	(void)state;
-	files_open(&f, 0, BYTES, 0);
-	a = files_map(&f, 0, false, NULL);
+	a = begin(0, BYTES, false);
 	b = files_map(&f, 0, false, NULL);
 	for (uint32_t page = 0; page < 8; page++)
 		files_read(&f, a, page);
@@ -261,8 +238,7 @@ static void test_mapped_behind(void **state)
 		0);
 	for (uint32_t page = 0; page < 8; page++)
 		files_read(&f, b, page);
-	files_check(&f);
-	files_close(&f);
+	finish();
 }
 
 int main(void)

@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* File objects: one for all that is open of a file, as long as anything is, or as long as it has what the file has not. */
-#include "files.h"
+#include "one_file.h"
 
 enum { PAGES = 64 };
 #define BYTES ((size_t)PAGES * PAGE_SIZE)
-
-static struct files f;
 
 static unsigned objects(void)
 {
@@ -71,8 +69,7 @@ static void test_two(void **state)
 	files_check(&f);
 	assert_int_equal(files_unmap(&f, a), 0);
 	assert_int_equal(objects(), 1);
-	files_check(&f);
-	files_close(&f);
+	finish();
 }
 
 /* What cannot be opened leaves nothing behind. */
@@ -154,7 +151,7 @@ static void test_no_threads(void **state)
 	fake_fail(FAKE_THREAD, 2, 0, -EAGAIN);
 	r = files_map(&f, 0, true, NULL);
 	files_write(&f, r, 1, 1);
-	assert_int_equal(file_sync(&f.w.vm, file_region_hold(f.region[r]), 0, PAGES), 0);
+	assert_int_equal(sync_all(r), 0);
 	files_close(&f);
 }
 
@@ -193,8 +190,7 @@ static void test_close_writes(void **state)
 	unsigned r;
 
 	(void)state;
-	files_open(&f, 0, BYTES, 0);
-	r = files_map(&f, 0, true, NULL);
+	r = begin(0, BYTES, true);
 	files_write(&f, r, 5, 1);
 	assert_int_equal(files_unmap(&f, r), 0);
 	assert_true(files_on_disk(&f, 0, 5, 1));
@@ -240,8 +236,7 @@ static void test_outlives(void **state)
 	unsigned r;
 
 	(void)state;
-	files_open(&f, 0, BYTES, 0);
-	r = files_map(&f, 0, true, NULL);
+	r = begin(0, BYTES, true);
 	files_write(&f, r, 5, 1);
 	fake_fail(FAKE_SOURCE_WRITE, 1, 0, -ENOSPC);
 	assert_int_equal(files_unmap(&f, r), -ENOSPC);
@@ -271,8 +266,7 @@ static void test_end(void **state)
 
 	(void)state;
 	for (unsigned bad = 0; bad < 2; bad++) {
-		files_open(&f, 0, BYTES, 0);
-		r = files_map(&f, 0, true, NULL);
+		r = begin(0, BYTES, true);
 		files_write(&f, r, 5, 1);
 		for (unsigned n = 1; bad && n <= 8; n++)
 			fake_fail(FAKE_SOURCE_WRITE, n, 0, -EIO);

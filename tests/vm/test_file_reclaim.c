@@ -1,24 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Pages of files that leave: clean ones at once, dirty ones when the file has them, each uncharged from who paid for it. */
-#include "files.h"
+#include "one_file.h"
 
 enum { PAGES = 400 };
 #define BYTES ((size_t)PAGES * PAGE_SIZE)
-
-static struct files f;
-
-static unsigned begin(uint32_t max, bool write)
-{
-	files_open(&f, max, BYTES, 0);
-	return files_map(&f, 0, write, NULL);
-}
-
-static void end(void)
-{
-	fake_threads_run();
-	files_check(&f);
-	files_close(&f);
-}
 
 static unsigned reclaim(struct weir_container *c, unsigned most)
 {
@@ -35,7 +20,7 @@ static void read_some(unsigned r, uint32_t first, uint32_t count)
 /* Clean pages leave the cache, all mappings and the charge; read again they are right. */
 static void test_clean(void **state)
 {
-	const unsigned r = begin(0, false), other = files_map(&f, 0, true, NULL);
+	const unsigned r = begin(0, BYTES, false), other = files_map(&f, 0, true, NULL);
 
 	(void)state;
 	read_some(r, 0, 30);
@@ -55,7 +40,7 @@ static void test_clean(void **state)
 /* Neighbours leave in one call. */
 static void test_runs(void **state)
 {
-	const unsigned r = begin(0, false);
+	const unsigned r = begin(0, BYTES, false);
 
 	(void)state;
 	assert_int_equal(file_region_advise(&f.w.vm, f.region[r], 0, 200, WEIR_ADVICE_WILLNEED), 0);
@@ -71,7 +56,7 @@ static void test_runs(void **state)
 /* What is dirty stays as long as there is something else; then it is written first, and nothing of it is lost. */
 static void test_dirty(void **state)
 {
-	const unsigned r = begin(0, true);
+	const unsigned r = begin(0, BYTES, true);
 
 	(void)state;
 	for (uint32_t page = 0; page < 40; page += 4)
@@ -93,7 +78,7 @@ static void test_dirty(void **state)
 /* Nothing but dirty pages, and the crew is elsewhere: who needs room writes some itself. */
 static void test_all_dirty(void **state)
 {
-	const unsigned r = begin(0, true);
+	const unsigned r = begin(0, BYTES, true);
 
 	(void)state;
 	for (uint32_t page = 0; page < 40; page += 4)
@@ -106,7 +91,7 @@ static void test_all_dirty(void **state)
 /* The disk takes nothing: nothing leaves, everything can be read, and it leaves when the disk is well again. */
 static void test_failing_disk(void **state)
 {
-	const unsigned r = begin(0, true);
+	const unsigned r = begin(0, BYTES, true);
 
 	(void)state;
 	for (uint32_t page = 0; page < 40; page += 4)
@@ -129,14 +114,14 @@ static void test_failing_disk(void **state)
 	for (uint32_t page = 0; page < 40; page++)
 		files_read(&f, r, page);
 	/* What went wrong meanwhile is still to be told. */
-	assert_int_equal(file_sync(&f.w.vm, file_region_hold(f.region[r]), 0, PAGES), -EIO);
+	assert_int_equal(sync_all(r), -EIO);
 	end();
 }
 
 /* The kernel does not take the memory back: the pages are where they were. */
 static void test_punch_fails(void **state)
 {
-	const unsigned r = begin(0, false);
+	const unsigned r = begin(0, BYTES, false);
 
 	(void)state;
 	files_read(&f, r, 10);
@@ -154,7 +139,7 @@ static void test_punch_fails(void **state)
 /* What was read ahead waits for its reader, while there is something else; but not for ever. */
 static void test_ahead(void **state)
 {
-	const unsigned r = begin(0, false);
+	const unsigned r = begin(0, BYTES, false);
 
 	(void)state;
 	assert_int_equal(file_region_advise(&f.w.vm, f.region[r], 0, 50, WEIR_ADVICE_WILLNEED), 0);
@@ -173,7 +158,7 @@ static void test_ahead(void **state)
 /* A page with credit is passed over and pays one, so that others leave before it; COLD takes the credit. */
 static void test_credit(void **state)
 {
-	const unsigned r = begin(0, false);
+	const unsigned r = begin(0, BYTES, false);
 
 	(void)state;
 	read_some(r, 0, 10);
@@ -196,7 +181,7 @@ static void test_credit(void **state)
 /* COLD: these leave before all others. */
 static void test_cold(void **state)
 {
-	const unsigned r = begin(0, false);
+	const unsigned r = begin(0, BYTES, false);
 
 	(void)state;
 	read_some(r, 0, 10);
@@ -213,7 +198,7 @@ static void test_cold(void **state)
 /* A page that comes back soon after it has left is one that came back. */
 static void test_refault(void **state)
 {
-	const unsigned r = begin(0, false);
+	const unsigned r = begin(0, BYTES, false);
 	uint32_t left;
 
 	(void)state;
@@ -232,7 +217,7 @@ static void test_refault(void **state)
 /* DONTNEED: clean pages leave, dirty ones when they are written; contents are the file's, and stay. */
 static void test_dontneed(void **state)
 {
-	const unsigned r = begin(0, true);
+	const unsigned r = begin(0, BYTES, true);
 
 	(void)state;
 	files_write(&f, r, 20, 1);
@@ -250,7 +235,7 @@ static void test_dontneed(void **state)
 	fake_threads_run();
 	assert_true(state_of(&f, r, 20) & FILE_DIRTY);
 	files_check(&f);
-	assert_int_equal(file_sync(&f.w.vm, file_region_hold(f.region[r]), 0, PAGES), -EIO);
+	assert_int_equal(sync_all(r), -EIO);
 	end();
 }
 
@@ -291,7 +276,7 @@ static void test_owners(void **state)
 /* A file larger than the limit, read and written at random: never above it, no wrong byte, and it is all in the file in the end. */
 static void test_larger(void **state)
 {
-	const unsigned r = begin(320, true);
+	const unsigned r = begin(320, BYTES, true);
 	uint64_t seed = 11;
 
 	(void)state;
@@ -311,7 +296,7 @@ static void test_larger(void **state)
 			files_check(&f);
 		}
 	}
-	assert_int_equal(file_sync(&f.w.vm, file_region_hold(f.region[r]), 0, PAGES), 0);
+	assert_int_equal(sync_all(r), 0);
 	end();
 }
 

@@ -1,32 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Pages of files that are written to: dirty, written back, and dirty again; and what becomes of writes that fail. */
-#include "files.h"
-
 #include "vm/file_page.h"
+
+#include "one_file.h"
 
 enum { PAGES = 64, TAIL = 100, WRITE_AHEAD = 16 };
 #define BYTES (((size_t)PAGES - 1) * PAGE_SIZE + TAIL)
 #define RETRY_NS 10000000000ull
-
-static struct files f;
-
-static unsigned begin(void)
-{
-	files_open(&f, 0, BYTES, 0);
-	return files_map(&f, 0, true, NULL);
-}
-
-static void end(void)
-{
-	fake_threads_run();
-	files_check(&f);
-	files_close(&f);
-}
-
-static int sync_all(unsigned r)
-{
-	return file_sync(&f.w.vm, file_region_hold(f.region[r]), 0, PAGES);
-}
 
 static uint64_t pages_written(void)
 {
@@ -36,7 +16,7 @@ static uint64_t pages_written(void)
 /* A write makes its page dirty, and none beside it; a sync writes it and no other, and the next write to it faults again. */
 static void test_sync(void **state)
 {
-	const unsigned r = begin();
+	const unsigned r = begin(0, BYTES, true);
 
 	(void)state;
 	files_read(&f, r, 40);
@@ -61,7 +41,7 @@ static void test_sync(void **state)
  * dirty. */
 static void test_ways(void **state)
 {
-	const unsigned r = begin();
+	const unsigned r = begin(0, BYTES, true);
 	unsigned other;
 
 	(void)state;
@@ -90,7 +70,7 @@ static void dirty_already(void *data)
 /* It is known to be dirty before it can be written to: who syncs in between writes it. */
 static void test_known_before(void **state)
 {
-	unsigned r = begin();
+	unsigned r = begin(0, BYTES, true);
 
 	(void)state;
 	fake_meanwhile(FAKE_CONTINUE, dirty_already, &r);
@@ -102,7 +82,7 @@ static void test_known_before(void **state)
 /* Who writes in a row faults once in WRITE_AHEAD pages, and what was not written to in the end is written all the same. */
 static void test_row(void **state)
 {
-	const unsigned r = begin();
+	const unsigned r = begin(0, BYTES, true);
 	unsigned faults = 0;
 
 	(void)state;
@@ -121,7 +101,7 @@ static void test_row(void **state)
 /* A region for reading never gets a page to write, also one that is dirty. */
 static void test_read_only(void **state)
 {
-	const unsigned r = begin();
+	const unsigned r = begin(0, BYTES, true);
 	unsigned reader;
 
 	(void)state;
@@ -140,7 +120,7 @@ static void write_meanwhile(void *data)
 /* Somebody writes to a page while it is on its way to the file: it is dirty again, and is written once more. */
 static void test_race(void **state)
 {
-	unsigned r = begin();
+	unsigned r = begin(0, BYTES, true);
 
 	(void)state;
 	files_write(&f, r, 3, 0x33);
@@ -157,7 +137,7 @@ static void test_race(void **state)
 /* The same where the write fails: it is dirty once, and counted once. */
 static void test_race_failed(void **state)
 {
-	unsigned r = begin();
+	unsigned r = begin(0, BYTES, true);
 
 	(void)state;
 	files_write(&f, r, 3, 0x33);
@@ -178,7 +158,7 @@ static void test_error(void **state)
 
 	(void)state;
 	for (unsigned i = 0; i < ARRAY_SIZE(errors); i++) {
-		const unsigned r = begin(), other = files_map(&f, 0, true, NULL);
+		const unsigned r = begin(0, BYTES, true), other = files_map(&f, 0, true, NULL);
 
 		/* Downwards nobody takes pages to be written to that are not. */
 		for (uint32_t page = 19; page >= 10; page--)
@@ -204,7 +184,7 @@ static void test_error(void **state)
 /* Written, but not on the disk: that is an error, too. */
 static void test_sync_error(void **state)
 {
-	const unsigned r = begin();
+	const unsigned r = begin(0, BYTES, true);
 
 	(void)state;
 	files_write(&f, r, 1, 1);
@@ -218,7 +198,7 @@ static void test_sync_error(void **state)
 /* The pages cannot be protected: nothing is written, since a write to them could be missed, and nobody is told that all is well. */
 static void test_no_protection(void **state)
 {
-	const unsigned r = begin();
+	const unsigned r = begin(0, BYTES, true);
 
 	(void)state;
 	files_write(&f, r, 1, 1);
@@ -243,7 +223,7 @@ static void test_no_protection(void **state)
 /* What has been dirty for long is written without anybody asking, and not before. */
 static void test_age(void **state)
 {
-	const unsigned r = begin();
+	const unsigned r = begin(0, BYTES, true);
 
 	(void)state;
 	files_write(&f, r, 1, 1);
@@ -262,7 +242,7 @@ static void test_age(void **state)
 /* After a failure it waits, longer each time; the error is there for the next sync. */
 static void test_retry(void **state)
 {
-	const unsigned r = begin();
+	const unsigned r = begin(0, BYTES, true);
 	struct file_hold late;
 
 	(void)state;
@@ -294,7 +274,7 @@ static void test_retry(void **state)
 /* The last page is written as far as the file goes. */
 static void test_last_page(void **state)
 {
-	const unsigned r = begin();
+	const unsigned r = begin(0, BYTES, true);
 
 	(void)state;
 	files_write(&f, r, PAGES - 1, 9);
@@ -309,7 +289,7 @@ static void test_last_page(void **state)
 /* A sync of a part leaves the rest dirty. */
 static void test_part(void **state)
 {
-	const unsigned r = begin();
+	const unsigned r = begin(0, BYTES, true);
 
 	(void)state;
 	files_write(&f, r, 2, 1);
