@@ -83,7 +83,7 @@ AGENT_EXPORT int madvise(void *addr, size_t bytes, int advice)
 	switch (advice) {
 	case MADV_DONTNEED:
 	case MADV_FREE:
-		err = weir_region_discard(weir, addr, ALIGN_UP(bytes, PAGE_SIZE));
+		err = maps_advise_dontneed(weir, addr, ALIGN_UP(bytes, PAGE_SIZE));
 		if (err) {
 			errno = -err;
 			return -1;
