@@ -9,7 +9,8 @@
 #include <signal.h>
 #include <unistd.h>
 
-#include "base/waitq.h"
+#include "instance.h"
+#include "vm/file_page.h"
 #include "weir/weir.h"
 
 enum { PAGES = 600 };
@@ -52,6 +53,39 @@ int __wrap_futex_wake(_Atomic uint32_t *word, int count)
 	return __real_futex_wake(word, count);
 }
 
+/* Who waits until nobody has a container any more waits for visitors. */
+static _Thread_local unsigned visits;
+
+unsigned __real_instance_visit(struct weir *of);
+unsigned __wrap_instance_visit(struct weir *of);
+unsigned __wrap_instance_visit(struct weir *of)
+{
+	visits++;
+	return __real_instance_visit(of);
+}
+
+void __real_instance_leave(struct weir *of, unsigned turn);
+void __wrap_instance_leave(struct weir *of, unsigned turn);
+void __wrap_instance_leave(struct weir *of, unsigned turn)
+{
+	visits--;
+	__real_instance_leave(of, turn);
+}
+
+/* Looks into the container. */
+static unsigned looked, unseen;
+
+uint32_t __real_flow_most(const struct file_object *f, unsigned slot);
+uint32_t __wrap_flow_most(const struct file_object *f, unsigned slot);
+uint32_t __wrap_flow_most(const struct file_object *f, unsigned slot)
+{
+	if (inside) {
+		looked++;
+		unseen += !visits;
+	}
+	return __real_flow_most(f, slot);
+}
+
 static void begin(struct weir_container *container)
 {
 	char path[64];
@@ -65,6 +99,7 @@ static void begin(struct weir_container *container)
 	assert_int_equal(write(fd, bytes, sizeof(bytes)), sizeof(bytes));
 	close(fd);
 	memset(bytes, 0, sizeof(bytes));
+	asked = interruptible = looked = unseen = 0;
 	err = weir_file_open(container, path, WEIR_FILE_WRITE, &file);
 	unlink(path);
 	if (err == -EOPNOTSUPP) {
@@ -100,10 +135,32 @@ static void test_signals(void **state)
 	assert_int_equal(weir_file_close(file), 0);
 }
 
+/* The container that a file was opened for may be deleted at any moment: who looks into it is waited for. */
+static void test_container(void **state)
+{
+	struct weir_container *container;
+
+	(void)state;
+	assert_int_equal(weir_container_create(weir_container_root(weir), "some", &container), 0);
+	begin(container);
+	for (uint32_t page = 0; page < 10; page++)
+		read_page(page);
+	memset(bytes, 1, PAGE_SIZE);
+	inside = true;
+	assert_int_equal(weir_file_write(file, bytes, PAGE_SIZE, 0), PAGE_SIZE);
+	inside = false;
+	assert_true(looked >= 11);
+	assert_int_equal(unseen, 0);
+	assert_int_equal(weir_container_delete(container), 0);
+	read_page(0);
+	assert_int_equal(weir_file_close(file), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_signals),
+		cmocka_unit_test(test_container),
 	};
 	const struct weir_options options = {.size = sizeof(options), .limit = 64 << 20};
 	int err = weir_open(&options, &weir);
