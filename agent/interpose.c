@@ -85,9 +85,27 @@ AGENT_EXPORT int madvise(void *addr, size_t bytes, int advice)
 	case MADV_WIPEONFORK:
 	case MADV_KEEPONFORK:
 		return wipe_heap(weir, addr, bytes, advice);
-	default:
+	case MADV_NORMAL:
+	case MADV_RANDOM:
+	case MADV_SEQUENTIAL:
+	case MADV_WILLNEED:
+	case MADV_COLD:
+	case MADV_PAGEOUT:
+	case MADV_HUGEPAGE:
+	case MADV_NOHUGEPAGE:
+	case MADV_MERGEABLE:
+	case MADV_UNMERGEABLE:
+	case MADV_DONTFORK:
+	case MADV_DOFORK:
+	case MADV_DONTDUMP:
+	case MADV_DODUMP:
+	case MADV_POPULATE_READ:
+	case MADV_POPULATE_WRITE:
 		/* Huge pages, sharing and the kernel's own reclaim are not for a region; and a child that has what it is not to have does no harm. */
 		return 0;
+	default:
+		/* As for mappings: guards, what is for shared memory, and what nobody knows. */
+		return agent_answer(before, -EINVAL);
 	}
 }
 

@@ -245,6 +245,21 @@ static void errors(void)
 	free(none);
 }
 
+/* What advice malloc memory does not take is refused there, too: who believes in a guard must have one. */
+static void advice_on_malloc(void)
+{
+	enum { NOT_KNOWN = 4711 };
+	unsigned char *p = aligned_alloc(PAGE, 4 * (size_t)PAGE);
+
+	must(p);
+	fill(p, 4, 3);
+	fails(madvise(p, PAGE, NOT_KNOWN), EINVAL);
+	fails(madvise(p, PAGE, MADV_REMOVE), EINVAL);
+	must(!madvise(p, PAGE, MADV_NORMAL) && !madvise(p, 4 * (size_t)PAGE, MADV_WILLNEED));
+	holds(p, 4, 3);
+	free(p);
+}
+
 /* Of a list that is not there the kernel says so. */
 static void no_list(void)
 {
@@ -260,6 +275,7 @@ static void no_list(void)
 int rules(void)
 {
 	errors();
+	advice_on_malloc();
 	no_list();
 	holes();
 	arguments();
