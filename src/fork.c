@@ -234,7 +234,7 @@ static bool child_serve(struct weir *weir, struct lease *lease)
 	while (now_ns() < until) {
 		uint32_t ready;
 
-		reclaim_wake_parked(&weir->reclaim);
+		vm_wake_parked(&weir->vm);
 		if (pass_wait(fds, 2, TURN_MS, &ready))
 			break;
 		/* A fault first: while the thread that takes over faults it says nothing. */

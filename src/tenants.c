@@ -31,8 +31,11 @@ static void quiesce_visitors(struct weir *weir)
 	for (unsigned i = 0; i < 2; i++) {
 		unsigned turn = add_relaxed(&weir->turn, 1) % 2, waited = 0;
 
-		while (load_acquire(&weir->visitors[turn]))
+		while (load_acquire(&weir->visitors[turn])) {
 			wait_a_little(&waited);
+			/* One may discard for long, and have met a fault on its way. */
+			vm_wake_meanwhile(&weir->vm);
+		}
 	}
 }
 

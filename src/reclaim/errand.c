@@ -57,6 +57,7 @@ void reclaim_quiesce(struct reclaim *r)
 	while (load_acquire(&r->state) != IDLE && load_acquire(&r->ended) == ended) {
 		if (!job_work(r, r->pager, JOB_MAX, &dropped))
 			wait_a_little(&waited);
+		vm_wake_meanwhile(r->vm);
 	}
 	writeback_flush(r);
 }

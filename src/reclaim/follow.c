@@ -153,6 +153,7 @@ int64_t follow_offline(struct reclaim *r, uint64_t bytes)
 		else
 			err = block_offline(r, (uint32_t)block, BY_HAND_NS);
 		done += err ? 0 : block_bytes(r);
+		vm_wake_meanwhile(r->vm);
 	}
 	r->follow.by_hand = MIN(r->follow.by_hand, blocks_online(r));
 	return done ? (int64_t)done : err;

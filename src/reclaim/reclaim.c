@@ -457,23 +457,6 @@ unsigned reclaim_once(struct reclaim *r, struct pager *self)
 
 /* --- the background thread --- */
 
-/* A thread without the descriptor has freed a page that a fault was parked on. Waking too many is harmless. */
-void reclaim_wake_parked(struct reclaim *r)
-{
-	struct vm *vm = r->vm;
-
-	/* Pairs with the release in page_unlock. */
-	if (!load_relaxed(&vm->wake_all) || !exchange_acquire(&vm->wake_all, false))
-		return;
-	for (uint32_t i = 0; i < load_relaxed(&vm->regions); i++) {
-		struct region *region = load_acquire(&vm->region[i]);
-
-		if (region)
-			(void)uffd_wake(region->uffd, region->base,
-					(size_t)region->room << PAGE_SHIFT);
-	}
-}
-
 /* Somebody waits for this thread itself. */
 static bool asked(struct reclaim *r)
 {
@@ -550,6 +533,7 @@ void reclaim_run(struct reclaim *r)
 {
 	uint64_t ticked = now_ns();
 
+	vm_wakes = true;
 	while (!load_relaxed(&r->stop)) {
 		void (*next)(void *) = exchange_relaxed(&r->next, NULL);
 		bool achieved;
@@ -565,11 +549,12 @@ void reclaim_run(struct reclaim *r)
 				r->tick(r->tick_data);
 			ticked = now_ns();
 		}
-		reclaim_wake_parked(r);
+		vm_wake_parked(r->vm);
 		achieved = background_turn(r);
 		sleep_until_needed(r, !achieved);
 	}
 	writeback_flush(r);
+	vm_wakes = false;
 }
 
 void reclaim_stop(struct reclaim *r)

@@ -167,8 +167,6 @@ unsigned reclaim_once(struct reclaim *reclaim, struct pager *self);
 int reclaim_errand(struct reclaim *reclaim, int (*fn)(void *data), void *data);
 /* In the child of a fork, which nothing was under way at: no errand waits, and nothing is held. */
 void reclaim_after_fork(struct reclaim *reclaim);
-/* Wakes who waits on a page that a thread without the descriptor has freed, or on one while a fork was under way. */
-void reclaim_wake_parked(struct reclaim *reclaim);
 /* On the background thread: returns when no job that was under way at the call is. */
 void reclaim_quiesce(struct reclaim *reclaim);
 

@@ -23,7 +23,7 @@ uint32_t page_take_wait(struct file_object *f, uint32_t page)
 static void page_wake(struct vm *vm, struct file_object *f, uint32_t page)
 {
 	if (vm_borrowed) {
-		/* Pairs with the exchange in reclaim's background thread. */
+		/* Pairs with the exchange in vm_wake_parked. */
 		store_release(&vm->wake_all, true);
 		vm_attention(vm);
 		return;

@@ -321,6 +321,7 @@ void region_destroy(struct vm *vm, struct region *region)
 		page_copy_free(vm, region, w);
 		if (word_resident(w))
 			dues_add(&dues, page_owner(region, w));
+		vm_wake_meanwhile(vm);
 	}
 	dues_settle(&dues);
 	if (region->mapped_here)
@@ -333,6 +334,7 @@ void region_destroy(struct vm *vm, struct region *region)
 }
 
 _Thread_local bool vm_borrowed __attribute__((tls_model("initial-exec")));
+_Thread_local bool vm_wakes __attribute__((tls_model("initial-exec")));
 _Thread_local const page_word_t *vm_untouched __attribute__((tls_model("initial-exec")));
 
 /* The half of a page's word that has BUSY and PARKED. */
@@ -367,10 +369,26 @@ void page_unlock(struct vm *vm, struct region *region, uint32_t page, uint64_t w
 		} else if (have_uffd && !vm_borrowed) {
 			(void)uffd_wake(region->uffd, page_address(region, page), PAGE_SIZE);
 		} else {
-			/* Pairs with the exchange in reclaim's background thread. */
+			/* Pairs with the exchange in vm_wake_parked. */
 			store_release(&vm->wake_all, true);
 			vm_attention(vm);
 		}
+	}
+	/* Here, since whatever goes on for long comes by: nothing that the background thread does for others can forget it. */
+	vm_wake_meanwhile(vm);
+}
+
+void vm_wake_parked(struct vm *vm)
+{
+	/* Pairs with the releases in page_unlock and page_wake_later. */
+	if (!load_relaxed(&vm->wake_all) || !exchange_acquire(&vm->wake_all, false))
+		return;
+	for (uint32_t i = 0; i < load_relaxed(&vm->regions); i++) {
+		struct region *region = load_acquire(&vm->region[i]);
+
+		if (region)
+			(void)uffd_wake(region->uffd, region->base,
+					(size_t)region->room << PAGE_SHIFT);
 	}
 }
 
@@ -403,7 +421,7 @@ uint64_t page_copy_leave(struct vm *vm, const struct region *region, uint64_t w,
 void page_wake_later(struct vm *vm, const struct region *region, uint32_t page, int err)
 {
 	if (err == -EAGAIN && load_relaxed(&vm->forking))
-		/* Pairs with the exchange in reclaim's background thread. */
+		/* Pairs with the exchange in vm_wake_parked. */
 		store_release(&vm->wake_all, true);
 	else
 		(void)uffd_wake(region->uffd, page_address(region, page), PAGE_SIZE);

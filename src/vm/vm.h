@@ -374,6 +374,8 @@ void region_stat(struct vm *vm, const struct region *region, const struct weir_c
 		 struct weir_container_stat *stat);
 /* The calling thread is one of the program that serves its own fault: initial-exec, no first use that would allocate. */
 extern _Thread_local bool vm_borrowed __attribute__((tls_model("initial-exec")));
+/* The calling thread is the background thread in reclaim_run, who wakes for those that have no userfaultfd. */
+extern _Thread_local bool vm_wakes __attribute__((tls_model("initial-exec")));
 /* The page that it has just loaded so: it chooses others to leave, or it would take the one that it needs, each time anew. */
 extern _Thread_local const page_word_t *vm_untouched __attribute__((tls_model("initial-exec")));
 /* Sleeps until the page is not busy any more. For signal mode, where nobody else would be told. */
@@ -381,6 +383,15 @@ void page_wait(page_word_t *word);
 
 /* Ends a hold of the busy bit with a new word (its BUSY and PARKED are ignored), and wakes parked faults. */
 void page_unlock(struct vm *vm, struct region *region, uint32_t page, uint64_t w, bool have_uffd);
+/* Wakes who waits on a page that a thread without the userfaultfd has freed, or on one while a fork was under way: in all regions. Waking
+ * too many is harmless. By the background thread. */
+void vm_wake_parked(struct vm *vm);
+/* The same by any thread, of which only that one does something. Each page_unlock does it; for what takes long without one. */
+static inline void vm_wake_meanwhile(struct vm *vm)
+{
+	if (unlikely(vm_wakes) && unlikely(load_relaxed(&vm->wake_all)))
+		vm_wake_parked(vm);
+}
 /* Waits for the busy bit, spinning and yielding. Not for handlers, and only for callers whose own busy bits, if any,
  * are those of lower pages: holders of a bit never wait for another, so it comes. */
 uint64_t page_lock_wait(page_word_t *word);

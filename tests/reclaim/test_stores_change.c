@@ -153,6 +153,122 @@ static void test_removal_without_frames(void **state)
 	world_close(&w);
 }
 
+/* --- beside faults --- */
+
+/* What other threads do while the background thread reads: one discards a page, to which another one comes meanwhile. */
+struct beside {
+	uint32_t page;
+	unsigned reads;
+};
+
+static void fault_beside(void *data)
+{
+	const struct beside *b = data;
+
+	fake_wait(at(&w, b->page));
+	assert_int_equal(world_fault(&w, b->page, ACCESS_READ), PAGEIN_PARKED);
+}
+
+static void read_again(void *data)
+{
+	struct beside *b = data;
+
+	b->reads++;
+	assert_false(fake_waiting(at(&w, b->page)));
+}
+
+static void discard_beside(void *data)
+{
+	struct beside *b = data;
+
+	b->reads++;
+	/* A thread of the program, which has no userfaultfd. */
+	vm_wakes = false;
+	fake_meanwhile(FAKE_DISCARD, fault_beside, b);
+	assert_int_equal(world_discard(&w, 0, b->page, 1, false), 0);
+	assert_true(fake_waiting(at(&w, b->page)));
+	vm_wakes = true;
+	fake_meanwhile(FAKE_FILE_READ, read_again, b);
+}
+
+static int empty_errand(void *data)
+{
+	(void)data;
+	return store_empty(&w.reclaim);
+}
+
+/* Of a fault that met a page which such a thread had, the next read of a removal is not waited for, let alone all of them. */
+static void test_removal_forgets_no_parked_fault(void **state)
+{
+	static const struct world_options file = {.pages = {PAGES}};
+	struct beside b = {.page = 400};
+	struct errand errand = {.fn = empty_errand};
+
+	(void)state;
+	test_store_reset();
+	world_open(&w, &file);
+	away(0, 300);
+	assert_int_equal(write_all(&w), 300);
+	write_pages(&w, b.page, 1, TEXT);
+	fake_meanwhile(FAKE_FILE_READ, discard_beside, &b);
+	store_relaxed(&w.reclaim.errand, &errand);
+	background_turns(&w, 1);
+	assert_int_equal(errand.result, 0);
+	assert_int_equal(b.reads, 2);
+	assert_int_equal(stored(), 0);
+	read_all(PAGES);
+	world_close(&w);
+}
+
+/* Nor of one, the end of a job that others are at. */
+struct quiet {
+	unsigned yields;
+	uint32_t page;
+};
+
+static void job_goes_on(void *data)
+{
+	struct quiet *q = data;
+
+	switch (q->yields++) {
+	case 0:
+		fake_wait(at(&w, q->page));
+		store_relaxed(&w.vm.wake_all, true);
+		break;
+	case 1:
+		assert_false(fake_waiting(at(&w, q->page)));
+		add_relaxed(&w.reclaim.ended, 1);
+		store_relaxed(&w.reclaim.state, IDLE);
+		break;
+	default:
+		break;
+	}
+}
+
+static int quiesce_errand(void *data)
+{
+	(void)data;
+	store_relaxed(&w.reclaim.state, OPEN);
+	reclaim_quiesce(&w.reclaim);
+	return 0;
+}
+
+static void test_quiesce_forgets_no_parked_fault(void **state)
+{
+	struct quiet q = {.page = 3};
+	struct errand errand = {.fn = quiesce_errand};
+
+	(void)state;
+	start();
+	write_pages(&w, 0, 10, TEXT);
+	fake_on_yield(job_goes_on, &q);
+	store_relaxed(&w.reclaim.errand, &errand);
+	background_turns(&w, 1);
+	fake_on_yield(NULL, NULL);
+	assert_int_equal(q.yields, 2);
+	end();
+}
+
 /* --- none --- */
 
 /* mem: nothing leaves memory. Copies of resident pages go when there are too many, and it is not called a failure. */
@@ -270,6 +386,8 @@ int main(void)
 		cmocka_unit_test(test_removal_that_does_not_fit),
 		cmocka_unit_test(test_removal_with_pages_that_cannot_be_read),
 		cmocka_unit_test(test_removal_without_frames),
+		cmocka_unit_test(test_removal_forgets_no_parked_fault),
+		cmocka_unit_test(test_quiesce_forgets_no_parked_fault),
 		cmocka_unit_test(test_no_store),
 		cmocka_unit_test(test_uris),
 		cmocka_unit_test(test_registering),
