@@ -272,8 +272,30 @@ static void no_list(void)
 	close(fd);
 }
 
+/* As many mappings as the kernel allows: what munmap says it has taken away is gone, and what it refuses is as it was. */
+static void too_many(void)
+{
+	const size_t holes = 70000;
+	unsigned char *p = map(2 * holes, RW);
+	size_t i;
+
+	for (i = 0; i < holes; i++) {
+		unsigned char *hole = p + (2 * i + 1) * PAGE;
+
+		*hole = 7;
+		if (munmap(hole, PAGE)) {
+			must(errno == ENOMEM && *hole == 7 && writable(hole));
+			break;
+		}
+		must(!readable(hole));
+	}
+	must(i > 1000);
+	must(!munmap(p, 2 * holes * PAGE) && !readable(p));
+}
+
 int rules(void)
 {
+	too_many();
 	errors();
 	advice_on_malloc();
 	no_list();
