@@ -19,6 +19,12 @@ bool mapping_touches(const void *addr, size_t bytes)
 	       ((const char *)addr >= base || bytes > (size_t)(base - (const char *)addr));
 }
 
+void mapping_locking(const void *addr, size_t bytes)
+{
+	if (mapping_touches(addr, bytes))
+		store_release(&places.locked, true);
+}
+
 bool place_inside(const void *addr, size_t bytes)
 {
 	const char *base = load_acquire(&places.base);
@@ -101,6 +107,12 @@ int place_use(struct weir *weir, uint32_t page, uint32_t count, uint32_t prot)
 	return err;
 }
 
+/* ENOMEM was not for the kernel's limit: the program has made a hole by the bare system call. */
+static bool has_hole(void *addr, size_t bytes)
+{
+	return syscall(SYS_msync, addr, bytes, MS_ASYNC) && errno == ENOMEM;
+}
+
 /*
  * Contents, access and advice of used pages go: as they were before the first mapping. -errno: they are as they were, since the kernel may have
  * as many mappings as it allows, and what this takes is one more. LOST: they have gone, and something of them has not: nothing may be there again.
@@ -115,11 +127,14 @@ static int place_empty_one(struct weir *weir, struct range r)
 
 	if (r.what & FOREIGN)
 		return maps_restore(weir, addr, bytes);
+	/* Whether pages are there or not: the lock is the mapping's. Pairs with the release in mapping_locking. */
+	if (load_acquire(&places.locked) && mem_unlock(addr, bytes) == -ENOMEM &&
+	    !has_hole(addr, bytes))
+		return -ENOMEM;
 	/* What fails first is what makes the range a mapping of its own: the rest takes no more. */
 	if (r.what & ACCESS)
 		err = place_protect(weir, r.first, r.pages, r.what, 0, r.what & KEY ? 0 : -1);
-	if (err == -ENOMEM && msync(addr, bytes, MS_ASYNC) && errno == ENOMEM) {
-		/* Not for the kernel's limit: the program has made a hole by the bare system call. */
+	if (err == -ENOMEM && has_hole(addr, bytes)) {
 		maps_readable(weir, addr, bytes, false);
 		err = kernel_unmap(addr, bytes);
 		if (!err)

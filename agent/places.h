@@ -32,6 +32,7 @@ struct places {
 	_Atomic(char *) base; /* (A) NULL: no region yet */
 	uint32_t pages;	      /* (C) from then on */
 	struct ranges ranges; /* under the lock */
+	_Atomic bool locked;  /* (A) the program has locked some of it, at some time */
 	bool refused;	      /* under the lock: there is none to be had */
 	sigset_t before_fork; /* under the lock: of the thread that forks */
 };
