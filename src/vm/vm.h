@@ -46,6 +46,8 @@ struct region {
 		turned; /* (A) a bit a page: page_readable; NULL: all can be read */
 	bool readable;	/* (C) once there is turned: what a page is whose bit is 0 */
 	_Atomic(_Atomic uint64_t *) wiped; /* (A) a bit a page: region_wipe; NULL: none */
+	/* (A) written by the background thread: words do not tell yet what is in memory (region_register). Who discards waits. */
+	_Atomic bool adopting;
 	struct owners owners;	  /* of a file region only current: a slot of the file's table */
 	struct file_object *file; /* (C) vm/file.h; NULL: anonymous */
 	int uffd;		  /* (C) whose faults it has */
