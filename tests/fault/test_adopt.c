@@ -87,11 +87,9 @@ NO_TSAN static void pages_write(void)
 		((volatile char *)memory)[i] = 0x5a;
 }
 
-static void open_mode(enum weir_mode how)
+static void open_with(const struct weir_options *options)
 {
-	const struct weir_options options = {
-		.size = sizeof(options), .limit = 64 << 20, .mode = how, .store = "mem:"};
-	int err = weir_open(&options, &weir);
+	int err = weir_open(options, &weir);
 
 	if (err == -EPERM || err == -ENOSYS)
 		skip_because("userfaultfd: %s", weir_advice(err));
@@ -100,6 +98,14 @@ static void open_mode(enum weir_mode how)
 		      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	assert_ptr_not_equal(memory, MAP_FAILED);
 	pages_write();
+}
+
+static void open_mode(enum weir_mode how)
+{
+	const struct weir_options options = {
+		.size = sizeof(options), .limit = 64 << 20, .mode = how, .store = "mem:"};
+
+	open_with(&options);
 }
 
 static void close_mode(void)
@@ -155,10 +161,103 @@ static void test_discard_beside_adoption(void **state)
 	}
 }
 
+/* --- given back by a bare madvise: a word says that there is a page, and there is none --- */
+
+static void give_back(void)
+{
+	assert_int_equal(madvise(page_at(GIVEN_BACK), PAGE_SIZE, MADV_DONTNEED), 0);
+}
+
+/* What a job reads is given back just before; it goes on nevertheless, and what is written to the page once it has is not lost. */
+static _Atomic(char *) vanishes;
+static _Atomic bool written;
+
+NO_TSAN static void written_while_read(char *at)
+{
+	at[PAGE_SIZE - 1] = 0x77;
+}
+
+/* NOLINTBEGIN(bugprone-reserved-identifier): the linker's names */
+bool __real_page_same_filled(const void *src, uint32_t *word);
+bool __wrap_page_same_filled(const void *src, uint32_t *word);
+bool __wrap_page_same_filled(const void *src, uint32_t *word)
+{
+	char *at = load_relaxed(&vanishes);
+	bool same;
+
+	if (src != at)
+		return __real_page_same_filled(src, word);
+	store_relaxed(&vanishes, NULL);
+	(void)madvise(at, PAGE_SIZE, MADV_DONTNEED);
+	same = __real_page_same_filled(src, word);
+	/* No thread of the program would fault. */
+	written_while_read(at);
+	store_relaxed(&written, true);
+	return same;
+}
+/* NOLINTEND(bugprone-reserved-identifier) */
+
+static void reclaim_all(void)
+{
+	(void)weir_container_reclaim(weir_container_root(weir), 1 << 30);
+}
+
+static void test_pages_given_back_beside_adoption(void **state)
+{
+	(void)state;
+	open_mode(WEIR_MODE_THREAD);
+	adopt_beside(give_back);
+	reclaim_all();
+	for (unsigned page = 0; page < PAGES; page++)
+		assert_page(page, page == GIVEN_BACK ? 0 : 0x5a);
+	close_mode();
+}
+
+/* The only handler is the one that needs room, and takes pages for it. */
+static void test_pages_given_back_and_one_handler(void **state)
+{
+	enum { MORE = 2000 };
+	const struct weir_options options = {
+		.size = sizeof(options), .limit = 2 << 20, .handlers = 1, .store = "mem:"};
+	void *base;
+
+	(void)state;
+	open_with(&options);
+	adopt_beside(give_back);
+	assert_int_equal(weir_region_create(weir, (uint64_t)MORE << PAGE_SHIFT, &base), 0);
+	for (unsigned page = 0; page < MORE; page++)
+		((volatile char *)base)[(size_t)page << PAGE_SHIFT] = 1;
+	for (unsigned page = 0; page < PAGES; page++)
+		assert_page(page, page == GIVEN_BACK ? 0 : 0x5a);
+	close_mode();
+}
+
+static void test_page_given_back_while_a_job_reads_it(void **state)
+{
+	static const enum weir_mode modes[] = {WEIR_MODE_THREAD};
+
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_SIZE(modes); i++) {
+		open_mode(modes[i]);
+		assert_int_equal(weir_region_adopt(weir, memory, (uint64_t)PAGES << PAGE_SHIFT), 0);
+		store_relaxed(&written, false);
+		store_relaxed(&vanishes, page_at(GIVEN_BACK));
+		reclaim_all();
+		assert_true(load_relaxed(&written));
+		reclaim_all();
+		assert_int_equal(page_at(GIVEN_BACK)[PAGE_SIZE - 1], 0x77);
+		assert_int_equal(page_at(GIVEN_BACK)[0], 0);
+		close_mode();
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_discard_beside_adoption),
+		cmocka_unit_test(test_pages_given_back_beside_adoption),
+		cmocka_unit_test(test_pages_given_back_and_one_handler),
+		cmocka_unit_test(test_page_given_back_while_a_job_reads_it),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
