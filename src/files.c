@@ -184,16 +184,35 @@ uint64_t weir_file_size(const struct weir_file *file)
 	return file->hold.file->id.bytes;
 }
 
+/* As a visitor, since another thread may delete the container that the file was opened for. */
+static int64_t noted(struct weir_file *file, uint64_t offset, int64_t done)
+{
+	unsigned turn;
+	THREAD_SIGNALS_BLOCKED;
+
+	if (done <= 0)
+		return done;
+	turn = instance_visit(file->weir);
+	file_note(&file->weir->vm, &file->hold, offset, (uint64_t)done);
+	instance_leave(file->weir, turn);
+	return done;
+}
+
 int64_t weir_file_read(struct weir_file *file, void *buffer, uint64_t bytes, uint64_t offset)
 {
-	return file_pread(&file->weir->vm, &file->hold, buffer, bytes, offset);
+	int64_t done = file_pread(&file->weir->vm, &file->hold, buffer, bytes, offset);
+
+	return noted(file, offset, done);
 }
 
 int64_t weir_file_write(struct weir_file *file, const void *buffer, uint64_t bytes, uint64_t offset)
 {
+	int64_t done;
+
 	if (!file->hold.write)
 		return -EBADF;
-	return file_pwrite(&file->weir->vm, &file->hold, buffer, bytes, offset);
+	done = file_pwrite(&file->weir->vm, &file->hold, buffer, bytes, offset);
+	return noted(file, offset, done);
 }
 
 int weir_file_sync(struct weir_file *file)

@@ -307,7 +307,13 @@ int mem_shared_create(size_t bytes)
 
 static void *shared_map(int fd, size_t bytes, int prot)
 {
-	return map_file(NULL, bytes, prot, MAP_SHARED, fd, 0);
+	void *addr = map_file(NULL, bytes, prot, MAP_SHARED, fd, 0);
+
+	if (addr && advise(addr, bytes, MADV_DONTFORK)) {
+		unmap(addr, bytes);
+		return NULL;
+	}
+	return addr;
 }
 
 void *mem_shared_map(int fd, size_t bytes)
@@ -317,13 +323,7 @@ void *mem_shared_map(int fd, size_t bytes)
 
 void *mem_shared_region_map(int fd, size_t bytes, bool write)
 {
-	void *addr = shared_map(fd, bytes, write ? PROT_READ | PROT_WRITE : PROT_READ);
-
-	if (addr && advise(addr, bytes, MADV_DONTFORK)) {
-		unmap(addr, bytes);
-		return NULL;
-	}
-	return addr;
+	return shared_map(fd, bytes, write ? PROT_READ | PROT_WRITE : PROT_READ);
 }
 
 int mem_published_create(size_t bytes, void **addr)

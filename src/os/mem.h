@@ -71,9 +71,10 @@ int mem_drop(const struct mem_dropper *dropper, const struct iovec *runs, unsign
 
 /* Memory that can be mapped more than once (a memfd): its descriptor, or -errno. */
 int mem_shared_create(size_t bytes) MUST_CHECK;
-/* For weir itself, to read and write. NULL: no address space. */
+/* For weir itself, to read and write. NULL: no address space. Not in a child of fork, which would keep all of the memory when it is
+ * closed here. */
 void *mem_shared_map(int fd, size_t bytes) MUST_CHECK;
-/* For a region: not in a child of fork, which would have no handler. */
+/* For a region: not in a child either, which would have no handler. */
 void *mem_shared_region_map(int fd, size_t bytes, bool write) MUST_CHECK;
 /* One that others may read: the descriptor can be passed on, nobody but this mapping can write it or make it shorter, and a child
  * of fork does not have it. Its descriptor, or -errno. */

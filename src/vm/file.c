@@ -31,6 +31,9 @@ static void object_free(struct file_object *f)
 {
 	file_source_close(&f->in);
 	file_source_close(&f->out);
+	/* A child of fork has the windows of that moment, and by one of them would keep all of the memory. */
+	if (f->kmap)
+		(void)mem_shared_punch(f->cache, 0, (size_t)f->pages << PAGE_SHIFT);
 	if (f->cache >= 0)
 		mem_file_close(f->cache);
 	mem_release(f->view, (size_t)f->pages << PAGE_SHIFT);

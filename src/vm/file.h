@@ -172,5 +172,8 @@ int64_t file_pread(struct vm *vm, struct file_hold *hold, void *to, uint64_t byt
 		   uint64_t offset);
 int64_t file_pwrite(struct vm *vm, struct file_hold *hold, const void *from, uint64_t bytes,
 		    uint64_t offset);
+/* After either, of the bytes that were copied: the crew reads ahead of readers in a row, as at faults. It looks into the container
+ * that pays, so the caller is one of those that are waited for before a container goes. */
+void file_note(struct vm *vm, const struct file_hold *hold, uint64_t offset, uint64_t bytes);
 
 #endif

@@ -204,9 +204,12 @@ static bool place_take(struct crew *crew, struct mate *mate, struct place *place
 	return some;
 }
 
+/* Handlers come here, too, and threads of the program: one of these that was interrupted with a lock of the ring would have its
+ * handler of signals wait, by a fault, for a thread that waits for that lock. */
 static bool place_add(struct crew *crew, const struct place *place)
 {
 	bool room;
+	THREAD_SIGNALS_BLOCKED;
 
 	lock_acquire(&crew->lock);
 	/* Who waits has a place although the others have filled the ring. */

@@ -231,7 +231,9 @@ static int fault_map(struct file_region *file, struct file_run *run, uint32_t pa
 				    file->hold.write && word_state(load_relaxed(
 								&region->word[page])) == PAGE_CLEAN,
 				    NULL);
-	if (err)
+	/* Poisoned: a thread that faulted before, and was not yet in line when page_refuse woke. What it faulted for has come
+	 * into the cache meanwhile, and not into the region. */
+	if (err || word_state(load_relaxed(&region->word[page])) == PAGE_POISONED)
 		(void)uffd_wake(region->uffd, page_address(region, page), PAGE_SIZE);
 	return err == -EEXIST ? 0 : err;
 }

@@ -78,8 +78,7 @@ static int run_copy(struct vm *vm, struct file_hold *hold, char *buffer, char *b
 	return got;
 }
 
-/* Readers in a row, as at faults: the crew reads ahead of them. */
-static void note(struct vm *vm, struct file_hold *hold, uint64_t offset, uint64_t bytes)
+void file_note(struct vm *vm, const struct file_hold *hold, uint64_t offset, uint64_t bytes)
 {
 	struct file_object *f = hold->file;
 	const uint32_t first = (uint32_t)(offset >> PAGE_SHIFT);
@@ -125,9 +124,6 @@ static int64_t transfer(struct vm *vm, struct file_hold *hold, char *bytes, uint
 		done += (uint64_t)got;
 	}
 	mem_release(buffer, BUFFER);
-	/* Behind it: what was asked for comes first. */
-	if (done)
-		note(vm, hold, offset, done);
 	return done ? (int64_t)done : err;
 }
 

@@ -157,6 +157,30 @@ static void test_no_room_is_null(void **state)
 	assert_null(mem_region_map(~(size_t)PAGE_MASK, PAGE_SIZE));
 }
 
+/* A child of fork has none of it: one mapping of it keeps all of that memory. */
+static void test_shared_memory_is_not_inherited(void **state)
+{
+	const int fd = mem_shared_create(MIB(1));
+	char *own = mem_shared_map(fd, MIB(1));
+	char *region = mem_shared_region_map(fd, MIB(1), true);
+	int status = 0;
+	pid_t child;
+
+	(void)state;
+	assert_non_null(own);
+	assert_non_null(region);
+	own[0] = region[PAGE_SIZE] = 1;
+	child = fork();
+	if (!child)
+		_exit(readable(own) || readable(region));
+	assert_true(child > 0);
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+	mem_release(own, MIB(1));
+	mem_release(region, MIB(1));
+	mem_file_close(fd);
+}
+
 /* A page of a region is 4 KiB always: a huge page would be several pages' worth in one touch. */
 static void test_no_huge_pages(void **state)
 {
@@ -540,6 +564,7 @@ int main(void)
 		cmocka_unit_test(test_room_costs_nothing),
 		cmocka_unit_test(test_no_room_is_null),
 		cmocka_unit_test(test_no_huge_pages),
+		cmocka_unit_test(test_shared_memory_is_not_inherited),
 		cmocka_unit_test(test_regions_are_aligned_and_no_wider),
 		cmocka_unit_test(test_drop_scattered),
 		cmocka_unit_test(test_drop_by_runs),

@@ -133,6 +133,31 @@ static void test_unreadable(void **state)
 	finish();
 }
 
+/* A thread that faulted at the same time, and was in line only after the page had been given up, is woken whatever has become of the
+ * page by then: read by its own fault, or by another region's; and whether it would write. */
+static void test_late(void **state)
+{
+	unsigned r, other;
+
+	(void)state;
+	for (unsigned i = 0; i < 4; i++) {
+		const enum fault_access access = i & 1 ? ACCESS_WRITE : ACCESS_READ;
+
+		r = begin(0, BYTES, true);
+		other = files_map(&f, 0, false, NULL);
+		fake_fail(FAKE_SOURCE_READ, 1, 0, -EIO);
+		(void)files_touch(&f, r, 9, false);
+		assert_true(fake_poisoned(page_address(f.region[r], 9)));
+		if (i & 2)
+			files_read(&f, other, 9);
+		fake_wait(page_address(f.region[r], 9));
+		assert_int_equal(files_fault(&f, r, 9, access), PAGEIN_DONE);
+		assert_false(fake_waiting(page_address(f.region[r], 9)));
+		assert_true(fake_poisoned(page_address(f.region[r], 9)));
+		finish();
+	}
+}
+
 /* One bad page among those that are read with it: who waits has its own. */
 static void test_bad_neighbour(void **state)
 {
@@ -250,6 +275,7 @@ int main(void)
 		cmocka_unit_test(test_bad_neighbour), cmocka_unit_test(test_cut_off),
 		cmocka_unit_test(test_no_poison),     cmocka_unit_test(test_no_memory),
 		cmocka_unit_test(test_mapped_behind), cmocka_unit_test(test_file_limit),
+		cmocka_unit_test(test_late),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

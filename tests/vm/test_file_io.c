@@ -29,6 +29,8 @@ static void read_at(uint64_t offset, uint64_t count, int64_t expected)
 	memset(bytes, 0x11, sizeof(bytes));
 	assert_int_equal(file_pread(&f.w.vm, &hold, bytes, count, offset), expected);
 	if (expected > 0)
+		file_note(&f.w.vm, &hold, offset, (uint64_t)expected);
+	if (expected > 0)
 		assert_memory_equal(bytes, f.source[0].right + offset, (size_t)expected);
 	/* And not a byte more. */
 	if (expected >= 0 && (size_t)expected < sizeof(bytes))
@@ -40,6 +42,7 @@ static void write_at(uint64_t offset, uint64_t count, uint64_t seed)
 	for (uint64_t i = 0; i < count; i++)
 		bytes[i] = (unsigned char)random_next(&seed);
 	assert_int_equal(file_pwrite(&f.w.vm, &hold, bytes, count, offset), (int64_t)count);
+	file_note(&f.w.vm, &hold, offset, count);
 	files_wrote(&f, 0, bytes, count, offset);
 }
 

@@ -2,6 +2,9 @@
 /* File objects: one for all that is open of a file, as long as anything is, or as long as it has what the file has not. */
 #include "one_file.h"
 
+#include <sys/stat.h>
+#include <unistd.h>
+
 enum { PAGES = 64 };
 #define BYTES ((size_t)PAGES * PAGE_SIZE)
 
@@ -51,6 +54,27 @@ static void test_shared(void **state)
 	assert_int_equal(file_usage(&f), 0);
 	assert_int_equal(fake_sources_open(), 0);
 	files_close(&f);
+}
+
+/* With windows: nothing of the page cache stays with a child of fork that has one of them. */
+static void test_inherited(void **state)
+{
+	struct stat st;
+	unsigned r;
+	int theirs;
+
+	(void)state;
+	files_open(&f, 0, BYTES, 0);
+	f.w.vm.kmap_slots = 8;
+	r = files_map(&f, 0, false, NULL);
+	files_read(&f, r, 3);
+	theirs = dup(object(&f, r)->cache);
+	assert_int_equal(fstat(theirs, &st), 0);
+	assert_int_not_equal(st.st_blocks, 0);
+	files_close(&f);
+	assert_int_equal(fstat(theirs, &st), 0);
+	assert_int_equal(st.st_blocks, 0);
+	close(theirs);
 }
 
 /* Two files are two objects, and one does not go with the other. */
@@ -291,6 +315,7 @@ int main(void)
 		cmocka_unit_test(test_no_threads),   cmocka_unit_test(test_regions),
 		cmocka_unit_test(test_close_writes), cmocka_unit_test(test_written_while_going),
 		cmocka_unit_test(test_outlives),     cmocka_unit_test(test_end),
+		cmocka_unit_test(test_inherited),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
