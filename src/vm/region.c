@@ -186,6 +186,8 @@ int region_create(struct vm *vm, struct weir_container *container, void *addr, s
 	region->signal = options->signal;
 	region->uffd = options->signal ? vm->signal_uffd : vm->uffd;
 	region->mapped_here = !addr;
+	/* Before it can be found. */
+	store_relaxed(&region->adopting, addr != NULL);
 	owners_set(&region->owners, 0, container);
 	region->base = addr ? addr : mem_region_map(room, align);
 	if (!region->base)
@@ -235,7 +237,8 @@ void page_unlock_uncounted(struct vm *vm, struct region *region, uint32_t page, 
 }
 
 /* Memory that was touched before there was anybody to fault to. Runs after registration, beside faults: a page that
- * a handler installs meanwhile has left NONE, and is passed over. */
+ * a handler installs meanwhile has left NONE, and is passed over. Not beside discards: what they find in NONE is nothing to them, and what
+ * was there when this looked would be taken for what is there. */
 static int adopt(struct region *region)
 {
 	enum { STEP = 32768 };
@@ -283,7 +286,12 @@ int region_register(struct region *region)
 	int err = uffd_register(region->uffd, region->base, region_bytes(region),
 				UFFD_MISSING | UFFD_WP);
 
-	return err || region->mapped_here ? err : adopt(region);
+	if (!err && !region->mapped_here)
+		err = adopt(region);
+	/* Pairs with the acquire of who would discard. One that fails is hidden next. */
+	if (!err)
+		store_release(&region->adopting, false);
+	return err;
 }
 
 void region_unregister(struct region *region)
@@ -442,10 +450,16 @@ uint64_t page_lock_wait(page_word_t *word)
 	return w;
 }
 
-/* memory: of the system's, too. */
+enum forget {
+	FORGET_WORDS,	 /* the memory is gone already */
+	FORGET_UNPINNED, /* the memory too; -EBUSY where a page is pinned */
+	FORGET_PINNED,	 /* the memory too, with the pins */
+};
+
 static int discard_window(struct vm *vm, struct region *region, uint32_t page, uint32_t count,
-			  bool memory, bool have_uffd)
+			  enum forget what, bool have_uffd)
 {
+	const bool memory = what != FORGET_WORDS;
 	uint64_t w[1 << CHUNK_SHIFT];
 	struct dues dues = {0};
 	uint32_t populated = 0;
@@ -457,7 +471,9 @@ static int discard_window(struct vm *vm, struct region *region, uint32_t page, u
 		w[i] = page_lock_wait(&region->word[page + i]);
 	for (uint32_t i = 0; i < count; i++)
 		pinned |= word_pins(w[i]) != 0;
-	pinned = pinned && memory;
+	/* Otherwise pins go with their pages, under the busy bit like all that is said of a page: what a device still writes goes to
+	 * memory that the kernel keeps for it, and page_unpin bears a page that is not pinned. */
+	pinned = pinned && what == FORGET_UNPINNED;
 	err = pinned   ? -EBUSY
 	      : memory ? mem_discard(page_address(region, page), (size_t)count << PAGE_SHIFT)
 		       : 0;
@@ -479,8 +495,8 @@ static int discard_window(struct vm *vm, struct region *region, uint32_t page, u
 	return err;
 }
 
-static int forget(struct vm *vm, struct region *region, uint32_t page, uint32_t count, bool memory,
-		  bool have_uffd)
+static int forget(struct vm *vm, struct region *region, uint32_t page, uint32_t count,
+		  enum forget what, bool have_uffd)
 {
 	const uint32_t chunk = 1u << CHUNK_SHIFT;
 	uint32_t end = MIN(page + count, load_relaxed(&region->top));
@@ -491,7 +507,7 @@ static int forget(struct vm *vm, struct region *region, uint32_t page, uint32_t 
 		uint32_t n = MIN(chunk - page % chunk, end - page);
 
 		if (load_relaxed(&region->populated[page >> CHUNK_SHIFT]))
-			err = discard_window(vm, region, page, n, memory, have_uffd);
+			err = discard_window(vm, region, page, n, what, have_uffd);
 		page += n;
 	}
 	return err;
@@ -500,12 +516,17 @@ static int forget(struct vm *vm, struct region *region, uint32_t page, uint32_t 
 int region_discard(struct vm *vm, struct pager *self, struct region *region, uint32_t page,
 		   uint32_t count)
 {
-	return forget(vm, region, page, count, true, self != NULL);
+	return forget(vm, region, page, count, FORGET_UNPINNED, self != NULL);
+}
+
+int region_discard_pinned(struct vm *vm, struct region *region, uint32_t page, uint32_t count)
+{
+	return forget(vm, region, page, count, FORGET_PINNED, false);
 }
 
 void region_forget(struct vm *vm, struct region *region, uint32_t page, uint32_t count)
 {
-	(void)forget(vm, region, page, count, false, false);
+	(void)forget(vm, region, page, count, FORGET_WORDS, false);
 }
 
 /* Bits of the words [from, to). */
