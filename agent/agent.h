@@ -25,6 +25,7 @@
 #ifndef WEIR_AGENT_AGENT_H
 #define WEIR_AGENT_AGENT_H
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -50,6 +51,12 @@ void agent_early(void);
 static inline bool agent_owns(const void *addr)
 {
 	return (size_t)((const char *)addr - agent.region) < agent.region_bytes;
+}
+/* What a function returns that tells of errors by errno. before: errno when it was called, which stays where all went well. */
+static inline int agent_answer(int before, int err)
+{
+	errno = err ? -err : before;
+	return err ? -1 : 0;
 }
 /* The instance, or NULL where there is none (yet, or after a fork). */
 struct weir *agent_weir(void);

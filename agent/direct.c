@@ -46,19 +46,26 @@ void direct_prepare(void)
  * for a read that takes 450 (4 KiB out of the page cache). It is not remembered: the flag is the open file's, of which other descriptors, and
  * other processes, can change it, and a descriptor comes and goes by ways that nobody here sees.
  */
+static bool direct_file(int fd)
+{
+	const int before = errno;
+	const long flags = syscall(SYS_fcntl, fd, F_GETFL);
+
+	errno = before;
+	return flags >= 0 && (flags & O_DIRECT);
+}
+
 static struct weir *direct_weir(int fd, uintptr_t address, size_t bytes)
 {
 	const void *buf = (const void *)address; // NOLINT(performance-no-int-to-ptr)
 	struct weir *weir;
-	long flags;
 
 	if (!bytes || bytes % BLOCK)
 		return NULL;
 	weir = agent_weir();
 	if (!weir || !(agent_owns(buf) || place_inside(buf, bytes)))
 		return NULL;
-	flags = syscall(SYS_fcntl, fd, F_GETFL);
-	return flags >= 0 && (flags & O_DIRECT) ? weir : NULL;
+	return direct_file(fd) ? weir : NULL;
 }
 
 static bool pin(struct weir *weir, char *buf, size_t bytes)
@@ -167,6 +174,9 @@ static ssize_t read_each(int fd, const struct iovec *iov, int count, off_t offse
 
 static bool any_direct(int fd, const struct iovec *iov, int count)
 {
+	/* First: a list that is not there is the kernel's to refuse, but for files that are read so. */
+	if (!agent_weir() || !direct_file(fd))
+		return false;
 	for (int i = 0; i < count; i++) {
 		if (direct_weir(fd, (uintptr_t)iov[i].iov_base, iov[i].iov_len))
 			return true;

@@ -59,42 +59,53 @@ static int wipe_heap(struct weir *weir, void *addr, size_t length, int advice)
 {
 	const size_t bytes = ALIGN_UP(length, PAGE_SIZE);
 	const bool inside = bytes <= agent.region_bytes - (size_t)((char *)addr - agent.region);
+	const int before = errno;
 	int err = syscall(SYS_madvise, addr, length, advice) ? -errno : 0;
 
 	/* Beyond the region nothing is anonymous memory of one mapping: the kernel has refused. */
 	if (!err && inside)
 		err = maps_wipe(weir, addr, bytes, advice == MADV_WIPEONFORK);
-	errno = err ? -err : errno;
-	return err ? -1 : 0;
+	return agent_answer(before, err);
 }
 
 AGENT_EXPORT int madvise(void *addr, size_t bytes, int advice)
 {
 	struct weir *weir = agent_weir();
-	int err;
+	const int before = errno;
 
-	if (weir && mapping_touches(addr, bytes)) {
-		err = mapping_advise(weir, addr, bytes, advice);
-		errno = err ? -err : errno;
-		return err ? -1 : 0;
-	}
+	if (weir && mapping_touches(addr, bytes))
+		return agent_answer(before, mapping_advise(weir, addr, bytes, advice));
 	if (!weir || !agent.region || !agent_owns(addr))
 		return (int)syscall(SYS_madvise, addr, bytes, advice);
 	switch (advice) {
 	case MADV_DONTNEED:
 	case MADV_FREE:
-		err = weir_region_discard(weir, addr, ALIGN_UP(bytes, PAGE_SIZE));
-		if (err) {
-			errno = -err;
-			return -1;
-		}
-		return 0;
+		return agent_answer(before,
+				    weir_region_discard(weir, addr, ALIGN_UP(bytes, PAGE_SIZE)));
 	case MADV_WIPEONFORK:
 	case MADV_KEEPONFORK:
 		return wipe_heap(weir, addr, bytes, advice);
-	default:
+	case MADV_NORMAL:
+	case MADV_RANDOM:
+	case MADV_SEQUENTIAL:
+	case MADV_WILLNEED:
+	case MADV_COLD:
+	case MADV_PAGEOUT:
+	case MADV_HUGEPAGE:
+	case MADV_NOHUGEPAGE:
+	case MADV_MERGEABLE:
+	case MADV_UNMERGEABLE:
+	case MADV_DONTFORK:
+	case MADV_DOFORK:
+	case MADV_DONTDUMP:
+	case MADV_DODUMP:
+	case MADV_POPULATE_READ:
+	case MADV_POPULATE_WRITE:
 		/* Huge pages, sharing and the kernel's own reclaim are not for a region; and a child that has what it is not to have does no harm. */
 		return 0;
+	default:
+		/* As for mappings: guards, what is for shared memory, and what nobody knows. */
+		return agent_answer(before, -EINVAL);
 	}
 }
 
@@ -166,16 +177,14 @@ static int protect_heap(struct weir *weir, void *addr, size_t length, int protec
 static int protect_any(void *addr, size_t bytes, int protection, int key)
 {
 	struct weir *weir = agent_weir();
-	int err;
+	const int before = errno;
 
 	if (agent.region && agent_owns(addr) && load_relaxed(&agent.state) != AGENT_PLAIN)
 		return protect_heap(weir, addr, bytes, protection, key);
 	if (!weir || !mapping_touches(addr, bytes))
 		return (int)(key < 0 ? syscall(SYS_mprotect, addr, bytes, protection)
 				     : syscall(SYS_pkey_mprotect, addr, bytes, protection, key));
-	err = mapping_protect(weir, addr, bytes, protection, key);
-	errno = err ? -err : errno;
-	return err ? -1 : 0;
+	return agent_answer(before, mapping_protect(weir, addr, bytes, protection, key));
 }
 
 AGENT_EXPORT int mprotect(void *addr, size_t bytes, int protection)

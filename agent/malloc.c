@@ -34,17 +34,16 @@ static struct {
 	size_t (*usable)(void *);
 } own;
 
-/* What only those two have. */
+/*
+ * What only those two have. The loader has looked for them: the first malloc may be one of libc's own with the lock of its locales, which dlerror
+ * takes as well, to say in which language a name was not found.
+ */
+extern void *mallocx(size_t size, int flags) __attribute__((weak));
+extern void *tc_malloc(size_t size) __attribute__((weak));
+
 static bool own_there(void)
 {
-	static const char *const names[] = {"mallocx", "tc_malloc"};
-	bool there = false;
-
-	for (size_t i = 0; i < ARRAY_SIZE(names) && !there; i++)
-		there = dlsym(RTLD_NEXT, names[i]) != NULL;
-	/* A name that is not there is an error, which the program is not to find. */
-	(void)dlerror();
-	return there;
+	return mallocx || tc_malloc;
 }
 
 static void own_look(void)
@@ -79,10 +78,18 @@ static inline bool theirs(const void *ptr)
 	return unlikely(own.kept) && ptr && !agent_owns(ptr);
 }
 
+/* mimalloc does not say so of sizes that nobody can have. */
+static inline void *or_no_memory(void *block)
+{
+	if (unlikely(!block))
+		errno = ENOMEM;
+	return block;
+}
+
 AGENT_EXPORT void *malloc(size_t size)
 {
 	ready();
-	return unlikely(own.kept) ? own.malloc(size) : mi_malloc(size);
+	return unlikely(own.kept) ? own.malloc(size) : or_no_memory(mi_malloc(size));
 }
 
 AGENT_EXPORT void free(void *ptr)
@@ -96,7 +103,7 @@ AGENT_EXPORT void free(void *ptr)
 AGENT_EXPORT void *calloc(size_t count, size_t size)
 {
 	ready();
-	return unlikely(own.kept) ? own.calloc(count, size) : mi_calloc(count, size);
+	return unlikely(own.kept) ? own.calloc(count, size) : or_no_memory(mi_calloc(count, size));
 }
 
 /* A block of mimalloc's becomes one of the program's. */
@@ -115,7 +122,7 @@ AGENT_EXPORT void *realloc(void *ptr, size_t size)
 {
 	ready();
 	if (likely(!own.kept))
-		return mi_realloc(ptr, size);
+		return or_no_memory(mi_realloc(ptr, size));
 	return !ptr || theirs(ptr) ? own.realloc(ptr, size) : realloc_across(ptr, size);
 }
 
@@ -147,7 +154,8 @@ static void *aligned(size_t alignment, size_t size)
 AGENT_EXPORT void *memalign(size_t alignment, size_t size)
 {
 	ready();
-	return unlikely(own.kept) ? own.memalign(alignment, size) : aligned(alignment, size);
+	return unlikely(own.kept) ? own.memalign(alignment, size)
+				  : or_no_memory(aligned(alignment, size));
 }
 
 AGENT_EXPORT void *aligned_alloc(size_t alignment, size_t size)

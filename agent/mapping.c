@@ -162,6 +162,14 @@ static bool touches_heap(const void *addr, size_t bytes)
 	return heap_part((void *)(uintptr_t)addr, bytes, &part);
 }
 
+/* What mmap returns; errno is as before where it has worked. */
+static void *mapped(int before, void *got)
+{
+	if (got != MAP_FAILED)
+		errno = before;
+	return got;
+}
+
 /* Under both names of libc. Headers may make one of the other, so neither is used here. */
 void *agent_mmap(void *addr, size_t length, int prot, int flags, int fd, off_t offset);
 
@@ -170,6 +178,7 @@ void *agent_mmap(void *addr, size_t length, int prot, int flags, int fd, off_t o
 	const bool fixed = flags & (MAP_FIXED | MAP_FIXED_NOREPLACE);
 	const size_t bytes = ALIGN_UP(length, PAGE_SIZE);
 	struct weir *weir = agent_weir();
+	const int before = errno;
 	void *got;
 
 	/* What cannot be right is the kernel's to refuse. */
@@ -179,14 +188,16 @@ void *agent_mmap(void *addr, size_t length, int prot, int flags, int fd, off_t o
 		THREAD_SIGNALS_BLOCKED;
 
 		if (fixed && mapping_touches(addr, bytes))
-			return map_fixed(weir, addr, bytes, prot, flags, fd, offset);
+			return mapped(before,
+				      map_fixed(weir, addr, bytes, prot, flags, fd, offset));
 		if ((flags & MAP_FIXED) && touches_heap(addr, bytes))
-			return map_over_heap(weir, addr, bytes, prot, flags, fd, offset);
+			return mapped(before,
+				      map_over_heap(weir, addr, bytes, prot, flags, fd, offset));
 		if (!fixed && servable(prot, flags, offset) && places_ready(weir) &&
 		    (!addr || mapping_touches(addr, 1) || hint_is_idle(addr))) {
 			got = map_new(weir, addr, bytes, prot);
 			if (got)
-				return got;
+				return mapped(before, got);
 		}
 	}
 	return kernel_map(addr, length, prot, flags, fd, offset);
@@ -205,16 +216,14 @@ AGENT_EXPORT int munmap(void *addr, size_t length)
 	const size_t bytes = ALIGN_UP(length, PAGE_SIZE);
 	struct weir *weir = agent_weir();
 	char *from = addr, *to = from + bytes, *base, *end;
+	const int before = errno;
 	int err = 0;
 
 	if (!weir || !bytes || bytes < length || to < from || ((uintptr_t)addr & PAGE_MASK) ||
 	    !(mapping_touches(addr, bytes) || touches_heap(addr, bytes)))
 		return (int)syscall(SYS_munmap, addr, length);
-	if (!mapping_touches(addr, bytes)) {
-		err = unmap_heap(weir, addr, bytes);
-		errno = err ? -err : errno;
-		return err ? -1 : 0;
-	}
+	if (!mapping_touches(addr, bytes))
+		return agent_answer(before, unmap_heap(weir, addr, bytes));
 	base = place_address(0);
 	end = place_address(places.pages);
 	/* A range that reaches beyond: the pages at either end of the region belong to nobody. */
@@ -230,8 +239,7 @@ AGENT_EXPORT int munmap(void *addr, size_t length)
 		err = place_leave(weir, from < base ? 0 : place_page(from),
 				  to > end ? places.pages : place_page(to));
 	}
-	errno = err ? -err : errno;
-	return err ? -1 : 0;
+	return agent_answer(before, err);
 }
 
 /* --- mprotect --- */

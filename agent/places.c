@@ -29,12 +29,13 @@ bool place_inside(const void *addr, size_t bytes)
 
 bool places_ready(struct weir *weir)
 {
-	uint64_t bytes = MIN(GIB(256), ALIGN_DOWN(mem_address_space() / 4, MIB(2)));
 	struct range *table;
 	char *base = NULL;
+	uint64_t bytes;
 
 	if (load_acquire(&places.base))
 		return true;
+	bytes = MIN(GIB(256), ALIGN_DOWN(mem_address_space() / 4, MIB(2)));
 	lock_acquire(&places.lock);
 	if (load_relaxed(&places.base) || places.refused)
 		goto out;

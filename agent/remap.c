@@ -200,7 +200,8 @@ static void *remap(struct weir *weir, char *old, size_t old_bytes, size_t bytes,
 AGENT_EXPORT void *mremap(void *old, size_t old_length, size_t length, int flags, ...)
 {
 	struct weir *weir = agent_weir();
-	void *to = NULL;
+	const int before = errno;
+	void *to = NULL, *got;
 	va_list list;
 
 	va_start(list, flags);
@@ -215,6 +216,9 @@ AGENT_EXPORT void *mremap(void *old, size_t old_length, size_t length, int flags
 		return (void *)syscall(SYS_mremap, old, old_length, length, flags,
 				       to); // NOLINT(performance-no-int-to-ptr)
 	THREAD_SIGNALS_BLOCKED;
-	return remap(weir, old, ALIGN_UP(old_length, PAGE_SIZE), ALIGN_UP(length, PAGE_SIZE), flags,
-		     to);
+	got = remap(weir, old, ALIGN_UP(old_length, PAGE_SIZE), ALIGN_UP(length, PAGE_SIZE), flags,
+		    to);
+	if (got != MAP_FAILED)
+		errno = before;
+	return got;
 }

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* maps rules: one case each: errors, what is mapped, guards, MAP_FIXED, mremap. */
+#include <fcntl.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 
 #include "maps.h"
@@ -205,8 +207,76 @@ static void bare(void)
 	must(!munmap(p, pages * PAGE));
 }
 
+/* What works leaves errno alone, whatever happens inside; what nobody can have is ENOMEM. */
+static void errors(void)
+{
+	enum { BEFORE = 1234 };
+	const size_t pages = 600;
+	/* Volatile: compilers refuse what cannot be. */
+	const volatile size_t huge = (size_t)-300, many = (size_t)1 << 40;
+	void *volatile none;
+
+	for (int i = 0; i < 100; i++) {
+		unsigned char *p;
+
+		errno = BEFORE;
+		p = mmap(NULL, pages * PAGE, RW, ANON, -1, 0);
+		must(p != MAP_FAILED && errno == BEFORE);
+		fill(p, pages, 9);
+		must(errno == BEFORE);
+		must(!munmap(p, 100 * PAGE) && errno == BEFORE);
+		must(!madvise(p + 100 * PAGE, 100 * PAGE, MADV_DONTNEED) && errno == BEFORE);
+		must(!mprotect(p + 200 * PAGE, 100 * PAGE, PROT_READ) && errno == BEFORE);
+		must(mremap(p + 300 * PAGE, 300 * PAGE, 200 * PAGE, 0) == p + 300 * PAGE &&
+		     errno == BEFORE);
+		must(!munmap(p + 100 * PAGE, 500 * PAGE) && errno == BEFORE);
+	}
+	none = malloc(huge);
+	must(!none && errno == ENOMEM);
+	errno = 0;
+	none = calloc(many, many);
+	must(!none && errno == ENOMEM);
+	errno = 0;
+	none = aligned_alloc(64, huge);
+	must(!none && errno == ENOMEM);
+	none = malloc(10);
+	errno = 0;
+	must(!realloc(none, huge) && errno == ENOMEM);
+	free(none);
+}
+
+/* What advice malloc memory does not take is refused there, too: who believes in a guard must have one. */
+static void advice_on_malloc(void)
+{
+	enum { NOT_KNOWN = 4711 };
+	unsigned char *p = aligned_alloc(PAGE, 4 * (size_t)PAGE);
+
+	must(p);
+	fill(p, 4, 3);
+	fails(madvise(p, PAGE, NOT_KNOWN), EINVAL);
+	fails(madvise(p, PAGE, MADV_REMOVE), EINVAL);
+	must(!madvise(p, PAGE, MADV_NORMAL) && !madvise(p, 4 * (size_t)PAGE, MADV_WILLNEED));
+	holds(p, 4, 3);
+	free(p);
+}
+
+/* Of a list that is not there the kernel says so. */
+static void no_list(void)
+{
+	const struct iovec *volatile none =
+		(const struct iovec *)16; // NOLINT(performance-no-int-to-ptr)
+	int fd = open("/proc/self/exe", O_RDONLY);
+
+	must(fd >= 0);
+	fails(readv(fd, none, 1), EFAULT);
+	close(fd);
+}
+
 int rules(void)
 {
+	errors();
+	advice_on_malloc();
+	no_list();
 	holes();
 	arguments();
 	larger_than_all();
