@@ -195,8 +195,8 @@ __attribute__((noinline)) static void stack_bring_in(void)
 /* Does the stack of the calling thread lie in a region? */
 static bool stack_paged(struct weir *weir)
 {
-	const char here = 0;
-	const bool paged = instance_pages(weir, &here);
+	/* A variable may lie elsewhere (AddressSanitizer). */
+	const bool paged = instance_pages(weir, __builtin_frame_address(0));
 
 	if (paged)
 		stack_bring_in();
