@@ -45,6 +45,7 @@ static int replace_errand(void *data)
 	/* No word names a page of the old one any more, and only this thread makes such words. */
 	weir->vm.store = e->next;
 	store_relaxed(&weir->reclaim.retry_ns, 0);
+	store_relaxed(&weir->reclaim.retry_step_ns, 0);
 	instance_quiesce(weir);
 	store_close(old);
 	vm_attention(&weir->vm);

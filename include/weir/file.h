@@ -18,7 +18,7 @@
  * What is written reaches the file when it is synced or closed, when room is needed, and after five to ten seconds.
  * *Errors* of that are reported as fsync(2) does since Linux 4.16: each region and each open file is told at its next sync, or
  * when it is closed, once. What could not be written (no space, EIO) stays in memory, counts against the limit, and is tried
- * again; a later sync that returns 0 means that all of it is there. The log says it once.
+ * again; it keeps nothing else out of the file. A later sync that returns 0 means that all of it is there. The log says it once.
  *
  * The size is that of the moment when the file was opened first: it neither grows nor shrinks through weir. Bytes behind it in
  * the last page of a region read as zeroes, and are never written. The file is weir's as long as it is open: what others write to

@@ -284,6 +284,13 @@ void container_uncharge(struct weir_container *container, enum charge_kind kind,
 	uncharge_bytes(container, bytes);
 }
 
+void container_uncharge_levels(struct weir_container *container, enum charge_kind kind,
+			       uint64_t bytes)
+{
+	usage_add(container, kind, -(int64_t)bytes);
+	uncharge_levels(container, bytes);
+}
+
 /* The lowest container that both are, or lie below. */
 static struct weir_container *common(struct weir_container *a, struct weir_container *b)
 {

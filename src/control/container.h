@@ -157,6 +157,12 @@ bool container_try(struct weir_container *container, enum charge_kind kind,
 		   uint64_t bytes) MUST_CHECK;
 void container_force(struct weir_container *container, enum charge_kind kind, uint64_t bytes);
 void container_uncharge(struct weir_container *container, enum charge_kind kind, uint64_t bytes);
+/*
+ * The same past the thread's stock: for pages that leave for copies which were charged by force. From its stock the thread would pay for the
+ * next touch, of which a copy is made by force again: one more at each touch, over max, and nobody would be asked for room.
+ */
+void container_uncharge_levels(struct weir_container *container, enum charge_kind kind,
+			       uint64_t bytes);
 /* What is charged to `from` is `to`'s from now on. -ENOMEM: it does not fit there, and nothing has changed. Counters
  * of ancestors that both have are not touched. */
 int container_transfer(struct weir_container *from, struct weir_container *to,

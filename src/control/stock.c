@@ -225,12 +225,12 @@ bool stock_refill(struct stock *stock, struct weir_container *container, uint64_
 /* --- draining --- */
 
 /* Waits for the owner to leave. False: it was preempted in there for 2 ms. */
-static bool wait_idle(struct stock *stock, bool patient)
+static bool wait_idle(struct stock *stock)
 {
 	enum { SPINS = 200, NAPS = 20 };
 	unsigned waited = 0;
 
-	for (unsigned i = 0; patient || i < SPINS + NAPS; i++) {
+	for (unsigned i = 0; i < SPINS + NAPS; i++) {
 		/* Pairs with the release in stock_leave. */
 		if (!load_acquire(&stock->busy))
 			return true;
@@ -260,12 +260,14 @@ static uint64_t stock_empty(struct stock *stock, struct tree *tree,
 	return bytes;
 }
 
-uint64_t stocks_drain(struct tree *tree, struct weir_container *container, bool patient)
+/* Each stock once; *missed: those that had to be left alone. */
+static uint64_t drain_once(struct tree *tree, const struct weir_container *container,
+			   unsigned *missed)
 {
 	uint64_t bytes = 0;
 
+	*missed = 0;
 	lock_acquire(&stocks.lock);
-	add_relaxed(&stocks.drains, 1);
 	for (uint32_t i = 0; i < stocks.made; i++)
 		store_relaxed(&stock_at(i)->flag, 1);
 	/* Pairs with the compiler barrier in stock_enter: see stock.h. */
@@ -274,14 +276,30 @@ uint64_t stocks_drain(struct tree *tree, struct weir_container *container, bool 
 	for (uint32_t i = 0; i < stocks.made; i++) {
 		struct stock *stock = stock_at(i);
 
-		if (wait_idle(stock, patient))
+		if (wait_idle(stock))
 			bytes += stock_empty(stock, tree, container);
 		else
-			add_relaxed(&stocks.missed, 1);
+			++*missed;
 		/* Pairs with the acquire in stock_enter. */
 		store_release(&stock->flag, 0);
 	}
 	lock_release(&stocks.lock);
+	return bytes;
+}
+
+uint64_t stocks_drain(struct tree *tree, struct weir_container *container, bool patient)
+{
+	unsigned missed, waits = 0;
+	uint64_t bytes;
+
+	add_relaxed(&stocks.drains, 1);
+	bytes = drain_once(tree, container, &missed);
+	/* Without the lock: an owner may be in there until somebody else has drained, which takes it (see stock.h). */
+	while (patient && missed) {
+		wait_a_little(&waits);
+		bytes += drain_once(tree, container, &missed);
+	}
+	add_relaxed(&stocks.missed, missed);
 	return bytes;
 }
 

@@ -21,8 +21,10 @@
  * An owner that refills its stock, or gives back, takes the tree's lock while it is busy, so that no batch is ever
  * between the counters and a stock when the drainer comes by. The drainer waits for ten instructions of the owner, or for
  * that. Where the owner was preempted in there it sleeps in steps, about 2 ms in all, then leaves that one
- * stock alone: drained in bounded time, and what can be left behind is bounded as well. Deleting a container waits
- * until it had them all.
+ * stock alone: drained in bounded time, and what can be left behind is bounded as well. Deleting a container drains
+ * again until none was left alone, and holds nothing in between: an owner that the program's signal interrupts in there
+ * may touch a page in its handler, and that fault drains before it fails, or goes over. Were the lock held until the owner has
+ * left, the fault would wait for the lock, and the owner for the fault.
  *
  * Threads of weir open and close a stock by hand. A thread of the program gets one at its first weir_charge. Threads
  * without one use the counters directly. Where the kernel refuses membarrier there are no stocks.

@@ -387,16 +387,16 @@ int file_source_read(const struct file_source *source, void *dst, size_t bytes, 
 int file_source_write(const struct file_source *source, const void *src, size_t bytes, off_t offset,
 		      uint64_t size)
 {
-	const size_t there = (uint64_t)offset < size ? MIN(bytes, size - (uint64_t)offset) : 0;
+	const size_t all = (uint64_t)offset < size ? MIN(bytes, size - (uint64_t)offset) : 0;
 	struct stat st;
-	size_t at = 0;
+	size_t there, at = 0;
 	bool plain = false, cached = false;
+	int err;
 
-	/* Written all the same it would grow again, with a hole in it. */
+	/* Written behind its end it would grow again, with a hole in it. */
 	if (fstat(source->plain, &st))
 		return -errno;
-	if ((uint64_t)st.st_size < (uint64_t)offset + there)
-		return -ESTALE;
+	there = offset < st.st_size ? MIN(all, (size_t)(st.st_size - offset)) : 0;
 	while (at < there) {
 		size_t whole = ALIGN_DOWN(there - at, PAGE_SIZE);
 		size_t want = whole && !plain ? whole : there - at;
@@ -412,7 +412,8 @@ int file_source_write(const struct file_source *source, const void *src, size_t 
 		cached = cached || (n > 0 && fd == source->plain);
 	}
 	/* While the caller has it still: what the disk refuses later is lost with the system's cache, and told once. */
-	return cached ? cache_flush(source->plain, offset, (off_t)there) : 0;
+	err = cached ? cache_flush(source->plain, offset, (off_t)there) : 0;
+	return err || there == all ? err : -ESTALE;
 }
 
 int file_source_sync(const struct file_source *source)

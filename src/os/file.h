@@ -66,7 +66,8 @@ void file_source_close(struct file_source *source);
  */
 int file_source_read(const struct file_source *source, void *dst, size_t bytes, off_t offset,
 		     uint64_t size);
-/* Writes them, as far as they lie within the size. 0 or -errno: some may be in the file. */
+/* Writes them, as far as they lie within the size. 0 or -errno: some may be in the file; -ESTALE: it has become shorter, and
+ * has those that lie before its end now. */
 int file_source_write(const struct file_source *source, const void *src, size_t bytes, off_t offset,
 		      uint64_t size);
 /* What was written is on the disk. */

@@ -186,19 +186,29 @@ static struct weir_container *over_share(struct reclaim *r, struct weir_containe
 	return beyond_share(r, c) && writable(r, c) ? c : NULL;
 }
 
-/* For who does not hold the lock: can anything be written, of copies at or below it? */
-static bool can_write(struct reclaim *r, struct weir_container *c)
+/* The same for who does not hold the lock. */
+static bool writable_at_all(struct reclaim *r, struct weir_container *c)
 {
 	bool can;
 
-	if (store_failing(r))
-		return false;
 	if (alone(r))
 		return writable(r, c);
 	lock_acquire(&c->tree->lock);
 	can = writable(r, c);
 	lock_release(&c->tree->lock);
 	return can;
+}
+
+/* Can anything be written, of copies at or below it? */
+static bool can_write(struct reclaim *r, struct weir_container *c)
+{
+	return !store_failing(r) && writable_at_all(r, c);
+}
+
+/* Not now, but soon. Not for the background thread: while it asks, nobody writes. */
+static bool write_pauses(struct reclaim *r, const struct pager *self, struct weir_container *c)
+{
+	return self != r->pager && write_resumes(r) && writable_at_all(r, c);
 }
 
 /* More is held than may be, by copies that nothing writes: each page that leaves makes another one. */
@@ -394,18 +404,19 @@ enum room reclaim_make_room(struct reclaim *r, struct pager *self, struct weir_c
 			continue;
 		}
 		/* Nothing resident is left to choose: what presses is the copies, and they go to the file in
-		 * the background. */
-		if (load_relaxed(&r->state) == IDLE && ++idle > 2)
+		 * the background; when that goes on, it is worth waiting for. */
+		if (load_relaxed(&r->state) == IDLE && ++idle > 2 && !write_pauses(r, self, level))
 			break;
 		if (!gather_join(&r->gather))
 			wait_a_little(&waits);
 	}
 	if (fits(level, bytes))
 		return ROOM_MADE;
-	/* Without a page to take and with nothing to write, nothing will change. */
+	/* Without a page to take and with nothing to write, now or soon, nothing will change. */
 	if (idle > 2 && !container_usage(level, CHARGE_RESIDENT) &&
 	    !container_usage(level, CHARGE_FILE) &&
-	    (!container_usage(level, CHARGE_COMPRESSED) || !can_write(r, level)))
+	    (!container_usage(level, CHARGE_COMPRESSED) ||
+	     (!can_write(r, level) && !write_pauses(r, self, level))))
 		return ROOM_NEVER;
 	return ROOM_LATER;
 }

@@ -166,6 +166,12 @@ bool store_failing(struct reclaim *r)
 	return !store_there(r->vm->store) || write_paused(r);
 }
 
+bool write_resumes(struct reclaim *r)
+{
+	return store_there(r->vm->store) && write_paused(r) &&
+	       load_relaxed(&r->retry_step_ns) < RETRY_STEP_MOST_NS;
+}
+
 bool reclaim_futile(struct reclaim *r)
 {
 	uint64_t until = load_relaxed(&r->futile_until_ns);

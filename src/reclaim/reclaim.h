@@ -90,6 +90,10 @@ struct errand {
 
 enum job_state { IDLE, FILLING, OPEN, DROPPING };
 
+/* Pauses after failed writes, each twice as long as the one before. */
+#define RETRY_STEP_LEAST_NS 10000000u
+#define RETRY_STEP_MOST_NS 1000000000u
+
 struct reclaim {
 	struct vm *vm;		       /* (C) */
 	_Atomic uint32_t state;	       /* (A) IDLE, FILLING, OPEN, DROPPING */
@@ -113,7 +117,9 @@ struct reclaim {
 	struct pager *pager; /* (T) */
 	_Atomic uint64_t
 		retry_ns; /* (A) after a failed write: not before; written by the background thread */
-	unsigned retry_step_ns; /* (T) */
+	/* (A) how long that is, from then; 0: the last one succeeded; written by the background thread. Who finds one of the two
+	 * words new and the other one old takes a pause for one that is shorter or over, and asks again. */
+	_Atomic uint32_t retry_step_ns;
 	_Atomic bool
 		write_closed; /* (A) a store is being emptied: nothing goes there; written by the background thread */
 	_Atomic uint32_t turn; /* (A) which of the containers that want something is first */
@@ -248,6 +254,9 @@ int batch_turn_over(struct reclaim *reclaim, unsigned write);
 /* The last write failed, and it is not yet time for the next; or there is no store. */
 bool write_paused(struct reclaim *reclaim);
 bool store_failing(struct reclaim *reclaim);
+/* It is paused, and it is too early to say that it will not go on: writes have not failed for so long that pauses have become as long as they
+ * get. */
+bool write_resumes(struct reclaim *reclaim);
 /* Nothing can be written, and a job has not got below the limit lately. */
 bool reclaim_futile(struct reclaim *reclaim);
 

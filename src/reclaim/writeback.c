@@ -282,8 +282,11 @@ static void copies_give_up(struct reclaim *r)
 /* Waits longer after each failure in a row, up to a second. */
 static int write_failed(struct reclaim *r, int err)
 {
-	r->retry_step_ns = MAX(MIN(r->retry_step_ns * 2, 1000000000u), 10000000u);
-	store_relaxed(&r->retry_ns, now_ns() + r->retry_step_ns);
+	const uint32_t step = MAX(MIN(load_relaxed(&r->retry_step_ns) * 2, RETRY_STEP_MOST_NS),
+				  RETRY_STEP_LEAST_NS);
+
+	store_relaxed(&r->retry_step_ns, step);
+	store_relaxed(&r->retry_ns, now_ns() + step);
 	copies_give_up(r);
 	if (store_there(r->vm->store))
 		log_once("writing cold pages to the file failed (%s): they stay compressed in "
@@ -322,7 +325,7 @@ static int write_land(struct reclaim *r, struct write *write)
 		batch_forget(r, write);
 	if (err)
 		return write_failed(r, err);
-	r->retry_step_ns = 0;
+	store_relaxed(&r->retry_step_ns, 0);
 	return 0;
 }
 

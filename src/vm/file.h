@@ -10,16 +10,17 @@
  *
  * One word a page:
  *
- *    31 30             16 15  12 11    9 8  6 5       4       3      2      1      0
- *   ┌──┬─────────────────┬──────┬───────┬────┬───────┬───────┬─────┬──────┬──────┬────┐
- *   │  │ stamp or credit │      │ grade │    │WRITING│ AHEAD │DIRTY│CACHED│PARKED│BUSY│
- *   └──┴─────────────────┴──────┴───────┴────┴───────┴───────┴─────┴──────┴──────┴────┘
+ *    31 30             16 15  12 11    9 8  7 6       5       4       3      2      1      0
+ *   ┌──┬─────────────────┬──────┬───────┬────┬───────┬───────┬───────┬─────┬──────┬──────┬────┐
+ *   │  │ stamp or credit │      │ grade │    │REFUSED│WRITING│ AHEAD │DIRTY│CACHED│PARKED│BUSY│
+ *   └──┴─────────────────┴──────┴───────┴────┴───────┴───────┴───────┴─────┴──────┴──────┴────┘
  *
  *   BUSY     the page's lock, as in the page word of a region (vm/page.h): a handler never waits for it but leaves PARKED, and
  *            whoever clears it wakes the page in all regions
  *   CACHED   its memory is there, and has the contents
  *   DIRTY    and they are newer than the file's: it is not punched out
  *   WRITING  they are on their way to the file: it is not punched out either, and may be written to, which makes it DIRTY
+ *   REFUSED  DIRTY, and the last try to write them failed: only a sync tries again before the pause is over
  *   AHEAD    read ahead of a reader that has not come by yet
  *   grade, credit, stamp   where they are in the page word: how often it came back soon, how often the hand passes over it,
  *            when it left
@@ -67,6 +68,7 @@ enum {
 	FILE_DIRTY = 8,
 	FILE_AHEAD = 16,
 	FILE_WRITING = 32,
+	FILE_REFUSED = 64,
 };
 
 /* A reader that goes up or down page by page. Racy on purpose, as in vm/stream.h. */
@@ -96,17 +98,19 @@ struct file_object {
 	unsigned files;				       /* (I) holds: of regions too */
 	_Atomic uint32_t hand;			       /* (A) where reclaim goes on */
 	struct flow flow[FILE_FLOWS];
-	_Atomic uint32_t flow_hand; /* (A) */
-	_Atomic uint32_t dirty;	    /* (A) pages */
-	_Atomic uint64_t dirty_ns;  /* (A) when the first of them became so */
-	_Atomic bool writing_back;  /* (A) the crew has been asked to */
-	_Atomic uint64_t retry_ns;  /* (A) after a write that failed: not before, but for a sync */
-	struct lock write_lock;	    /* RANK_FILE_WRITE: one writes back at a time */
-	uint32_t write_hand;	    /* (W) where writeback goes on */
-	uint32_t retry_step_ms;	    /* (W) */
-	int error;		    /* (W) the last one */
-	uint32_t error_count;	    /* (W) how many there were */
-	bool error_seen;	    /* (W) somebody was told of it */
+	_Atomic uint32_t flow_hand;  /* (A) */
+	_Atomic uint32_t dirty;	     /* (A) pages */
+	_Atomic uint32_t refused;    /* (A) those of them that are REFUSED */
+	_Atomic uint64_t dirty_ns;   /* (A) when the first of them became so */
+	_Atomic bool writing_back;   /* (A) the crew has been asked to */
+	_Atomic uint64_t retry_ns;   /* (A) what is REFUSED not before, but for a sync */
+	_Atomic bool down;	     /* (A) the disk took nothing: nothing else before, either */
+	_Atomic uint32_t write_hand; /* (A) where a pass ended early: the next one begins there */
+	struct lock write_lock;	     /* RANK_FILE_WRITE: one writes back at a time */
+	uint32_t retry_step_ms;	     /* (W) */
+	int error;		     /* (W) the last one */
+	uint32_t error_count;	     /* (W) how many there were */
+	bool error_seen;	     /* (W) somebody was told of it */
 };
 
 /* What is open of a file: who has it must be told of errors, once. */

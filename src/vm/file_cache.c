@@ -416,6 +416,7 @@ static uint32_t run_punch(struct vm *vm, struct file_object *f, struct file_run 
 struct sweep {
 	uint32_t owners; /* slots whose pages are looked for */
 	bool hard;	 /* pages go that wait for their reader, or have credit */
+	bool due;	 /* what the file has refused may be tried again */
 	uint32_t dirty;	 /* pages met that only the file needs first */
 	uint32_t first_dirty;
 };
@@ -431,7 +432,7 @@ static bool sweep_take(struct vm *vm, struct file_object *f, uint32_t page, stru
 	    !(sweep->owners >> load_relaxed(&f->account[page]) % OWNERS_MAX & 1))
 		return false;
 	if (s & (FILE_DIRTY | FILE_WRITING)) {
-		if (!sweep->dirty++)
+		if ((sweep->due || !(s & FILE_REFUSED)) && !sweep->dirty++)
 			sweep->first_dirty = page;
 		return false;
 	}
@@ -502,18 +503,11 @@ void cache_drop(struct vm *vm, struct file_object *f, uint32_t first, uint32_t e
 /* Nothing is to be had but what is dirty: some of it is written. True: that may have helped. */
 static bool object_clean(struct vm *vm, struct pager *self, struct file_object *f, uint32_t page)
 {
-	uint32_t end = f->pages;
-	int err = 0;
-
 	if (!writeback_sensible(f))
 		return false;
 	if (self->before_block)
 		self->before_block(self->data);
-	lock_acquire(&f->write_lock);
-	/* Whoever held it before has written some, too. */
-	(void)writeback_run(vm, self, f, &page, end, &err);
-	lock_release(&f->write_lock);
-	return !err;
+	return writeback_some(vm, self, f, page);
 }
 
 unsigned file_reclaim(struct vm *vm, struct pager *self, struct weir_container *container,
@@ -529,7 +523,8 @@ unsigned file_reclaim(struct vm *vm, struct pager *self, struct weir_container *
 		self->before_block(self->data);
 	for (unsigned i = 0; i < FILES_MAX && dropped < most; i++) {
 		struct file_object *f = load_acquire(&vm->file_object[i]);
-		struct sweep sweep = {.owners = f ? owners_mask(&f->owners, container, false) : 0};
+		struct sweep sweep = {.owners = f ? owners_mask(&f->owners, container, false) : 0,
+				      .due = f && writeback_due(f)};
 
 		if (!sweep.owners)
 			continue;

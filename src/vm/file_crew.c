@@ -170,14 +170,14 @@ static int job_run(struct vm *vm, struct mate *mate, struct file_job *job)
 	case JOB_COPY:
 		return copy(vm, mate->pager, job);
 	case JOB_WRITEBACK:
-		(void)writeback(vm, mate->pager, f, job->page, end - job->page);
+		(void)writeback(vm, mate->pager, f, job->page, end - job->page, writeback_due(f));
 		store_relaxed(&f->writing_back, false);
 		return 0;
 	case JOB_SYNC:
 		writeback_all(vm, mate->pager, f, job->page, end - job->page);
 		return error_take(f, job->hold);
 	case JOB_DROP:
-		(void)writeback(vm, mate->pager, f, job->page, end - job->page);
+		(void)writeback(vm, mate->pager, f, job->page, end - job->page, true);
 		cache_drop(vm, f, job->page, end);
 		return 0;
 	}

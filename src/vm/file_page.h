@@ -100,17 +100,18 @@ void file_outlived(struct vm *vm, struct file_object *f);
 
 /* --- writing back (file_write.c) --- */
 
-/* Writes a run of dirty pages at or behind *page, up to end; *page is behind it then. The caller holds the write lock.
- * True: there was one; *err: 0, or what went wrong, and it is dirty still. */
-bool writeback_run(struct vm *vm, struct pager *self, struct file_object *f, uint32_t *page,
-		   uint32_t end, int *err);
-/* May somebody but a sync try to write, or has it just failed? */
+/* May somebody but a sync try to write, or has all that is dirty just failed? */
 bool writeback_sensible(struct file_object *f);
+/* And what failed, too? */
+bool writeback_due(struct file_object *f);
 /* Has the crew begin behind a page, if it is sensible and nobody has yet. */
 void writeback_ask(struct vm *vm, struct file_object *f, uint32_t page);
-/* What the crew then does, so many pages from there on. 0, or what stopped it. */
+/* What the crew then does, so many pages from there on; all: also what has just failed. 0, or the first error: what could be
+ * written has been all the same; but -EAGAIN: it has stopped. */
 int writeback(struct vm *vm, struct pager *self, struct file_object *f, uint32_t page,
-	      uint32_t count);
+	      uint32_t count, bool all);
+/* Writes some dirty pages, preferably from that one on. True: there may be clean ones now. */
+bool writeback_some(struct vm *vm, struct pager *self, struct file_object *f, uint32_t page);
 /* Everything dirty of the pages, and what was written before is on the disk. */
 void writeback_all(struct vm *vm, struct pager *self, struct file_object *f, uint32_t page,
 		   uint32_t count);

@@ -6,6 +6,11 @@
  * its next sync, once, that there was one since it was told last. One that nobody has been told of yet is told to who opens
  * the file next. What could not be written stays dirty, in memory, and is tried again: by reclaim and by age after a
  * pause that doubles, by a sync at once.
+ *
+ * A page that is refused keeps no other one out of the file. A run that fails is written again page by page, and those that
+ * fail alone are REFUSED: until the pause is over only a sync tries them, and what became dirty since is written as ever.
+ * A pass ends early only where a disk seems to take nothing: after FAILURES_MOST failures in a row, and PATIENCE_NS of them. So
+ * one that answers at once has been asked for every page, and nobody waits long for one that does not. The next pass goes on there.
  */
 #include <errno.h>
 #include <sched.h>
@@ -13,13 +18,30 @@
 #include "base/log.h"
 #include "vm/file_page.h"
 
-enum { RETRY_FIRST_MS = 100, RETRY_MOST_MS = 10000 };
+enum { RETRY_FIRST_MS = 100, RETRY_MOST_MS = 10000, FAILURES_MOST = 16 };
 #define DIRTY_NS_MOST 5000000000ull
 #define PATIENCE_NS 1000000000ull
+
+/* One go over pages of a file. */
+struct write_pass {
+	uint32_t first, from; /* it begins at from; then come those between first and from */
+	uint32_t page, end;   /* where it is, and how far it goes on */
+	bool (*fits)(uint32_t state); /* which pages */
+	uint32_t written, failed;     /* pages */
+	uint32_t failures;	      /* writes that failed since the last that did not */
+	uint64_t failing_ns;	      /* since when */
+	bool again;		      /* no window, or no protection, just now: that ends it */
+	int err;		      /* of the first page that failed */
+};
 
 static bool page_to_write(uint32_t state)
 {
 	return (state & (FILE_DIRTY | FILE_WRITING)) == FILE_DIRTY;
+}
+
+static bool page_not_refused(uint32_t state)
+{
+	return (state & (FILE_DIRTY | FILE_WRITING | FILE_REFUSED)) == FILE_DIRTY;
 }
 
 /* --- errors --- */
@@ -42,8 +64,11 @@ static void error_note(struct vm *vm, struct file_object *f, uint32_t pages, int
 	f->error_seen = false;
 }
 
+/* Nothing that was refused is left. */
 static void error_over(struct file_object *f)
 {
+	if (load_relaxed(&f->refused))
+		return;
 	f->retry_step_ms = 0;
 	store_relaxed(&f->retry_ns, 0);
 }
@@ -62,11 +87,97 @@ int error_take(struct file_object *f, struct file_hold *hold)
 	return err;
 }
 
-bool writeback_sensible(struct file_object *f)
+bool writeback_due(struct file_object *f)
 {
 	const uint64_t retry = load_relaxed(&f->retry_ns);
 
-	return load_acquire(&f->writable) && (!retry || now_ns() >= retry);
+	return !retry || now_ns() >= retry;
+}
+
+bool writeback_sensible(struct file_object *f)
+{
+	if (!load_acquire(&f->writable))
+		return false;
+	return writeback_due(f) ||
+	       (!load_relaxed(&f->down) && load_relaxed(&f->dirty) > load_relaxed(&f->refused));
+}
+
+/* --- a pass --- */
+
+static struct write_pass pass_begin(struct file_object *f, uint32_t first, uint32_t end,
+				    uint32_t from, bool all)
+{
+	return (struct write_pass){.first = first,
+				   .from = from,
+				   .page = from,
+				   .end = MIN(end, f->pages),
+				   .fits = all ? page_to_write : page_not_refused};
+}
+
+/* Does the disk seem to take nothing? */
+static bool pass_hopeless(const struct write_pass *pass)
+{
+	return pass->failures >= FAILURES_MOST && now_ns() - pass->failing_ns >= PATIENCE_NS;
+}
+
+static bool pass_over(const struct write_pass *pass)
+{
+	return pass->again || pass_hopeless(pass);
+}
+
+/* 0, or what kept pages out of the file: -EAGAIN if it came to that. */
+static int pass_end(struct vm *vm, struct file_object *f, const struct write_pass *pass)
+{
+	const bool hopeless = pass_hopeless(pass);
+
+	lock_acquire(&f->write_lock);
+	if (hopeless || pass->again)
+		store_relaxed(&f->write_hand, pass->page);
+	if (hopeless || pass->written)
+		store_relaxed(&f->down, hopeless);
+	if (pass->failed)
+		error_note(vm, f, pass->failed, pass->err);
+	else if (pass->written)
+		error_over(f);
+	lock_release(&f->write_lock);
+	return pass->again ? -EAGAIN : pass->err;
+}
+
+static int pass_write(struct pager *self, struct file_object *f, struct write_pass *pass,
+		      uint32_t first, uint32_t count)
+{
+	int err = cache_write(self, f, first, count);
+
+	if (!err)
+		pass->failures = 0;
+	else if (err == -EAGAIN)
+		pass->again = true;
+	else if (!pass->failures++)
+		pass->failing_ns = now_ns();
+	return err;
+}
+
+/* These have been written, or not. */
+static void pass_put(struct vm *vm, struct file_object *f, struct write_pass *pass, uint32_t first,
+		     uint32_t count, int err)
+{
+	const bool refused = err && err != -EAGAIN;
+
+	if (refused) {
+		add_relaxed(&f->refused, count);
+		pass->failed += count;
+		pass->err = pass->err ? pass->err : err;
+	} else if (!err) {
+		add_relaxed(&vm->count.written, count);
+		pass->written += count;
+	}
+	for (uint32_t page = first; page < first + count; page++) {
+		uint32_t state = page_take_wait(f, page) & ~(uint32_t)FILE_WRITING;
+
+		if (err)
+			state = page_dirty(f, state) | (refused ? FILE_REFUSED : 0);
+		page_put(vm, f, page, state);
+	}
 }
 
 /* --- a run --- */
@@ -101,85 +212,128 @@ static int run_protect(struct file_object *f, const struct file_run *run)
 	return 0;
 }
 
-/* Locks the first dirty page from *page on, and those behind it. */
-static bool run_find(struct vm *vm, struct file_object *f, struct file_run *run, uint32_t *page,
-		     uint32_t end)
+/* Locks the next dirty page, and those behind it. */
+static bool run_find(struct vm *vm, struct file_object *f, struct file_run *run,
+		     struct write_pass *pass)
 {
 	const uint32_t chunk = 1u << CHUNK_SHIFT;
 
 	run->count = 0;
-	while (*page < end && !run->count) {
-		if (!load_relaxed(&f->cached[*page >> CHUNK_SHIFT])) {
-			*page += chunk - *page % chunk;
+	while (pass->page < pass->end && !run->count) {
+		const uint32_t page = pass->page;
+
+		if (!load_relaxed(&f->cached[page >> CHUNK_SHIFT])) {
+			pass->page += chunk - page % chunk;
 			continue;
 		}
-		if (load_relaxed(&f->state[*page]) & FILE_DIRTY) {
-			run->first = *page;
-			run->state[0] = page_take_wait(f, *page);
-			if (page_to_write(run->state[0]))
+		if (pass->fits(load_relaxed(&f->state[page]))) {
+			run->first = page;
+			run->state[0] = page_take_wait(f, page);
+			if (pass->fits(run->state[0]))
 				run->count = 1;
 			else
-				page_put(vm, f, *page, run->state[0]);
+				page_put(vm, f, page, run->state[0]);
 		}
-		*page += 1;
+		pass->page++;
 	}
 	if (!run->count)
 		return false;
-	run_grow(vm, f, run, MIN(write_most(f), end - run->first), false, page_to_write);
-	*page = run->first + run->count;
+	run_grow(vm, f, run, MIN(write_most(f), pass->end - run->first), false, pass->fits);
+	pass->page = run->first + run->count;
 	return true;
 }
 
-bool writeback_run(struct vm *vm, struct pager *self, struct file_object *f, uint32_t *page,
-		   uint32_t end, int *err)
+/* The rest of a pass that did not begin with its first page. False: there is none. */
+static bool pass_turn(struct write_pass *pass)
+{
+	if (pass->from == pass->first)
+		return false;
+	pass->page = pass->first;
+	pass->end = pass->from;
+	pass->from = pass->first;
+	return true;
+}
+
+/* Alone, since together they failed. Where the disk takes nothing the rest has failed with them. */
+static void run_write_singly(struct vm *vm, struct pager *self, struct file_object *f,
+			     struct write_pass *pass, const struct file_run *run, int err)
+{
+	for (uint32_t page = run->first; page < run->first + run->count; page++) {
+		if (pass_over(pass))
+			pass->page = MIN(pass->page, page);
+		else
+			err = pass_write(self, f, pass, page, 1);
+		pass_put(vm, f, pass, page, 1, err);
+	}
+}
+
+/* Writes the next run of dirty pages, as far as that can be done. The caller holds the write lock. False: there was none. */
+static bool writeback_run(struct vm *vm, struct pager *self, struct file_object *f,
+			  struct write_pass *pass)
 {
 	struct file_run run;
+	uint32_t refused = 0;
+	int err;
 
-	if (!run_find(vm, f, &run, page, MIN(end, f->pages)))
-		return false;
+	while (!run_find(vm, f, &run, pass)) {
+		if (!pass_turn(pass))
+			return false;
+	}
 	if (run_protect(f, &run)) {
 		/* Not just now (an event that somebody must read first, memory of the system): those that became protected were
 		 * told so by their words. */
-		*err = -EAGAIN;
+		pass->again = true;
 		run_put(vm, f, &run);
 		return true;
 	}
-	for (uint32_t i = 0; i < run.count; i++)
-		run.state[i] = (run.state[i] & ~(uint32_t)FILE_DIRTY) | FILE_WRITING;
+	for (uint32_t i = 0; i < run.count; i++) {
+		refused += !!(run.state[i] & FILE_REFUSED);
+		run.state[i] =
+			(run.state[i] & ~(uint32_t)(FILE_DIRTY | FILE_REFUSED)) | FILE_WRITING;
+	}
+	sub_relaxed(&f->refused, refused);
 	sub_relaxed(&f->dirty, run.count);
 	run_put(vm, f, &run);
 	/* From here on somebody may write to them: what the file gets may be mixed, and they are dirty again. */
-	*err = cache_write(self, f, run.first, run.count);
-	for (uint32_t i = 0; i < run.count; i++) {
-		uint32_t state = page_take_wait(f, run.first + i) & ~(uint32_t)FILE_WRITING;
-
-		page_put(vm, f, run.first + i, *err ? page_dirty(f, state) : state);
-	}
-	if (*err && *err != -EAGAIN)
-		error_note(vm, f, run.count, *err);
-	else if (!*err) {
-		error_over(f);
-		add_relaxed(&vm->count.written, run.count);
-	}
+	err = pass_write(self, f, pass, run.first, run.count);
+	if (!err || err == -EAGAIN || run.count == 1)
+		pass_put(vm, f, pass, run.first, run.count, err);
+	else
+		run_write_singly(vm, self, f, pass, &run, err);
 	return true;
 }
 
 /* --- who begins it --- */
 
 int writeback(struct vm *vm, struct pager *self, struct file_object *f, uint32_t page,
-	      uint32_t count)
+	      uint32_t count, bool all)
 {
 	const uint32_t end = count < f->pages - page ? page + count : f->pages;
+	const uint32_t hand = load_relaxed(&f->write_hand);
+	struct write_pass pass =
+		pass_begin(f, page, end, hand > page && hand < end ? hand : page, all);
 	bool more = true;
-	int err = 0;
 
-	while (more && !err) {
+	while (more && !pass_over(&pass)) {
 		lock_acquire(&f->write_lock);
-		more = writeback_run(vm, self, f, &page, end, &err);
+		more = writeback_run(vm, self, f, &pass);
 		lock_release(&f->write_lock);
 		file_crew_breathe();
 	}
-	return err;
+	return pass_end(vm, f, &pass);
+}
+
+bool writeback_some(struct vm *vm, struct pager *self, struct file_object *f, uint32_t page)
+{
+	struct write_pass pass = pass_begin(f, 0, f->pages, page, writeback_due(f));
+	bool more = true;
+
+	while (more && !pass.written && !pass_over(&pass)) {
+		lock_acquire(&f->write_lock);
+		more = writeback_run(vm, self, f, &pass);
+		lock_release(&f->write_lock);
+	}
+	return !pass_end(vm, f, &pass) || pass.written;
 }
 
 void writeback_all(struct vm *vm, struct pager *self, struct file_object *f, uint32_t page,
@@ -189,7 +343,7 @@ void writeback_all(struct vm *vm, struct pager *self, struct file_object *f, uin
 	int err, unsynced;
 
 	/* What has no window or no protection just now has not been written, and nobody may be told that it has. */
-	while ((err = writeback(vm, self, f, page, count)) == -EAGAIN && now_ns() < until)
+	while ((err = writeback(vm, self, f, page, count, true)) == -EAGAIN && now_ns() < until)
 		sched_yield();
 	unsynced = file_source_sync(&f->out);
 	lock_acquire(&f->write_lock);

@@ -413,7 +413,8 @@ void page_wake_later(struct vm *vm, const struct region *region, uint32_t page, 
  * bit. */
 int page_read(struct vm *vm, struct pager *self, struct region *region, uint32_t page, uint64_t w);
 
-/* Uncharges of resident pages, gathered as long as they are one container's. */
+/* Uncharges of resident pages, gathered as long as they are one container's. They go to the counters: see
+ * container_uncharge_levels. */
 struct dues {
 	struct weir_container *container;
 	uint64_t bytes;
@@ -421,7 +422,7 @@ struct dues {
 static inline void dues_settle(struct dues *dues)
 {
 	if (dues->bytes)
-		container_uncharge(dues->container, CHARGE_RESIDENT, dues->bytes);
+		container_uncharge_levels(dues->container, CHARGE_RESIDENT, dues->bytes);
 	dues->bytes = 0;
 }
 static inline void dues_add(struct dues *dues, struct weir_container *container)

@@ -3,6 +3,8 @@
  * Charging: what is charged at which level, what is refused, who is asked for room and in which order, stocks and their
  * bound, transfers, swap. Each failure must leave every counter as it was.
  */
+#include <sched.h>
+
 #include "trees.h"
 
 static struct tree tree;
@@ -442,6 +444,46 @@ static void test_stocks_are_drained_before_a_charge_fails(void **state)
 	close_tree();
 }
 
+/*
+ * A thread of the program is interrupted while it charges, and its signal handler touches a page of a tenant at its max: that fault
+ * drains, and the thread leaves its stock only then. A deletion that waits for the stock must not keep what the fault needs.
+ */
+static void *deleter(void *arg)
+{
+	assert_int_equal(weir_container_delete(arg), 0);
+	return NULL;
+}
+
+static void test_who_waits_for_a_stock_lets_others_drain(void **state)
+{
+	struct stock *stock;
+	pthread_t thread;
+
+	(void)state;
+	open_tree(GIB(1));
+	assert_int_equal(stock_open(), 0);
+	stock = stock_here;
+	assert_int_equal(charge_bytes(right, PAGE_SIZE), 0);
+	uncharge_bytes(right, PAGE_SIZE);
+	assert_int_equal(container_charged(top), PAGES(64));
+	container_set_max(left, 0);
+	assert_true(stock_enter(stock));
+	assert_int_equal(pthread_create(&thread, NULL, deleter, right), 0);
+	while (!load_acquire(&stock->flag))
+		sched_yield();
+	/* Serving the fault, as signal mode does it: past the stock. */
+	stock_here = NULL;
+	assert_int_equal(container_charge(left, CHARGE_RESIDENT, PAGE_SIZE), -ENOMEM);
+	stock_here = stock;
+	/* It still waits: the stock has what was right's. */
+	assert_int_equal(container_charged(top), PAGES(64));
+	stock_leave(stock);
+	pthread_join(thread, NULL);
+	assert_int_equal(container_charged(top), 0);
+	stock_close();
+	close_tree();
+}
+
 /* A tiny limit is not eaten by stocks. */
 static void test_tiny_limits_have_no_stock(void **state)
 {
@@ -528,6 +570,7 @@ int main(void)
 		cmocka_unit_test(test_eight_slots),
 		cmocka_unit_test(test_a_thread_that_ends_gives_back),
 		cmocka_unit_test(test_stocks_are_drained_before_a_charge_fails),
+		cmocka_unit_test(test_who_waits_for_a_stock_lets_others_drain),
 		cmocka_unit_test(test_tiny_limits_have_no_stock),
 		cmocka_unit_test(test_transfer_leaves_common_levels_alone),
 		cmocka_unit_test(test_swap_max),

@@ -144,6 +144,7 @@ static void check_page(struct files *f, struct file_object *o, unsigned source, 
 
 	page_assert(!(s & (FILE_BUSY | FILE_PARKED | FILE_WRITING)));
 	page_assert(s & FILE_CACHED || !(s & (FILE_DIRTY | FILE_AHEAD)));
+	page_assert(s & FILE_DIRTY || !(s & FILE_REFUSED));
 	page_assert((lseek(o->cache, at, SEEK_DATA) == at) == !!(s & FILE_CACHED));
 	for (unsigned i = 0; i < FILE_REGIONS; i++) {
 		struct region *region = load_relaxed(&o->region[i]);
@@ -162,18 +163,20 @@ static void check_page(struct files *f, struct file_object *o, unsigned source, 
 static void check_object(struct files *f, struct file_object *o)
 {
 	const unsigned source = (unsigned)(o->id.inode - INODE);
-	uint32_t cached = 0, dirty = 0;
+	uint32_t cached = 0, dirty = 0, refused = 0;
 
 	for (uint32_t page = 0; page < o->pages; page++) {
 		check_page(f, o, source, page);
 		cached += !!(load_relaxed(&o->state[page]) & FILE_CACHED);
 		dirty += !!(load_relaxed(&o->state[page]) & FILE_DIRTY);
+		refused += !!(load_relaxed(&o->state[page]) & FILE_REFUSED);
 		if (page % (1u << CHUNK_SHIFT) == (1u << CHUNK_SHIFT) - 1 || page == o->pages - 1) {
 			assert_int_equal(load_relaxed(&o->cached[page >> CHUNK_SHIFT]), cached);
 			cached = 0;
 		}
 	}
 	assert_int_equal(load_relaxed(&o->dirty), dirty);
+	assert_int_equal(load_relaxed(&o->refused), refused);
 }
 
 /* Each page is charged once, to the container that its account names. */

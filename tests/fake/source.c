@@ -163,7 +163,9 @@ int __wrap_file_source_write(const struct file_source *s, const void *src, size_
 		there = MIN(there, failure.done);
 		err = failure.err;
 	} else if (shorter(s, offset, there)) {
-		there = 0;
+		const size_t end = source[s->plain - SOURCE_FD].bytes;
+
+		there = (size_t)offset < end ? end - (size_t)offset : 0;
 		err = -ESTALE;
 	}
 	memcpy(to, src, there);

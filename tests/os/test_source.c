@@ -87,15 +87,28 @@ static void test_shorter(void **state)
 	(void)state;
 	for (unsigned direct = 0; direct < 2; direct++) {
 		struct file_source source = open_it(true, direct, NULL);
+		struct stat st;
 
 		assert_int_equal(truncate(path, 2 * PAGE_SIZE + 9), 0);
 		assert_int_equal(file_source_read(&source, buffer, 2 * PAGE_SIZE, 0, BYTES), 0);
 		assert_memory_equal(buffer, right, 2 * PAGE_SIZE);
 		assert_int_equal(file_source_read(&source, buffer, 2 * PAGE_SIZE, PAGE_SIZE, BYTES),
 				 -ESTALE);
-		assert_int_equal(file_source_write(&source, right + PAGE_SIZE, 2 * PAGE_SIZE,
-						   PAGE_SIZE, BYTES),
-				 -ESTALE);
+		/* What lies before its end now is written, and no more. */
+		memset(buffer, 'a' + (int)direct, 2 * PAGE_SIZE);
+		assert_int_equal(
+			file_source_write(&source, buffer, 2 * PAGE_SIZE, PAGE_SIZE, BYTES),
+			-ESTALE);
+		assert_int_equal(
+			file_source_write(&source, buffer, PAGE_SIZE, 3 * PAGE_SIZE, BYTES),
+			-ESTALE);
+		assert_int_equal(stat(path, &st), 0);
+		assert_int_equal(st.st_size, 2 * PAGE_SIZE + 9);
+		memset(buffer + 2 * PAGE_SIZE, 0, 2 * PAGE_SIZE);
+		assert_int_equal(file_source_read(&source, buffer + 2 * PAGE_SIZE, 2 * PAGE_SIZE,
+						  PAGE_SIZE, PAGE_SIZE + PAGE_SIZE + 9),
+				 0);
+		assert_memory_equal(buffer, buffer + 2 * PAGE_SIZE, PAGE_SIZE + 9);
 		file_source_close(&source);
 		teardown(NULL);
 		setup(NULL);

@@ -129,7 +129,7 @@ static void test_background_waits_longer_after_each_failure(void **state)
 	fake_time_step(0);
 	assert_int_equal(fake_count(FAKE_FILE_WRITE), ARRAY_SIZE(steps_ms));
 	assert_int_equal(write_once(), 10);
-	assert_int_equal(w.reclaim.retry_step_ns, 0);
+	assert_int_equal(load_relaxed(&w.reclaim.retry_step_ns), 0);
 	world_close(&w);
 }
 

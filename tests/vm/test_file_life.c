@@ -271,7 +271,8 @@ static void test_outlives(void **state)
 	files_read(&f, r, 5);
 	assert_int_equal(pages_read(), 1);
 	files_write(&f, r, 6, 1);
-	fake_fail(FAKE_SOURCE_WRITE, 1, 0, -EIO);
+	for (unsigned n = 1; n <= 3; n++)
+		fake_fail(FAKE_SOURCE_WRITE, n, 0, -EIO);
 	assert_int_equal(files_unmap(&f, r), -EIO);
 	/* Nobody has it: it goes by itself, when it can. */
 	fake_time_pass(20000000000);

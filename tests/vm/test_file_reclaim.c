@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Pages of files that leave: clean ones at once, dirty ones when the file has them, each uncharged from who paid for it. */
+#include "vm/file_page.h"
+
 #include "one_file.h"
 
 enum { PAGES = 400 };
@@ -114,6 +116,37 @@ static void test_failing_disk(void **state)
 	for (uint32_t page = 0; page < 40; page++)
 		files_read(&f, r, page);
 	/* What went wrong meanwhile is still to be told. */
+	assert_int_equal(sync_all(r), -EIO);
+	end();
+}
+
+/* What the disk has refused keeps nothing else from leaving: others are written before it is tried again, and behind it. */
+static void test_one_refused(void **state)
+{
+	const unsigned r = begin(0, BYTES, true);
+
+	(void)state;
+	files_write(&f, r, 20, 1);
+	fake_fail(FAKE_SOURCE_WRITE, 1, 0, -EIO);
+	/* The crew has been asked, too. */
+	assert_int_equal(reclaim(NULL, 256), 0);
+	fake_threads_run();
+	assert_int_equal(fake_count(FAKE_SOURCE_WRITE), 1);
+	assert_false(writeback_sensible(object(&f, r)));
+	/* In the pause, and before it. */
+	files_write(&f, r, 10, 1);
+	assert_int_equal(reclaim(NULL, 256), 1);
+	assert_int_equal(fake_count(FAKE_SOURCE_WRITE), 2);
+	fake_threads_run();
+	/* After the pause, and behind it. */
+	fake_time_pass(10000000000);
+	files_write(&f, r, 40, 1);
+	fake_fail(FAKE_SOURCE_WRITE, 1, 0, -EIO);
+	assert_int_equal(reclaim(NULL, 256), 1);
+	assert_int_equal(fake_count(FAKE_SOURCE_WRITE), 4);
+	fake_threads_run();
+	files_check(&f);
+	assert_int_equal(file_usage(&f), 1);
 	assert_int_equal(sync_all(r), -EIO);
 	end();
 }
@@ -305,11 +338,11 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_clean),	     cmocka_unit_test(test_runs),
 		cmocka_unit_test(test_dirty),	     cmocka_unit_test(test_all_dirty),
-		cmocka_unit_test(test_failing_disk), cmocka_unit_test(test_punch_fails),
-		cmocka_unit_test(test_ahead),	     cmocka_unit_test(test_credit),
-		cmocka_unit_test(test_refault),	     cmocka_unit_test(test_cold),
-		cmocka_unit_test(test_dontneed),     cmocka_unit_test(test_owners),
-		cmocka_unit_test(test_larger),
+		cmocka_unit_test(test_failing_disk), cmocka_unit_test(test_one_refused),
+		cmocka_unit_test(test_punch_fails),  cmocka_unit_test(test_ahead),
+		cmocka_unit_test(test_credit),	     cmocka_unit_test(test_refault),
+		cmocka_unit_test(test_cold),	     cmocka_unit_test(test_dontneed),
+		cmocka_unit_test(test_owners),	     cmocka_unit_test(test_larger),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -150,6 +150,19 @@ static void test_race_failed(void **state)
 	end();
 }
 
+/* Writes of these pages, and no others. Downwards, where nobody takes pages to be written to that are not. */
+static void make_dirty(unsigned r, uint32_t first, uint32_t count)
+{
+	for (uint32_t page = first + count; page-- > first;)
+		files_write(&f, r, page, page + 1);
+}
+
+static void writes_fail(unsigned first, unsigned last, size_t done, int err)
+{
+	for (unsigned n = first; n <= last; n++)
+		fake_fail(FAKE_SOURCE_WRITE, n, done, err);
+}
+
 /* A write that fails, before or after some of it is in the file: the pages stay dirty and right, each holder is told once, and a
  * later sync writes them. */
 static void test_error(void **state)
@@ -160,10 +173,9 @@ static void test_error(void **state)
 	for (unsigned i = 0; i < ARRAY_SIZE(errors); i++) {
 		const unsigned r = begin(0, BYTES, true), other = files_map(&f, 0, true, NULL);
 
-		/* Downwards nobody takes pages to be written to that are not. */
-		for (uint32_t page = 19; page >= 10; page--)
-			files_write(&f, r, page, page);
-		fake_fail(FAKE_SOURCE_WRITE, 1, i * 3 * PAGE_SIZE, errors[i]);
+		make_dirty(r, 10, 10);
+		/* All of them, and then each of them. */
+		writes_fail(1, 11, i * 300, errors[i]);
 		assert_int_equal(sync_all(r), errors[i]);
 		assert_int_equal(load_relaxed(&object(&f, r)->dirty), 10);
 		assert_int_equal(load_relaxed(&f.w.vm.count.write_failed), 10);
@@ -179,6 +191,116 @@ static void test_error(void **state)
 		assert_int_equal(sync_all(other), 0);
 		end();
 	}
+}
+
+/* One page that the disk refuses keeps no other out of the file: neither of its run, nor behind it. */
+static void test_one_refused(void **state)
+{
+	const unsigned r = begin(0, BYTES, true);
+
+	(void)state;
+	make_dirty(r, 0, 10);
+	make_dirty(r, 30, 10);
+	/* The first run, and its third page. */
+	fake_fail(FAKE_SOURCE_WRITE, 1, 0, -EIO);
+	fake_fail(FAKE_SOURCE_WRITE, 4, 0, -EIO);
+	assert_int_equal(sync_all(r), -EIO);
+	assert_int_equal(load_relaxed(&object(&f, r)->dirty), 1);
+	assert_true(state_of(&f, r, 2) & FILE_REFUSED);
+	assert_true(world_said("1 pages cannot be written back to their file (EIO)"));
+	files_check(&f);
+	/* It is tried by each sync, and others are written all the same. */
+	make_dirty(r, 50, 2);
+	fake_fail(FAKE_SOURCE_WRITE, 1, 0, -EIO);
+	assert_int_equal(sync_all(r), -EIO);
+	assert_true(files_on_disk(&f, 0, 3, PAGES - 3));
+	assert_int_equal(load_relaxed(&object(&f, r)->dirty), 1);
+	files_check(&f);
+	assert_int_equal(sync_all(r), 0);
+	assert_true(files_on_disk(&f, 0, 0, PAGES));
+	end();
+}
+
+/* All together are refused, and none of them alone: nobody has anything to be told. */
+static void test_only_together(void **state)
+{
+	const unsigned r = begin(0, BYTES, true);
+
+	(void)state;
+	make_dirty(r, 0, 10);
+	fake_fail(FAKE_SOURCE_WRITE, 1, 3 * PAGE_SIZE, -EIO);
+	assert_int_equal(sync_all(r), 0);
+	assert_true(files_on_disk(&f, 0, 0, PAGES));
+	assert_int_equal(load_relaxed(&f.w.vm.count.write_failed), 0);
+	end();
+}
+
+/* The file has become shorter: what lies before its end is written, to the byte, and only that. */
+static void test_shorter(void **state)
+{
+	const unsigned r = begin(0, BYTES, true);
+	const size_t end_now = 20 * PAGE_SIZE + 100;
+
+	(void)state;
+	make_dirty(r, 0, 40);
+	files_write(&f, r, 50, 7);
+	(void)fake_source(files_path[0], end_now, 7);
+	assert_int_equal(sync_all(r), -ESTALE);
+	assert_memory_equal(f.source[0].disk, f.source[0].right, end_now);
+	assert_false(files_on_disk(&f, 0, 21, 1) || files_on_disk(&f, 0, 50, 1));
+	assert_int_equal(load_relaxed(&object(&f, r)->dirty), 21);
+	files_check(&f);
+	(void)fake_source(files_path[0], BYTES, 7);
+	assert_int_equal(sync_all(r), 0);
+	end();
+}
+
+/* A disk that says no at once is asked for every page. */
+static void test_asked_for_all(void **state)
+{
+	const unsigned r = begin(0, BYTES, true);
+
+	(void)state;
+	make_dirty(r, 0, PAGES);
+	writes_fail(1, PAGES, 0, -ENOSPC);
+	assert_int_equal(sync_all(r), -ENOSPC);
+	assert_true(files_on_disk(&f, 0, PAGES - 1, 1));
+	assert_int_equal(load_relaxed(&object(&f, r)->dirty), PAGES - 1);
+	files_check(&f);
+	assert_int_equal(sync_all(r), 0);
+	end();
+}
+
+/* Nobody waits for one that takes its time for every no; the next pass goes on where this one has ended. */
+static void test_hopeless(void **state)
+{
+	const unsigned r = begin(0, BYTES, true);
+	uint32_t hand;
+
+	(void)state;
+	make_dirty(r, 0, PAGES);
+	writes_fail(1, 60, 0, -EIO);
+	fake_time_step(40000000);
+	assert_int_equal(sync_all(r), -EIO);
+	fake_time_step(0);
+	assert_in_range(fake_count(FAKE_SOURCE_WRITE), 17, 50);
+	assert_int_equal(load_relaxed(&object(&f, r)->dirty), PAGES);
+	files_check(&f);
+	/* Nor does anybody who needs room, for a while; not even for what is new. */
+	assert_false(writeback_sensible(object(&f, r)));
+	fake_time_pass(RETRY_NS);
+	assert_true(writeback_sensible(object(&f, r)));
+	(void)fake_calm();
+	hand = load_relaxed(&object(&f, r)->write_hand);
+	assert_in_range(hand, 16, 50);
+	writes_fail(2, 60, 0, -EIO);
+	assert_int_equal(sync_all(r), -EIO);
+	(void)fake_calm();
+	assert_true(files_on_disk(&f, 0, hand, PAGES - hand));
+	assert_int_equal(load_relaxed(&object(&f, r)->dirty), hand);
+	files_check(&f);
+	assert_int_equal(sync_all(r), 0);
+	end();
 }
 
 /* Written, but not on the disk: that is an error, too. */
@@ -311,6 +433,9 @@ int main(void)
 		cmocka_unit_test(test_sync_error),   cmocka_unit_test(test_no_protection),
 		cmocka_unit_test(test_age),	     cmocka_unit_test(test_retry),
 		cmocka_unit_test(test_last_page),    cmocka_unit_test(test_part),
+		cmocka_unit_test(test_one_refused),  cmocka_unit_test(test_only_together),
+		cmocka_unit_test(test_shorter),	     cmocka_unit_test(test_asked_for_all),
+		cmocka_unit_test(test_hopeless),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
