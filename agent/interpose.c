@@ -81,7 +81,7 @@ AGENT_EXPORT int madvise(void *addr, size_t bytes, int advice)
 	case MADV_DONTNEED:
 	case MADV_FREE:
 		return agent_answer(before,
-				    weir_region_discard(weir, addr, ALIGN_UP(bytes, PAGE_SIZE)));
+				    maps_advise_dontneed(weir, addr, ALIGN_UP(bytes, PAGE_SIZE)));
 	case MADV_WIPEONFORK:
 	case MADV_KEEPONFORK:
 		return wipe_heap(weir, addr, bytes, advice);

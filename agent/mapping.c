@@ -298,7 +298,7 @@ static int advise_managed(struct weir *weir, struct range r, int advice)
 	switch (advice) {
 	case MADV_DONTNEED:
 	case MADV_FREE:
-		return weir_region_discard(weir, addr, bytes);
+		return maps_advise_dontneed(weir, addr, bytes);
 	case MADV_WIPEONFORK:
 	case MADV_KEEPONFORK:
 		return place_wipe(weir, r, advice);

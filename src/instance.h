@@ -98,7 +98,9 @@ bool instance_pages(struct weir *weir, const volatile void *address);
  * serve their own fault, visitors, the job under way. On the background thread. */
 void instance_quiesce(struct weir *weir);
 
-/* regions.c: weir_region_discard. patient: waits for a fork as long as it takes, and writes nothing. */
-int region_discard_beside_forks(struct weir *weir, void *addr, uint64_t bytes, bool patient);
+/* regions.c: weir_region_discard. patient: waits for a fork as long as it takes, and writes nothing.
+ * pinned: pages that are pinned, too. */
+int region_discard_beside_forks(struct weir *weir, void *addr, uint64_t bytes, bool patient,
+				bool pinned);
 
 #endif

@@ -58,10 +58,15 @@ void maps_readable(struct weir *weir, void *addr, uint64_t bytes, bool readable)
 void maps_discard(struct weir *weir, void *addr, uint64_t bytes)
 {
 	/* However long a fork takes: nobody has access any more, so zeroes cannot be written instead. */
-	if (!region_discard_beside_forks(weir, addr, bytes, true))
+	if (!region_discard_beside_forks(weir, addr, bytes, true, true))
 		return;
 	(void)mem_unlock(addr, bytes);
-	(void)region_discard_beside_forks(weir, addr, bytes, true);
+	(void)region_discard_beside_forks(weir, addr, bytes, true, true);
+}
+
+int maps_advise_dontneed(struct weir *weir, void *addr, uint64_t bytes)
+{
+	return region_discard_beside_forks(weir, addr, bytes, false, true);
 }
 
 void maps_forget(struct weir *weir, void *addr, uint64_t bytes)

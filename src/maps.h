@@ -18,8 +18,10 @@ int maps_create(struct weir *weir, uint64_t bytes, char **base);
 int maps_track(struct weir *weir, void *base);
 /* Before the program's access to pages is taken away, and after it has been given. */
 void maps_readable(struct weir *weir, void *addr, uint64_t bytes, bool readable);
-/* Contents gone, also where the program has locked them. */
+/* Contents gone, also where the program has locked them, or a read past the page cache is under way into them. */
 void maps_discard(struct weir *weir, void *addr, uint64_t bytes);
+/* MADV_DONTNEED: as weir_region_discard, but pages that are pinned go like others, as they do without weir. */
+int maps_advise_dontneed(struct weir *weir, void *addr, uint64_t bytes);
 /* Something else has been mapped there: the contents are gone. */
 void maps_forget(struct weir *weir, void *addr, uint64_t bytes);
 /* And now it goes: the region again, without access. 0 or -errno. */

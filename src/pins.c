@@ -59,14 +59,36 @@ static int pins_change(struct weir *weir, char **page, const char *end, bool pin
 	return err;
 }
 
+/* The program has no access to a page, which mem_populate has refused. Kernels that do not know that call refuse it with no pages, too. */
+static bool forbidden(char *page, bool write, int err)
+{
+	return err == -EINVAL && !mem_populate(page, 0, write);
+}
+
 /* A fault in thread mode. The kernel takes it without an access, and a page that turns out to be lost is an error: the next
- * look at its word says so. Kernels that cannot do that have no poison either, and there a lost page ends the process. */
-static void fault_in(char *page, bool write)
+ * look at its word says so. Kernels that cannot do that have no poison either, and there a lost page ends the process.
+ * 0, or -EFAULT: it may not be touched. */
+static int fault_in(char *page, bool write)
 {
 	int err = mem_populate(page, PAGE_SIZE, write);
 
+	if (forbidden(page, write, err))
+		return -EFAULT;
 	if (err && err != -EHWPOISON && err != -EFAULT)
 		touch(page, write);
+	return 0;
+}
+
+/* Pages that are pinned are writable: without a touch where that goes, since somebody may take access to them away now. */
+static int make_writable(char *page, const char *end)
+{
+	int err = mem_populate(page, (size_t)(end - page), true);
+
+	if (forbidden(page, true, err))
+		return -EFAULT;
+	for (; err && page < end; page += PAGE_SIZE)
+		touch(page, true);
+	return 0;
 }
 
 int weir_region_unpin(struct weir *weir, void *addr, uint64_t bytes)
@@ -106,19 +128,20 @@ int weir_region_pin(struct weir *weir, void *addr, uint64_t bytes, int write)
 			reclaim_hold(&weir->reclaim);
 			held = true;
 		}
-		if (!served)
-			fault_in(page, write);
+		if (!served && fault_in(page, write)) {
+			err = -EFAULT;
+			break;
+		}
 	}
 	if (held)
 		reclaim_release(&weir->reclaim);
-	if (err) {
-		if (page > first)
-			(void)weir_region_unpin(weir, first, (uint64_t)(page - first));
-		return err;
+	if (!err) {
+		/* A job that chose its pages before they were pinned may have write-protected them with their neighbours. */
+		reclaim_wait_filled(&weir->reclaim);
+		if (write)
+			err = make_writable(first, end);
 	}
-	/* A job that chose its pages before they were pinned may have write-protected them with their neighbours. */
-	reclaim_wait_filled(&weir->reclaim);
-	for (page = first; write && page < end; page += PAGE_SIZE)
-		touch(page, true);
-	return 0;
+	if (err && page > first)
+		(void)weir_region_unpin(weir, first, (uint64_t)(page - first));
+	return err;
 }

@@ -246,7 +246,8 @@ static bool visit_beside_forks(struct weir *weir, void *addr, uint64_t bytes, bo
 	return true;
 }
 
-int region_discard_beside_forks(struct weir *weir, void *addr, uint64_t bytes, bool patient)
+int region_discard_beside_forks(struct weir *weir, void *addr, uint64_t bytes, bool patient,
+				bool pinned)
 {
 	struct region *region;
 	uint32_t page, count;
@@ -259,14 +260,16 @@ int region_discard_beside_forks(struct weir *weir, void *addr, uint64_t bytes, b
 	region = vm_find(&weir->vm, (uintptr_t)addr);
 	err = range_pages(region, addr, bytes, &page, &count);
 	if (!err)
-		err = region->file ? -EINVAL : region_discard(&weir->vm, NULL, region, page, count);
+		err = region->file ? -EINVAL
+		      : pinned	   ? region_discard_pinned(&weir->vm, region, page, count)
+				   : region_discard(&weir->vm, NULL, region, page, count);
 	instance_leave(weir, turn);
 	return err;
 }
 
 int weir_region_discard(struct weir *weir, void *addr, uint64_t bytes)
 {
-	return region_discard_beside_forks(weir, addr, bytes, false);
+	return region_discard_beside_forks(weir, addr, bytes, false, false);
 }
 
 static int advise_file_errand(void *data)

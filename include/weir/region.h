@@ -100,7 +100,8 @@ WEIR_API int weir_region_advise(struct weir *weir, void *addr, uint64_t bytes,
  * addr and bytes: bytes inside one region, whose pages are pinned. write: something will be written there (the memory must
  * be writable). Pins are counted; the child of a fork has none. What is pinned counts against the limit, and is not reclaimed: where
  * there is no room for it, the limit is exceeded. -EINVAL: not in a region; -EOPNOTSUPP: a region over a file;
- * -EIO: a page is lost; -EBUSY: pinned 2047 times; -EFAULT: something else has been mapped there. Then nothing is pinned.
+ * -EIO: a page is lost; -EBUSY: pinned 2047 times; -EFAULT: something else has been mapped there, or
+ * the program has no access. Then nothing is pinned.
  */
 WEIR_API int weir_region_pin(struct weir *weir, void *addr, uint64_t bytes, int write);
 WEIR_API int weir_region_unpin(struct weir *weir, void *addr, uint64_t bytes);

@@ -442,10 +442,16 @@ uint64_t page_lock_wait(page_word_t *word)
 	return w;
 }
 
-/* memory: of the system's, too. */
+enum forget {
+	FORGET_WORDS,	 /* the memory is gone already */
+	FORGET_UNPINNED, /* the memory too; -EBUSY where a page is pinned */
+	FORGET_PINNED,	 /* the memory too, with the pins */
+};
+
 static int discard_window(struct vm *vm, struct region *region, uint32_t page, uint32_t count,
-			  bool memory, bool have_uffd)
+			  enum forget what, bool have_uffd)
 {
+	const bool memory = what != FORGET_WORDS;
 	uint64_t w[1 << CHUNK_SHIFT];
 	struct dues dues = {0};
 	uint32_t populated = 0;
@@ -457,7 +463,9 @@ static int discard_window(struct vm *vm, struct region *region, uint32_t page, u
 		w[i] = page_lock_wait(&region->word[page + i]);
 	for (uint32_t i = 0; i < count; i++)
 		pinned |= word_pins(w[i]) != 0;
-	pinned = pinned && memory;
+	/* Otherwise pins go with their pages, under the busy bit like all that is said of a page: what a device still writes goes to
+	 * memory that the kernel keeps for it, and page_unpin bears a page that is not pinned. */
+	pinned = pinned && what == FORGET_UNPINNED;
 	err = pinned   ? -EBUSY
 	      : memory ? mem_discard(page_address(region, page), (size_t)count << PAGE_SHIFT)
 		       : 0;
@@ -479,8 +487,8 @@ static int discard_window(struct vm *vm, struct region *region, uint32_t page, u
 	return err;
 }
 
-static int forget(struct vm *vm, struct region *region, uint32_t page, uint32_t count, bool memory,
-		  bool have_uffd)
+static int forget(struct vm *vm, struct region *region, uint32_t page, uint32_t count,
+		  enum forget what, bool have_uffd)
 {
 	const uint32_t chunk = 1u << CHUNK_SHIFT;
 	uint32_t end = MIN(page + count, load_relaxed(&region->top));
@@ -491,7 +499,7 @@ static int forget(struct vm *vm, struct region *region, uint32_t page, uint32_t 
 		uint32_t n = MIN(chunk - page % chunk, end - page);
 
 		if (load_relaxed(&region->populated[page >> CHUNK_SHIFT]))
-			err = discard_window(vm, region, page, n, memory, have_uffd);
+			err = discard_window(vm, region, page, n, what, have_uffd);
 		page += n;
 	}
 	return err;
@@ -500,12 +508,17 @@ static int forget(struct vm *vm, struct region *region, uint32_t page, uint32_t 
 int region_discard(struct vm *vm, struct pager *self, struct region *region, uint32_t page,
 		   uint32_t count)
 {
-	return forget(vm, region, page, count, true, self != NULL);
+	return forget(vm, region, page, count, FORGET_UNPINNED, self != NULL);
+}
+
+int region_discard_pinned(struct vm *vm, struct region *region, uint32_t page, uint32_t count)
+{
+	return forget(vm, region, page, count, FORGET_PINNED, false);
 }
 
 void region_forget(struct vm *vm, struct region *region, uint32_t page, uint32_t count)
 {
-	(void)forget(vm, region, page, count, false, false);
+	(void)forget(vm, region, page, count, FORGET_WORDS, false);
 }
 
 /* Bits of the words [from, to). */

@@ -300,9 +300,12 @@ bool page_lock_counted(struct region *region, uint32_t page, uint64_t *w);
 /* And the end of such a hold with the word as it was. */
 void page_unlock_uncounted(struct vm *vm, struct region *region, uint32_t page, uint64_t w);
 /* Contents gone: reads as zeroes, memory and copies are free at once. Any thread of the process, also while others
- * fault on the range. self NULL: a thread without the userfaultfd. */
+ * fault on the range. self NULL: a thread without the userfaultfd. -EBUSY: a page is pinned; another error: the kernel's (mlock). Then
+ * what lies before that page's chunk is gone, and what lies behind it is as it was. */
 int region_discard(struct vm *vm, struct pager *self, struct region *region, uint32_t page,
 		   uint32_t count);
+/* The same, also of pages that are pinned, which they are no longer. */
+int region_discard_pinned(struct vm *vm, struct region *region, uint32_t page, uint32_t count);
 
 /* --- in the child of a fork: child.c --- */
 

@@ -194,6 +194,35 @@ static void test_discard_ends_at_the_window_that_fails(void **state)
 	world_close(&w);
 }
 
+/* --- pins --- */
+
+/* What is pinned stops the one, and nothing of it; the other takes it along with all that lies behind it. */
+static void test_pinned_pages(void **state)
+{
+	(void)state;
+	world_open(&w, &plain);
+	populate_all();
+	assert_int_equal(page_pin(&w.vm, w.only, CHUNK + 3, true), 0);
+	assert_int_equal(page_pin(&w.vm, w.only, CHUNK + 3, true), 0);
+	assert_int_equal(region_discard(&w.vm, w.pager, w.only, CHUNK, 2 * CHUNK), -EBUSY);
+	world_check(&w);
+	assert_int_equal(populated(1), CHUNK);
+	assert_int_equal(populated(2), CHUNK);
+	assert_int_equal(region_discard_pinned(&w.vm, w.only, CHUNK, 2 * CHUNK), 0);
+	memset(content_of(&w, 0, CHUNK), 0, (size_t)(2 * CHUNK) << PAGE_SHIFT);
+	world_check(&w);
+	assert_none(CHUNK, 2 * CHUNK);
+	/* Who pinned it lets go of what is not there, or of a page that has come since. */
+	page_unpin(&w.vm, w.only, CHUNK + 3);
+	assert_none(CHUNK + 3, 1);
+	touch(&w, CHUNK + 3, true);
+	page_unpin(&w.vm, w.only, CHUNK + 3);
+	assert_int_equal(word_pins(word_of(&w, CHUNK + 3)), 0);
+	assert_int_equal(word_state(word_of(&w, CHUNK + 3)), PAGE_DIRTY);
+	world_check(&w);
+	world_close(&w);
+}
+
 /* --- beside faults --- */
 
 struct meddling {
@@ -271,6 +300,7 @@ int main(void)
 		cmocka_unit_test(test_unpopulated_parts_cost_no_call),
 		cmocka_unit_test(test_failed_discard),
 		cmocka_unit_test(test_discard_ends_at_the_window_that_fails),
+		cmocka_unit_test(test_pinned_pages),
 		cmocka_unit_test(test_faults_during_a_discard_park_and_are_woken),
 		cmocka_unit_test(test_discard_while_a_job_is_filled),
 	};
