@@ -228,16 +228,31 @@ static int range_pages(const struct region *region, const void *addr, uint64_t b
 	return 0;
 }
 
-/* For a visit that changes what pages are, which a fork cannot bear. False: it has been waited for in vain, and what was to be
+/* It is found, and pages of it are being adopted that no word tells of. */
+static bool being_adopted(struct weir *weir, const void *addr)
+{
+	const struct region *region = vm_find(&weir->vm, (uintptr_t)addr);
+
+	/* Pairs with the release in region_register. */
+	return region && load_acquire(&region->adopting);
+}
+
+/* For a visit that changes what pages are, which neither a fork nor who adopts can bear. False: it has been waited for in vain, and what was to be
  * discarded was written with zeroes. patient: never in vain. */
 static bool visit_beside_forks(struct weir *weir, void *addr, uint64_t bytes, bool patient,
 			       unsigned *turn)
 {
+	unsigned waited = 0;
+	bool forking;
+
 	*turn = instance_visit(weir);
 	/* Behind the visitor's fence: the fork waits for this visit, or this visit sees the fork. */
-	while (unlikely(load_relaxed(&weir->vm.forking))) {
+	while (unlikely((forking = load_relaxed(&weir->vm.forking)) || being_adopted(weir, addr))) {
 		instance_leave(weir, *turn);
-		if (patient)
+		/* The background thread is at it, and may wait for visitors before. */
+		if (!forking)
+			wait_a_little(&waited);
+		else if (patient)
 			fork_wait(weir, UINT32_MAX);
 		else if (fork_discard(weir, addr, bytes))
 			return false;

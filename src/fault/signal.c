@@ -131,12 +131,8 @@ static bool serve_inside(const struct bus_fault *fault)
 	bool going;
 
 	s = find(fault->address, &region, &going);
-	if (s && word_resident(load_relaxed(&region->word[page_at(region, fault->address)])) &&
-	    !uffd_zeropage(region->uffd, (void *)ALIGN_DOWN(fault->address, PAGE_SIZE), PAGE_SIZE,
-			   NULL)) {
-		add_relaxed(&s->vm->count.vanished, 1);
+	if (s && page_revive(s->vm, region, page_at(region, fault->address)))
 		return true;
-	}
 	log_line("a fault inside of weir, at %p: a bug in weir, or a handler of the program for a "
 		 "signal like SIGSEGV or "
 		 "SIGTRAP that was sent by kill, and that touches a region",

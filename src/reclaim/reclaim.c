@@ -313,6 +313,7 @@ void job_clean(struct reclaim *r, struct pager *self, struct region *region, uin
 	tsan_acquire(page_address(region, page));
 	/* A stale one, from a fork. */
 	page_copy_free(r->vm, region, w);
+	page_read_begin(r->vm, self, region, page);
 	/* In the buffer for loads: a thread compresses before it loads, or after. */
 	contents = page_source(r->vm, region, page, self->run[0]);
 	if (!contents)
@@ -321,6 +322,10 @@ void job_clean(struct reclaim *r, struct pager *self, struct region *region, uin
 	copy = contents ? copy_make(r, self, page_owner(region, w), page_number(region, page),
 				    contents)
 			: 0;
+	if (!page_read_end(r->vm, region, page)) {
+		page_copy_free(r->vm, region, word_history(w) | copy);
+		copy = 0;
+	}
 	if (copy)
 		w = word_history(w) | (uint64_t)word_pins(w) << PIN_SHIFT | PAGE_CLEAN | copy;
 	else

@@ -43,7 +43,7 @@
  *                                                                    └─────────────────────────▶ POISONED
  *
  * Not drawn: NONE to POISONED where a limit has no room (page_refuse); resident states to DIRTY where a page was dropped, or
- * one installed, behind weir's back (page_recheck, run_install), and in the child of a fork (child.c); what mremap does (move.c).
+ * one installed, behind weir's back (page_recheck, page_read_end, run_install), and in the child of a fork (child.c); what mremap does (move.c).
  *
  *   NONE      never touched, or discarded: reads as zeroes. No page, no copy.
  *   DIRTY     present, no copy. The kernel may still write-protect it (harmless: one more fault). Where location names
@@ -83,6 +83,11 @@ enum copy_kind { COPY_NONE, COPY_FILLED, COPY_MEMORY, COPY_FILE };
 #define WORD_BUSY (1ull << 3)
 #define WORD_PARKED (1ull << 4)
 #define WORD_WRITEBACK (1ull << 31)
+
+/* Of a page that is CLEANING and busy, and so has no copy, in the place of location: a job reads it where it stands; and it had vanished
+ * meanwhile, is there again, and can be written (page_read_begin). */
+#define WORD_READING (1ull << 32)
+#define WORD_VANISHED (1ull << 33)
 
 enum {
 	REWRITTEN_SHIFT = 5,
@@ -168,6 +173,13 @@ static inline uint64_t word_with_state(uint64_t w, enum page_state state)
 static inline uint64_t word_without_copy(uint64_t w)
 {
 	return w & ~word_copy(3, UINT32_MAX);
+}
+
+/* READING? In the place of location only where there is none. */
+static inline bool word_being_read(uint64_t w)
+{
+	return (w & (WORD_BUSY | WORD_READING)) == (WORD_BUSY | WORD_READING) &&
+	       word_state(w) == PAGE_CLEANING && word_kind(w) == COPY_NONE;
 }
 
 /* Takes the busy bit if the word is still *w, which must be without it. Else *w is what stands there. */

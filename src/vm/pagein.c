@@ -107,6 +107,58 @@ static int page_recheck(struct vm *vm, struct region *region, uint32_t page, uin
 	return err == -EEXIST ? 0 : err;
 }
 
+/* Zeroes where the page has vanished: 0. -EEXIST: it has not. Or another -errno. */
+static int zeroes_for_reader(struct vm *vm, struct region *region, uint32_t page)
+{
+	const int err = uffd_zeropage(region->uffd, page_address(region, page), PAGE_SIZE, NULL);
+
+	if (!err) {
+		add_relaxed(&vm->count.vanished, 1);
+		or_relaxed(&region->word[page], WORD_VANISHED);
+	}
+	return err;
+}
+
+void page_read_begin(struct vm *vm, struct pager *self, struct region *region, uint32_t page)
+{
+	/* Not plain stores: a handler may set PARKED at any moment. */
+	and_relaxed(&region->word[page], ~word_copy(3, UINT32_MAX));
+	or_relaxed(&region->word[page], WORD_READING);
+	if (self->before_block)
+		(void)zeroes_for_reader(vm, region, page);
+}
+
+bool page_read_end(struct vm *vm, struct region *region, uint32_t page)
+{
+	unsigned waited = 0;
+
+	and_relaxed(&region->word[page], ~WORD_READING);
+	/* Pairs with the fence in page_revive: it sees this, or is seen. */
+	fence_seq_cst();
+	/* Pairs with the release there: what it has made of the word. */
+	while (unlikely(load_acquire(&vm->reviving)))
+		wait_a_little(&waited);
+	return !(load_relaxed(&region->word[page]) & WORD_VANISHED);
+}
+
+bool page_revive(struct vm *vm, struct region *region, uint32_t page)
+{
+	int err = -ENOENT;
+
+	add_relaxed(&vm->reviving, 1);
+	/* Pairs with the fence in page_read_end. */
+	fence_seq_cst();
+	if (word_being_read(load_relaxed(&region->word[page]))) {
+		err = zeroes_for_reader(vm, region, page);
+		if (err)
+			page_wake_later(vm, region, page, err);
+	}
+	/* Pairs with the acquire in page_read_end. */
+	(void)sub_acq_rel(&vm->reviving, 1);
+	/* It is there, or will be when the thread has faulted again. */
+	return !err || err == -EEXIST || err == -EAGAIN || err == -ENOMEM;
+}
+
 static void run_pays(struct run *run)
 {
 	run->owner = load_relaxed(&run->region->owners.current);
@@ -273,6 +325,12 @@ static enum pagein_result fault_serve(struct vm *vm, struct pager *self, struct 
 	run_pays(&run);
 	self->container = run.container;
 	for (;;) {
+		if (word_being_read(w) && access != ACCESS_WP && !self->borrowed &&
+		    page_revive(vm, region, page)) {
+			add_relaxed(&vm->count.soft, 1);
+			w &= ~WORD_BUSY;
+			break;
+		}
 		if (w & WORD_BUSY) {
 			/* The holder's exchange in page_unlock sees the bit, or this fails. */
 			if (!cas_relaxed(word, &w, w | WORD_PARKED))

@@ -186,6 +186,8 @@ int region_create(struct vm *vm, struct weir_container *container, void *addr, s
 	region->signal = options->signal;
 	region->uffd = options->signal ? vm->signal_uffd : vm->uffd;
 	region->mapped_here = !addr;
+	/* Before it can be found. */
+	store_relaxed(&region->adopting, addr != NULL);
 	owners_set(&region->owners, 0, container);
 	region->base = addr ? addr : mem_region_map(room, align);
 	if (!region->base)
@@ -235,7 +237,8 @@ void page_unlock_uncounted(struct vm *vm, struct region *region, uint32_t page, 
 }
 
 /* Memory that was touched before there was anybody to fault to. Runs after registration, beside faults: a page that
- * a handler installs meanwhile has left NONE, and is passed over. */
+ * a handler installs meanwhile has left NONE, and is passed over. Not beside discards: what they find in NONE is nothing to them, and what
+ * was there when this looked would be taken for what is there. */
 static int adopt(struct region *region)
 {
 	enum { STEP = 32768 };
@@ -283,7 +286,12 @@ int region_register(struct region *region)
 	int err = uffd_register(region->uffd, region->base, region_bytes(region),
 				UFFD_MISSING | UFFD_WP);
 
-	return err || region->mapped_here ? err : adopt(region);
+	if (!err && !region->mapped_here)
+		err = adopt(region);
+	/* Pairs with the acquire of who would discard. One that fails is hidden next. */
+	if (!err)
+		store_release(&region->adopting, false);
+	return err;
 }
 
 void region_unregister(struct region *region)

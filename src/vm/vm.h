@@ -46,6 +46,8 @@ struct region {
 		turned; /* (A) a bit a page: page_readable; NULL: all can be read */
 	bool readable;	/* (C) once there is turned: what a page is whose bit is 0 */
 	_Atomic(_Atomic uint64_t *) wiped; /* (A) a bit a page: region_wipe; NULL: none */
+	/* (A) written by the background thread: words do not tell yet what is in memory (region_register). Who discards waits. */
+	_Atomic bool adopting;
 	struct owners owners;	  /* of a file region only current: a slot of the file's table */
 	struct file_object *file; /* (C) vm/file.h; NULL: anonymous */
 	int uffd;		  /* (C) whose faults it has */
@@ -169,7 +171,9 @@ struct vm {
 	_Atomic uint32_t hold; /* (A) forks and pins under way: nothing is dropped */
 	/* (A) forks under way whose child is to find all copies: copies that pages no longer need are kept (page_copy_leave) */
 	_Atomic uint32_t forking;
-	_Atomic bool wake_all;	/* (A) a thread without the descriptor freed a parked page */
+	_Atomic bool wake_all; /* (A) a thread without the descriptor freed a parked page */
+	/* (A) threads that may just be giving a page that a job reads its contents: page_revive */
+	_Atomic uint32_t reviving;
 	struct waitq attention; /* the background thread of reclaim/ sleeps here */
 	/* (A) handlers that sleep for a tenant above its high, and (C) how many may: one reads on. */
 	_Atomic uint32_t asleep;
@@ -356,6 +360,27 @@ bool page_wiped(const struct region *region, uint32_t page);
 void region_wipe_child(struct vm *vm, struct pager *self, struct region *region);
 /* Where a page that is in memory can be read, under its busy bit: in its place, or in the buffer. NULL: it cannot be. */
 const void *page_source(struct vm *vm, const struct region *region, uint32_t page, void *buffer);
+/*
+ * A job reads a page where it stands, under its busy bit; from begin on nothing in the word names a copy. It may have vanished (a bare
+ * madvise), or vanish now. Then to read it is a fault of weir's own, in the middle of what every fault on the page waits for.
+ * So the word says that it is being read, and who serves that fault, whoever's it is, gives the page the zeroes that
+ * it means:
+ *
+ *      who reads, X                             who serves a fault on it: a handler; in signal mode X itself
+ *      begin: READING                           page_revive: one more is reviving
+ *        reads, and may fault ────────────────▶   still READING? zeroes are installed ─▶ X goes on; VANISHED
+ *      end:   no longer READING                   one less
+ *        waits until nobody is reviving
+ *        VANISHED?
+ *
+ * X waits, since the zeroes of one who comes late would be those of a page that has left by then. A page that had vanished is not
+ * write-protected any more, and what X read is perhaps neither the old nor the new: end says false, and the page is dirty. A handler that
+ * faults may be the only one that reads faults, so it asks before whether the page is there.
+ */
+void page_read_begin(struct vm *vm, struct pager *self, struct region *region, uint32_t page);
+bool page_read_end(struct vm *vm, struct region *region, uint32_t page);
+/* True: it was being read, and is there, or the fault is to come again. */
+bool page_revive(struct vm *vm, struct region *region, uint32_t page);
 /* Contents gone without a look at the memory: something else has been mapped there. */
 void region_forget(struct vm *vm, struct region *region, uint32_t page, uint32_t count);
 /*

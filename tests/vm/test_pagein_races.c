@@ -144,6 +144,11 @@ static void drop_behind(uint32_t page)
 	assert_int_equal(state_of(page), PAGE_DIRTY);
 }
 
+static void nothing_blocks(void *data)
+{
+	(void)data;
+}
+
 /* A raw madvise means zeroes. The copy of a clean page is no longer one, and goes. */
 static void test_page_dropped_behind_weirs_back_reads_zeroes(void **state)
 {
@@ -162,6 +167,69 @@ static void test_page_dropped_behind_weirs_back_reads_zeroes(void **state)
 	assert_int_equal(resident(&w), 3);
 	assert_int_equal(compressed(&w), 0);
 	world_close(&w);
+}
+
+/* So it is when a job reads a page: by a handler, which asks before; by others, whose fault is served. What was read is no copy. */
+static void test_page_vanished_under_a_job(void **state)
+{
+	(void)state;
+	world_open(&w, &plain);
+	write_pages(&w, 0, 3, TEXT);
+	w.check_each = false;
+	w.pager->before_block = nothing_blocks;
+	fake_drop_behind(at(&w, 1));
+	memset(content_of(&w, 0, 1), 0, PAGE_SIZE);
+	evict(&w, 2);
+	w.pager->before_block = NULL;
+	assert_int_equal(state_of(1), PAGE_DIRTY);
+	assert_true(fake_present(at(&w, 1)));
+	assert_int_equal(load_relaxed(&w.vm.count.vanished), 1);
+	w.check_each = true;
+	world_check(&w);
+	for (uint32_t page = 0; page < 3; page++)
+		read_page(&w, page);
+	world_close(&w);
+}
+
+static void test_fault_on_a_page_that_a_job_reads(void **state)
+{
+	page_word_t *word;
+	uint64_t x;
+
+	(void)state;
+	for (unsigned vanished = 0; vanished < 2; vanished++) {
+		world_open(&w, &plain);
+		write_pages(&w, 0, 1, TEXT);
+		w.check_each = false;
+		word = &w.only->word[0];
+		x = page_lock_wait(word);
+		page_unlock(&w.vm, w.only, 0, word_with_state(x, PAGE_CLEANING), true);
+		x = page_lock_wait(word);
+		/* Not yet: whoever has it may be about to drop it. */
+		fake_wait(at(&w, 0));
+		assert_int_equal(world_fault(&w, 0, ACCESS_READ), PAGEIN_PARKED);
+		page_read_begin(&w.vm, w.background, w.only, 0);
+		if (vanished)
+			fake_drop_behind(at(&w, 0));
+		/* A write to a protected page is none to one that has vanished. */
+		assert_int_equal(world_fault(&w, 0, ACCESS_WP), PAGEIN_PARKED);
+		assert_true(fake_waiting(at(&w, 0)));
+		assert_int_equal(world_fault(&w, 0, ACCESS_READ), PAGEIN_DONE);
+		assert_false(fake_waiting(at(&w, 0)));
+		assert_true(fake_present(at(&w, 0)));
+		assert_int_equal(load_relaxed(&w.vm.count.vanished), vanished);
+		assert_int_equal(page_read_end(&w.vm, w.only, 0), !vanished);
+		/* No more: the page may leave next. */
+		fake_wait(at(&w, 0));
+		assert_int_equal(world_fault(&w, 0, ACCESS_READ), PAGEIN_PARKED);
+		page_unlock(&w.vm, w.only, 0, word_with_state(x, PAGE_DIRTY), true);
+		assert_false(fake_waiting(at(&w, 0)));
+		if (vanished)
+			memset(content_of(&w, 0, 0), 0, PAGE_SIZE);
+		world_check(&w);
+		read_page(&w, 0);
+		world_close(&w);
+	}
 }
 
 /* The check itself may fail: then the thread is woken, and faults again. */
@@ -326,6 +394,8 @@ int main(void)
 		cmocka_unit_test(test_page_locked_while_room_is_made),
 		cmocka_unit_test(test_second_fault_during_a_load_parks_and_is_woken),
 		cmocka_unit_test(test_page_dropped_behind_weirs_back_reads_zeroes),
+		cmocka_unit_test(test_page_vanished_under_a_job),
+		cmocka_unit_test(test_fault_on_a_page_that_a_job_reads),
 		cmocka_unit_test(test_recheck_that_fails_wakes),
 		cmocka_unit_test(test_copy_eexist),
 		cmocka_unit_test(test_copy_errors),
