@@ -244,12 +244,16 @@ static bool object_dirty(struct file_object *f)
 static int hold_flush(struct vm *vm, struct pager *self, struct file_hold *hold)
 {
 	struct file_object *f = hold->file;
+	int own = 0, told;
 
 	if (!load_relaxed(&f->writable) || (!hold->write && f->files > 1))
 		return 0;
 	if (object_dirty(f))
-		writeback_all(vm, self, f, 0, f->pages);
-	return hold->write ? error_take(f, hold) : 0;
+		own = writeback_all(vm, self, f, 0, f->pages);
+	if (!hold->write)
+		return 0;
+	told = error_take(f, hold);
+	return told ? told : own;
 }
 
 static void object_let_go(struct vm *vm, struct file_object *f)
@@ -386,7 +390,7 @@ int file_region_close(struct vm *vm, struct pager *self, struct region *region)
 static void object_end(struct vm *vm, struct pager *self, struct file_object *f)
 {
 	if (load_relaxed(&f->dirty))
-		writeback_all(vm, self, f, 0, f->pages);
+		(void)writeback_all(vm, self, f, 0, f->pages);
 	if (load_relaxed(&f->dirty))
 		log_line("%u pages could not be written to their file before the end: what was "
 			 "changed there is lost",

@@ -162,6 +162,7 @@ static int job_run(struct vm *vm, struct mate *mate, struct file_job *job)
 {
 	struct file_object *f = job->file;
 	const uint32_t end = job->count < f->pages - job->page ? job->page + job->count : f->pages;
+	int own, told;
 
 	switch (job->kind) {
 	case JOB_AHEAD:
@@ -174,8 +175,9 @@ static int job_run(struct vm *vm, struct mate *mate, struct file_job *job)
 		store_relaxed(&f->writing_back, false);
 		return 0;
 	case JOB_SYNC:
-		writeback_all(vm, mate->pager, f, job->page, end - job->page);
-		return error_take(f, job->hold);
+		own = writeback_all(vm, mate->pager, f, job->page, end - job->page);
+		told = error_take(f, job->hold);
+		return told ? told : own;
 	case JOB_DROP:
 		(void)writeback(vm, mate->pager, f, job->page, end - job->page, true);
 		cache_drop(vm, f, job->page, end);

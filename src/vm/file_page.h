@@ -112,9 +112,10 @@ int writeback(struct vm *vm, struct pager *self, struct file_object *f, uint32_t
 	      uint32_t count, bool all);
 /* Writes some dirty pages, preferably from that one on. True: there may be clean ones now. */
 bool writeback_some(struct vm *vm, struct pager *self, struct file_object *f, uint32_t page);
-/* Everything dirty of the pages, and what was written before is on the disk. */
-void writeback_all(struct vm *vm, struct pager *self, struct file_object *f, uint32_t page,
-		   uint32_t count);
+/* Everything dirty of the pages, and what was written before is on the disk. 0, or why not: that is counted, and another sync of
+ * the same holder may have taken it (error_take) before the caller does. So who is told by the caller is told of either. */
+int writeback_all(struct vm *vm, struct pager *self, struct file_object *f, uint32_t page,
+		  uint32_t count);
 /* An error that this holder was not told of, or 0. */
 int error_take(struct file_object *f, struct file_hold *hold);
 

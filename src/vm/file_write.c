@@ -336,8 +336,8 @@ bool writeback_some(struct vm *vm, struct pager *self, struct file_object *f, ui
 	return !pass_end(vm, f, &pass) || pass.written;
 }
 
-void writeback_all(struct vm *vm, struct pager *self, struct file_object *f, uint32_t page,
-		   uint32_t count)
+int writeback_all(struct vm *vm, struct pager *self, struct file_object *f, uint32_t page,
+		  uint32_t count)
 {
 	const uint64_t until = now_ns() + PATIENCE_NS;
 	int err, unsynced;
@@ -354,6 +354,7 @@ void writeback_all(struct vm *vm, struct pager *self, struct file_object *f, uin
 	else if (!err)
 		error_over(f);
 	lock_release(&f->write_lock);
+	return err ? err : unsynced;
 }
 
 void writeback_ask(struct vm *vm, struct file_object *f, uint32_t page)

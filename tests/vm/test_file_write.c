@@ -317,6 +317,28 @@ static void test_sync_error(void **state)
 	end();
 }
 
+static void taken_meanwhile(void *data)
+{
+	const unsigned r = *(unsigned *)data;
+
+	assert_int_equal(error_take(object(&f, r), file_region_hold(f.region[r])), -EIO);
+}
+
+/* Two syncs of one holder at once: the other one is told of what this one has met, and this one says so all the same. */
+static void test_two_syncs(void **state)
+{
+	unsigned r = begin(0, BYTES, true);
+
+	(void)state;
+	files_write(&f, r, 1, 1);
+	fake_fail(FAKE_SOURCE_WRITE, 1, 0, -EIO);
+	fake_meanwhile(FAKE_SOURCE_SYNC, taken_meanwhile, &r);
+	assert_int_equal(sync_all(r), -EIO);
+	assert_int_equal(fake_calm(), 0);
+	assert_int_equal(sync_all(r), 0);
+	end();
+}
+
 /* The pages cannot be protected: nothing is written, since a write to them could be missed, and nobody is told that all is well. */
 static void test_no_protection(void **state)
 {
@@ -435,7 +457,7 @@ int main(void)
 		cmocka_unit_test(test_last_page),    cmocka_unit_test(test_part),
 		cmocka_unit_test(test_one_refused),  cmocka_unit_test(test_only_together),
 		cmocka_unit_test(test_shorter),	     cmocka_unit_test(test_asked_for_all),
-		cmocka_unit_test(test_hopeless),
+		cmocka_unit_test(test_hopeless),     cmocka_unit_test(test_two_syncs),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
