@@ -83,21 +83,45 @@ static void *remap_out(const struct remap *m)
 	return got;
 }
 
-/* A mapping of the kernel's that lies in the region. */
+static void *kernel_remap(void *from, size_t was, size_t bytes, int flags, void *to)
+{
+	return (void *)syscall(SYS_mremap, from, was, bytes, flags,
+			       to); // NOLINT(performance-no-int-to-ptr)
+}
+
+/*
+ * A mapping of the kernel's that lies in the region. What the kernel maps meanwhile for other threads (files, stacks) goes where there is a
+ * hole, and takes no lock of ours; so there is none at any moment: what is to go is mapped over, and what moves leaves its old place mapped.
+ */
 static void *remap_foreign(const struct remap *m)
 {
-	char *from = place_address(m->old.first);
-	void *got;
+	char *from = place_address(m->old.first), *copy, *got;
+	const size_t was = place_bytes(m->old.pages), bytes = place_bytes(m->pages);
+	int err;
 
-	got = (void *)syscall(SYS_mremap, from, place_bytes(m->old.pages), place_bytes(m->pages),
-			      m->flags, m->to); // NOLINT(performance-no-int-to-ptr)
-	if (got == MAP_FAILED || (m->flags & MREMAP_DONTUNMAP))
-		return got;
-	/* Where it was there is a hole now. */
-	if (got != from)
-		(void)place_empty(m->weir, m->old.first, m->old.pages);
-	else if (m->pages < m->old.pages)
-		(void)place_empty(m->weir, m->old.first + m->pages, m->old.pages - m->pages);
+	if (m->flags & MREMAP_DONTUNMAP)
+		return kernel_remap(from, was, bytes, m->flags, m->to);
+	if (!m->to && bytes <= was) {
+		err = bytes < was ? place_empty(m->weir, m->old.first + m->pages,
+						m->old.pages - m->pages)
+				  : 0;
+		return err ? failed(err) : from;
+	}
+	/* The region is behind it. */
+	if (!(m->flags & MREMAP_MAYMOVE))
+		return failed(-ENOMEM);
+	copy = kernel_remap(from, was, was, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, NULL);
+	if (copy == MAP_FAILED)
+		return copy;
+	got = kernel_remap(copy, was, bytes, m->flags, m->to);
+	if (got == MAP_FAILED) {
+		err = -errno;
+		/* Back over what has been left there. */
+		if (kernel_remap(copy, was, was, MREMAP_MAYMOVE | MREMAP_FIXED, from) == MAP_FAILED)
+			log_once("a mapping that could not be moved is at another place now");
+		return failed(err);
+	}
+	(void)place_empty(m->weir, m->old.first, m->old.pages);
 	return got;
 }
 

@@ -221,6 +221,57 @@ static void moves(void)
 	must(!munmap(q, (pages + 7) * PAGE) && !munmap(block, PAGE));
 }
 
+/* Shared memory over a part of a reservation becomes smaller, larger, and goes elsewhere; its old place is memory like any other then. */
+static void moves_of_shared_memory(void)
+{
+	unsigned char *p = map(64, RW), *q, *far;
+	int fd = memfd_create("maps", 0);
+
+	must(fd >= 0 && !ftruncate(fd, 64 * PAGE));
+	fill(p, 64, 20);
+	must(mmap(p, 16 * PAGE, RW, MAP_SHARED | MAP_FIXED, fd, 0) == p);
+	fill(p, 16, 500);
+	/* In place. */
+	must(mremap(p, 16 * PAGE, 16 * PAGE, 0) == p);
+	must(mremap(p, 16 * PAGE, 4 * PAGE, 0) == p);
+	holds(p, 4, 500);
+	must(!readable(p + 4 * PAGE) && !readable(p + 15 * PAGE));
+	holds(p + 16 * PAGE, 48, 36);
+	must(mmap(p + 4 * PAGE, 12 * PAGE, RW, ANON | MAP_FIXED, -1, 0) == p + 4 * PAGE);
+	must(page_holds(p + 4 * PAGE, 0) && page_holds(p + 15 * PAGE, 0));
+	fill(p + 4 * PAGE, 12, 24);
+	/* No room there: it moves, or stays. */
+	not_mapped(mremap(p, 4 * PAGE, 16 * PAGE, 0), ENOMEM);
+	q = mremap(p, 4 * PAGE, 16 * PAGE, MREMAP_MAYMOVE);
+	must(q != MAP_FAILED && q != p && !readable(p) && !readable(p + 3 * PAGE));
+	holds(q, 16, 500);
+	holds(p + 4 * PAGE, 60, 24);
+	must(mmap(p, 4 * PAGE, RW, ANON | MAP_FIXED, -1, 0) == p && page_holds(p, 0));
+	fill(p, 4, 20);
+	/* To an address that the program has chosen: smaller, and larger. */
+	for (size_t pages = 8; pages <= 24; pages += 16) {
+		must(mmap(p, 16 * PAGE, RW, MAP_SHARED | MAP_FIXED, fd, 0) == p);
+		far = mmap(NULL, 32 * PAGE, PROT_NONE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+		must(far != MAP_FAILED);
+		must(mremap(p, 16 * PAGE, pages * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, far) == far);
+		must(!readable(p) && !readable(p + 15 * PAGE));
+		holds(far, pages < 16 ? pages : 16, 500);
+		must(!munmap(far, 32 * PAGE));
+		holds(p + 16 * PAGE, 48, 36);
+	}
+	/* A private mapping takes along what was written to it. */
+	must(mmap(p, 16 * PAGE, RW, ANON | MAP_FIXED, -1, 0) == p);
+	must(mmap(p, 8 * PAGE, RW, MAP_PRIVATE | MAP_FIXED, fd, 0) == p);
+	fill(p, 8, 900);
+	far = mremap(p, 8 * PAGE, 12 * PAGE, MREMAP_MAYMOVE);
+	must(far != MAP_FAILED && far != p && !readable(p));
+	holds(far, 8, 900);
+	holds(far + 8 * PAGE, 4, 508);
+	holds(q, 16, 500);
+	must(!munmap(far, 12 * PAGE) && !munmap(q, 16 * PAGE) && !munmap(p, 64 * PAGE));
+	must(!close(fd));
+}
+
 /* By the system calls themselves, past libc: what is left is right, and goes on being paged. */
 static void bare(void)
 {
@@ -341,6 +392,7 @@ int rules(void)
 	leftovers();
 	guards();
 	moves();
+	moves_of_shared_memory();
 	bare();
 	return 0;
 }
