@@ -95,7 +95,8 @@ struct file_object {
 	struct owners owners;
 	_Atomic(struct region *) region[FILE_REGIONS]; /* (I) to write, (A) to read */
 	unsigned files;				       /* (I) holds: of regions too */
-	_Atomic uint32_t hand;			       /* (A) where reclaim goes on */
+	_Atomic uint32_t holds[OWNERS_MAX]; /* (I) to write, (A) to read: those of each slot */
+	_Atomic uint32_t hand;		    /* (A) where reclaim goes on */
 	struct flow flow[FILE_FLOWS];
 	_Atomic uint32_t flow_hand;  /* (A) */
 	_Atomic uint32_t dirty;	     /* (A) pages */
