@@ -184,6 +184,25 @@ uint64_t weir_file_size(const struct weir_file *file)
 	return file->hold.file->id.bytes;
 }
 
+/* What of the stack will be used comes into memory now: it is used under locks of the crew, which handlers take, too. */
+__attribute__((noinline)) static void stack_bring_in(void)
+{
+	volatile char below[PAGE_SIZE];
+
+	below[0] = 0;
+}
+
+/* Does the stack of the calling thread lie in a region? */
+static bool stack_paged(struct weir *weir)
+{
+	/* A variable may lie elsewhere (AddressSanitizer). */
+	const bool paged = instance_pages(weir, __builtin_frame_address(0));
+
+	if (paged)
+		stack_bring_in();
+	return paged;
+}
+
 /* As a visitor, since another thread may delete the container that the file was opened for. */
 static int64_t noted(struct weir_file *file, uint64_t offset, int64_t done)
 {
@@ -200,7 +219,8 @@ static int64_t noted(struct weir_file *file, uint64_t offset, int64_t done)
 
 int64_t weir_file_read(struct weir_file *file, void *buffer, uint64_t bytes, uint64_t offset)
 {
-	int64_t done = file_pread(&file->weir->vm, &file->hold, buffer, bytes, offset);
+	const bool paged = stack_paged(file->weir);
+	int64_t done = file_pread(&file->weir->vm, &file->hold, buffer, bytes, offset, paged);
 
 	return noted(file, offset, done);
 }
@@ -211,7 +231,8 @@ int64_t weir_file_write(struct weir_file *file, const void *buffer, uint64_t byt
 
 	if (!file->hold.write)
 		return -EBADF;
-	done = file_pwrite(&file->weir->vm, &file->hold, buffer, bytes, offset);
+	done = file_pwrite(&file->weir->vm, &file->hold, buffer, bytes, offset,
+			   stack_paged(file->weir));
 	return noted(file, offset, done);
 }
 

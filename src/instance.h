@@ -92,6 +92,8 @@ void tenants_share(struct weir *weir);
  */
 unsigned instance_visit(struct weir *weir);
 void instance_leave(struct weir *weir, unsigned turn);
+/* Does it lie in a region? Any thread of the program; no lock is held meanwhile, so signals may come. */
+bool instance_pages(struct weir *weir, const volatile void *address);
 /* Every thread that has a region, a container or a slot of a table in its hands is through with it: handlers, threads that
  * serve their own fault, visitors, the job under way. On the background thread. */
 void instance_quiesce(struct weir *weir);

@@ -25,6 +25,15 @@ void instance_leave(struct weir *weir, unsigned turn)
 	sub_acq_rel(&weir->visitors[turn], 1);
 }
 
+bool instance_pages(struct weir *weir, const volatile void *address)
+{
+	const unsigned turn = instance_visit(weir);
+	const bool found = vm_find(&weir->vm, (uintptr_t)address) != NULL;
+
+	instance_leave(weir, turn);
+	return found;
+}
+
 static void quiesce_visitors(struct weir *weir)
 {
 	fence_seq_cst();

@@ -402,17 +402,12 @@ void weir_packet_buffers(struct weir *weir, struct cmdq_buffer_ops *ops)
 void weir_thread_attach(struct weir *weir)
 {
 	sigset_t signals;
-	unsigned turn;
-	bool paged;
 
 	if (weir->mode != WEIR_MODE_THREAD)
 		signals_unblock_bus();
 	/* A stack that lies in a region: the word is a page that may leave, and handlers must not touch it. */
 	thread_signals_block(&signals);
-	turn = instance_visit(weir);
-	paged = vm_find(&weir->vm, (uintptr_t)thread_cpu_word()) != NULL;
-	instance_leave(weir, turn);
-	if (!paged)
+	if (!instance_pages(weir, thread_cpu_word()))
 		placement_attach(&weir->service.placement);
 	thread_signals_restore(&signals);
 }

@@ -19,7 +19,8 @@
  * (see weir_before_fork), and must not use the instance.
  *
  * Modes, of each region. In *thread mode* threads of weir's own serve faults: nothing in the program is different, system
- * calls may use the memory. Permission: CAP_SYS_PTRACE, or the sysctl vm.unprivileged_userfaultfd = 1, or access to
+ * calls may use the memory. Stacks may lie in it, too; pin what functions of weir use of them (weir_region_pin), for they hold
+ * locks now and then that serving a fault takes. Permission: CAP_SYS_PTRACE, or the sysctl vm.unprivileged_userfaultfd = 1, or access to
  * /dev/userfaultfd.
  *
  * In *signal mode* the thread that faults serves its fault itself, in a SIGBUS handler: faster, and anybody may (Linux

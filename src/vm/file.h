@@ -41,7 +41,8 @@
  * writes what is dirty if there is nothing else.
  *
  * Waiting: write_lock is taken by threads that hold absent pages, which need room; who has it waits for pages that are DIRTY or
- * WRITING only, and those are held for no longer than it takes to map or to copy them.
+ * WRITING only, and those are held for no longer than it takes to map or to copy them, by threads that do not fault meanwhile: none
+ * whose stack lies in a region is among them (file_io.c).
  *
  * Letters: as in vm/vm.h; (W) under write_lock.
  */
@@ -172,11 +173,11 @@ void file_crew_quiesce(struct vm *vm);
 int file_sync(struct vm *vm, struct file_hold *hold, uint32_t page, uint32_t count);
 /* The same for all of it, and nobody is told of errors yet. */
 void file_write_out(struct vm *vm, struct file_hold *hold);
-/* Bytes copied, fewer only behind the file's end, or -errno. */
-int64_t file_pread(struct vm *vm, struct file_hold *hold, void *to, uint64_t bytes,
-		   uint64_t offset);
+/* Bytes copied, fewer only behind the file's end, or -errno. paged: the caller's stack lies in a region. */
+int64_t file_pread(struct vm *vm, struct file_hold *hold, void *to, uint64_t bytes, uint64_t offset,
+		   bool paged);
 int64_t file_pwrite(struct vm *vm, struct file_hold *hold, const void *from, uint64_t bytes,
-		    uint64_t offset);
+		    uint64_t offset, bool paged);
 /* After either, of the bytes that were copied: the crew reads ahead of readers in a row, as at faults. It looks into the container
  * that pays, so the caller is one of those that are waited for before a container goes. */
 void file_note(struct vm *vm, const struct file_hold *hold, uint64_t offset, uint64_t bytes);

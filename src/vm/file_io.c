@@ -2,7 +2,8 @@
 /*
  * Reading, writing and syncing a file for threads of the program: see file.h. Such a thread has no descriptors. What is cached
  * and mapped for weir it copies itself, a page at a time by way of its stack: the program's memory may lie in a region, and is
- * not touched while a page is locked. Everything else the crew does, by way of a buffer of weir's own.
+ * not touched while a page is locked. Everything else the crew does, by way of a buffer of weir's own; and all, where the stack lies in a
+ * region: it would be touched then, and a fault that needs room may wait for who writes pages back, who waits for that page.
  */
 #include <errno.h>
 #include <string.h>
@@ -93,7 +94,7 @@ void file_note(struct vm *vm, const struct file_hold *hold, uint64_t offset, uin
 }
 
 static int64_t transfer(struct vm *vm, struct file_hold *hold, char *bytes, uint64_t count,
-			uint64_t offset, bool in)
+			uint64_t offset, bool in, bool paged)
 {
 	struct file_object *f = hold->file;
 	char *buffer = NULL;
@@ -109,7 +110,8 @@ static int64_t transfer(struct vm *vm, struct file_hold *hold, char *bytes, uint
 		const uint32_t n = (uint32_t)MIN(count - done, PAGE_SIZE - at);
 		int got;
 
-		if (page_copy(vm, f, (uint32_t)(from >> PAGE_SHIFT), at, bytes + done, n, in)) {
+		if (!paged &&
+		    page_copy(vm, f, (uint32_t)(from >> PAGE_SHIFT), at, bytes + done, n, in)) {
 			done += n;
 			continue;
 		}
@@ -127,15 +129,16 @@ static int64_t transfer(struct vm *vm, struct file_hold *hold, char *bytes, uint
 	return done ? (int64_t)done : err;
 }
 
-int64_t file_pread(struct vm *vm, struct file_hold *hold, void *to, uint64_t bytes, uint64_t offset)
+int64_t file_pread(struct vm *vm, struct file_hold *hold, void *to, uint64_t bytes, uint64_t offset,
+		   bool paged)
 {
-	return transfer(vm, hold, to, bytes, offset, false);
+	return transfer(vm, hold, to, bytes, offset, false, paged);
 }
 
 int64_t file_pwrite(struct vm *vm, struct file_hold *hold, const void *from, uint64_t bytes,
-		    uint64_t offset)
+		    uint64_t offset, bool paged)
 {
-	return transfer(vm, hold, (char *)(uintptr_t)from, bytes, offset, true);
+	return transfer(vm, hold, (char *)(uintptr_t)from, bytes, offset, true, paged);
 }
 
 int file_sync(struct vm *vm, struct file_hold *hold, uint32_t page, uint32_t count)

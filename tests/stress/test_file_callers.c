@@ -6,6 +6,7 @@
 #include "../unit.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -86,6 +87,20 @@ uint32_t __wrap_flow_most(const struct file_object *f, unsigned slot)
 	return __real_flow_most(f, slot);
 }
 
+/* With the page's lock, if a thread of the program copies. */
+static unsigned copied;
+
+bool __real_cache_copy(struct file_object *f, uint32_t page, uint32_t at, void *to, uint32_t count,
+		       bool in);
+bool __wrap_cache_copy(struct file_object *f, uint32_t page, uint32_t at, void *to, uint32_t count,
+		       bool in);
+bool __wrap_cache_copy(struct file_object *f, uint32_t page, uint32_t at, void *to, uint32_t count,
+		       bool in)
+{
+	copied += inside;
+	return __real_cache_copy(f, page, at, to, count, in);
+}
+
 static void begin(struct weir_container *container)
 {
 	char path[64];
@@ -99,7 +114,7 @@ static void begin(struct weir_container *container)
 	assert_int_equal(write(fd, bytes, sizeof(bytes)), sizeof(bytes));
 	close(fd);
 	memset(bytes, 0, sizeof(bytes));
-	asked = interruptible = looked = unseen = 0;
+	asked = interruptible = looked = unseen = copied = 0;
 	err = weir_file_open(container, path, WEIR_FILE_WRITE, &file);
 	unlink(path);
 	if (err == -EOPNOTSUPP) {
@@ -156,11 +171,46 @@ static void test_container(void **state)
 	assert_int_equal(weir_file_close(file), 0);
 }
 
+static void *read_some(void *data)
+{
+	for (uint32_t page = 0; page < 10; page++)
+		read_page(page);
+	return data;
+}
+
+/* A thread whose stack lies in a region holds no page's lock: its stack is used then, and a page of it may have to come in first. */
+static void test_stack(void **state)
+{
+	enum { STACK = 1 << 20 };
+	pthread_attr_t attributes;
+	pthread_t thread;
+	void *stack;
+
+	(void)state;
+	begin(weir_container_root(weir));
+	/* What the crew has read, others copy themselves. */
+	(void)read_some(NULL);
+	copied = 0;
+	(void)read_some(NULL);
+	assert_int_equal(copied, 10);
+	copied = 0;
+	assert_int_equal(weir_region_create(weir, STACK, &stack), 0);
+	assert_int_equal(pthread_attr_init(&attributes), 0);
+	assert_int_equal(pthread_attr_setstack(&attributes, stack, STACK), 0);
+	assert_int_equal(pthread_create(&thread, &attributes, read_some, NULL), 0);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	assert_int_equal(copied, 0);
+	assert_int_equal(pthread_attr_destroy(&attributes), 0);
+	assert_int_equal(weir_region_destroy(weir, stack), 0);
+	assert_int_equal(weir_file_close(file), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_signals),
 		cmocka_unit_test(test_container),
+		cmocka_unit_test(test_stack),
 	};
 	const struct weir_options options = {.size = sizeof(options), .limit = 64 << 20};
 	int err = weir_open(&options, &weir);

@@ -27,7 +27,7 @@ static void end(void)
 static void read_at(uint64_t offset, uint64_t count, int64_t expected)
 {
 	memset(bytes, 0x11, sizeof(bytes));
-	assert_int_equal(file_pread(&f.w.vm, &hold, bytes, count, offset), expected);
+	assert_int_equal(file_pread(&f.w.vm, &hold, bytes, count, offset, false), expected);
 	if (expected > 0)
 		file_note(&f.w.vm, &hold, offset, (uint64_t)expected);
 	if (expected > 0)
@@ -41,7 +41,7 @@ static void write_at(uint64_t offset, uint64_t count, uint64_t seed)
 {
 	for (uint64_t i = 0; i < count; i++)
 		bytes[i] = (unsigned char)random_next(&seed);
-	assert_int_equal(file_pwrite(&f.w.vm, &hold, bytes, count, offset), (int64_t)count);
+	assert_int_equal(file_pwrite(&f.w.vm, &hold, bytes, count, offset, false), (int64_t)count);
 	file_note(&f.w.vm, &hold, offset, count);
 	files_wrote(&f, 0, bytes, count, offset);
 }
@@ -107,9 +107,9 @@ static void test_no_growth(void **state)
 	(void)state;
 	begin(0);
 	memset(bytes, 1, 100);
-	assert_int_equal(file_pwrite(&f.w.vm, &hold, bytes, 100, BYTES), -EFBIG);
-	assert_int_equal(file_pwrite(&f.w.vm, &hold, bytes, 0, BYTES), 0);
-	assert_int_equal(file_pwrite(&f.w.vm, &hold, bytes, 100, BYTES - 40), 40);
+	assert_int_equal(file_pwrite(&f.w.vm, &hold, bytes, 100, BYTES, false), -EFBIG);
+	assert_int_equal(file_pwrite(&f.w.vm, &hold, bytes, 0, BYTES, false), 0);
+	assert_int_equal(file_pwrite(&f.w.vm, &hold, bytes, 100, BYTES - 40, false), 40);
 	files_wrote(&f, 0, bytes, 40, BYTES - 40);
 	end();
 }
@@ -134,7 +134,7 @@ static void test_errors(void **state)
 	fake_threads_run();
 	/* Nor does a write that cannot read the rest of its page change anything. */
 	fake_fail(FAKE_SOURCE_READ, 1, 0, -EIO);
-	assert_int_equal(file_pwrite(&f.w.vm, &hold, "x", 1, 580 * PAGE_SIZE), -EIO);
+	assert_int_equal(file_pwrite(&f.w.vm, &hold, "x", 1, 580 * PAGE_SIZE, false), -EIO);
 	end();
 }
 
