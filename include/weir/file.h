@@ -25,6 +25,12 @@
  * it may not be seen, and may be overwritten. If somebody makes it shorter: pages in memory stay as they are, others cannot be
  * read, and dirty ones behind the new end cannot be written; both is -ESTALE.
  *
+ * What a *device* writes past the CPU into a region over a file (read with O_DIRECT, io_uring with that or with registered buffers,
+ * libaio, RDMA) may be lost, also where the page stays in memory: that it was written to is known from the fault at the beginning,
+ * and a sync, or what is written after five seconds, takes a page for clean that the device goes on writing to; the file does not get
+ * the rest, and the page goes without it. Such memory cannot be pinned. Read into other memory, and copy; or use
+ * weir_file_write, whose buffer is that memory. Writing from a region by O_DIRECT loses nothing.
+ *
  * All functions but weir_file_close may be called by several threads at once on one file. A read beside a write of the same bytes
  * gets some of both, in whole pages.
  */
