@@ -89,6 +89,7 @@ static int object_create(const struct file_source *in, const struct file_id *id,
 	f->in = mine;
 	f->out = (struct file_source){-1, -1};
 	f->error_seen = true;
+	lock_init(&f->sync_lock, RANK_FILE_SYNC, "file sync");
 	lock_init(&f->write_lock, RANK_FILE_WRITE, "file write");
 	lock_init(&f->cache_lock, RANK_FILE_CACHE, "file cache");
 	f->pages = (uint32_t)DIV_UP(id->bytes, PAGE_SIZE);

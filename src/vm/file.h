@@ -107,6 +107,7 @@ struct file_object {
 	_Atomic uint64_t retry_ns;   /* (A) what is REFUSED not before, but for a sync */
 	_Atomic bool down;	     /* (A) the disk took nothing: nothing else before, either */
 	_Atomic uint32_t write_hand; /* (A) where a pass ended early: the next one begins there */
+	struct lock sync_lock;	     /* RANK_FILE_SYNC: see writeback_all */
 	struct lock write_lock;	     /* RANK_FILE_WRITE: one writes back at a time */
 	uint32_t retry_step_ms;	     /* (W) */
 	int error;		     /* (W) the last one */
