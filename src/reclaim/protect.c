@@ -26,9 +26,11 @@ static int protect(const struct victim *first, const struct victim *last)
 				 (size_t)(last->page - first->page + 1) << PAGE_SHIFT, true);
 }
 
-/* Gives pages back that the job had marked. */
-void job_abandon(const struct victim *victims, unsigned count)
+/* Gives pages back that the job had marked. False: some are busy, and stay CLEANING; they are what a later job finds. */
+bool job_abandon(const struct victim *victims, unsigned count)
 {
+	bool all = true;
+
 	for (unsigned i = 0; i < count; i++) {
 		page_word_t *word = &victims[i].region->word[victims[i].page];
 		uint64_t w = load_relaxed(word);
@@ -36,12 +38,15 @@ void job_abandon(const struct victim *victims, unsigned count)
 		while (!(w & WORD_BUSY) && word_state(w) == PAGE_CLEANING &&
 		       !cas_relaxed(word, &w, word_with_state(w, PAGE_DIRTY)))
 			;
+		all = all && !((w & WORD_BUSY) && word_state(w) == PAGE_CLEANING);
 	}
+	return all;
 }
 
 /*
  * A span that is not all ours: the program has mapped something else in between, or taken a part away by the bare system
- * call; and before Linux 6.4 one call does not go over a border of protection. Page by page then; what is not there stays.
+ * call; and before Linux 6.4 one call does not go over a border of protection. Page by page then; what is not there stays. If
+ * it is busy the whole job does not take place: it would find the page CLEANING a moment later, and copy what nobody has protected.
  */
 static int protect_apart(const struct victim *first, const struct victim *last)
 {
@@ -52,8 +57,8 @@ static int protect_apart(const struct victim *first, const struct victim *last)
 
 		if (err && err != -ENOENT)
 			return err;
-		if (err)
-			job_abandon(v, 1);
+		if (err && !job_abandon(v, 1))
+			return -EAGAIN;
 	}
 	return 0;
 }

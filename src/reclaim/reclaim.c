@@ -221,7 +221,7 @@ bool job_fill(struct reclaim *r, struct weir_container *container)
 			if (err != -EAGAIN && err != -ENOENT && !vm_borrowed)
 				log_once("write-protecting pages failed (%s); pages stay in memory",
 					 errno_name(err));
-			job_abandon(r->victim, count);
+			(void)job_abandon(r->victim, count);
 			count = 0;
 		}
 	}
@@ -444,7 +444,7 @@ unsigned job_work(struct reclaim *r, struct pager *self, unsigned most, unsigned
 			break;
 		/* Those that a packet did not get to stay. */
 		if (mover_pack(mover, &r->victim[first], count))
-			job_abandon(&r->victim[first], count);
+			(void)job_abandon(&r->victim[first], count);
 		worked += count;
 		job_done(r, mover, ticket, count, dropped);
 	}

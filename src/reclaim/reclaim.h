@@ -238,8 +238,8 @@ bool errand_run(struct reclaim *reclaim);
 /* A page that is CLEANING is compressed; its copy is in the store then, and it is clean. */
 /* protect.c: the first so many victims, where they are dirty, become write-protected. 0 or -errno: some are not. */
 int protect_victims(struct reclaim *reclaim, unsigned count);
-/* Gives pages back that the job had marked. */
-void job_abandon(const struct victim *victims, unsigned count);
+/* Gives pages back that the job had marked. False: some are busy, and stay marked. */
+bool job_abandon(const struct victim *victims, unsigned count);
 void job_clean(struct reclaim *reclaim, struct pager *self, struct region *region, uint32_t page);
 /* Drops those of the job's first count victims that are clean. Returns how many. */
 unsigned job_drop(struct reclaim *reclaim, unsigned count);

@@ -29,7 +29,7 @@
  *
  *            run_load (first touch)           job_fill: chosen
  *      NONE ───────────────────────▶ DIRTY ──────────────────────▶ CLEANING ◀─────────────────┐
- *       ▲                            ▲ ▲ ▲ ▲   job_abandon, no      │  │                      │
+ *       ▲                            ▲ ▲ ▲ ▲   job_abandon, pin, no │  │                      │
  *       │                            │ │ │ └── room for a copy, ────┘  │ job_clean: copied    │ job_fill: chosen
  *       │ region_discard             │ │ │     make_writable           ▼                      │
  *       │ (from every state)         │ │ └──── make_writable ──────── CLEAN ─ copy_give_up ─▶ GUARDED

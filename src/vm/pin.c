@@ -16,9 +16,12 @@ int page_pin(struct vm *vm, struct region *region, uint32_t page, bool write)
 	if (word_state(w) == PAGE_NONE)
 		return -EAGAIN;
 	w = page_lock_wait(&region->word[page]);
+	/* Given back, as job_abandon does: the job makes no copy of it. That it may have been write-protected is harmless. To
+	 * wait for a touch would not do: left over from a job that has ended it may not be, and then no touch faults. */
+	if (write && word_state(w) == PAGE_CLEANING)
+		w = word_with_state(w, PAGE_DIRTY);
 	if (word_state(w) == PAGE_POISONED)
 		err = -EIO;
-	/* CLEANING: a job may write-protect it, and will call it clean then. */
 	else if (!word_resident(w) || (write && word_state(w) != PAGE_DIRTY))
 		err = -EAGAIN;
 	else if (word_pins(w) == PIN_MAX)

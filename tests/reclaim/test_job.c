@@ -145,6 +145,44 @@ static void test_page_that_was_busy_when_its_job_was_abandoned(void **state)
 	world_close(&w);
 }
 
+/* Page 3 is busy while the job is told that it is not there, and free again when the job would come to copy it. */
+static void page_3_busy_until_page_5(void *data)
+{
+	unsigned *calls = data;
+
+	if (++*calls == 1)
+		lock_page_3(NULL);
+	if (*calls == 7)
+		page_unlock(&w.vm, w.only, 3, locked_word, true);
+	else
+		fake_meanwhile(FAKE_PROTECT, page_3_busy_until_page_5, calls);
+}
+
+static void test_page_that_was_busy_and_could_not_be_protected(void **state)
+{
+	unsigned calls = 0;
+
+	(void)state;
+	world_open(&w, &small);
+	write_pages(&w, 0, 8, TEXT);
+	w.check_each = false;
+	/* All at once, then 0, 1, 2 and 3. */
+	fake_fail(FAKE_PROTECT, 1, 0, -ENOENT);
+	fake_fail(FAKE_PROTECT, 5, 0, -ENOENT);
+	fake_meanwhile(FAKE_PROTECT, page_3_busy_until_page_5, &calls);
+	evict(&w, 0);
+	if (calls < 7) {
+		page_unlock(&w.vm, w.only, 3, locked_word, true);
+		(void)fake_calm();
+	}
+	for (uint32_t page = 0; page < 8; page++)
+		assert_true(word_resident(word_of(&w, page)));
+	assert_int_equal(evict_all(&w), 8);
+	world_check(&w);
+	read_all(8);
+	world_close(&w);
+}
+
 /* --- write protection --- */
 
 /* Victims that lie together, or with pages between that cannot be written, are one call. */
@@ -379,6 +417,7 @@ int main(void)
 		cmocka_unit_test(test_faults_during_the_drop_park_and_are_woken),
 		cmocka_unit_test(test_page_that_was_busy_when_its_turn_came),
 		cmocka_unit_test(test_page_that_was_busy_when_its_job_was_abandoned),
+		cmocka_unit_test(test_page_that_was_busy_and_could_not_be_protected),
 		cmocka_unit_test(test_victims_are_protected_as_ranges),
 		cmocka_unit_test(test_bystanders_are_not_protected),
 		cmocka_unit_test(test_every_victim_is_a_span),

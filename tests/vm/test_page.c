@@ -265,6 +265,43 @@ static void test_cleaning_to_dirty_by_job_abandon(void **state)
 	world_close(&w);
 }
 
+static void pin_page_3(void *data)
+{
+	(void)data;
+	assert_int_equal(state_of(3), PAGE_CLEANING);
+	assert_int_equal(page_pin(&w.vm, w.only, 3, true), 0);
+}
+
+/* Who pins a page to write to it does not wait for a job, not for one that has ended either: that may have left it as it is, without
+ * protection, and no touch makes it dirty then. */
+static void test_cleaning_to_dirty_by_page_pin(void **state)
+{
+	(void)state;
+	for (unsigned later = 0; later < 2; later++) {
+		world_open(&w, &small);
+		write_pages(&w, 0, 20, TEXT);
+		w.check_each = false;
+		if (later) {
+			store_relaxed(&w.only->word[3],
+				      word_with_state(word_of(&w, 3), PAGE_CLEANING));
+			pin_page_3(NULL);
+		} else {
+			fake_meanwhile(FAKE_PROTECT, pin_page_3, NULL);
+		}
+		assert_true(evict_all(&w) >= 19);
+		assert_int_equal(state_of(3), PAGE_DIRTY);
+		assert_int_equal(word_pins(word_of(&w, 3)), 1);
+		assert_true(fake_present(at(&w, 3)));
+		world_poke(&w, 0, 3, 5, 77);
+		page_unpin(&w.vm, w.only, 3);
+		world_check(&w);
+		assert_int_equal(evict_all(&w), 1);
+		for (uint32_t page = 0; page < 20; page++)
+			read_page(&w, page);
+		world_close(&w);
+	}
+}
+
 static void test_clean_to_absent_by_job_drop(void **state)
 {
 	(void)state;
@@ -466,6 +503,7 @@ int main(void)
 		cmocka_unit_test(test_cleaning_to_clean_by_job_clean),
 		cmocka_unit_test(test_cleaning_to_dirty_without_room_for_the_copy),
 		cmocka_unit_test(test_cleaning_to_dirty_by_job_abandon),
+		cmocka_unit_test(test_cleaning_to_dirty_by_page_pin),
 		cmocka_unit_test(test_clean_to_absent_by_job_drop),
 		cmocka_unit_test(test_absent_to_clean_by_load),
 		cmocka_unit_test(test_absent_to_dirty_by_load_for_a_write),
