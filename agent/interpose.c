@@ -124,6 +124,8 @@ static bool may_lock(struct weir *weir, const void *addr, size_t bytes)
 {
 	struct weir_stats stats = {.size = sizeof(stats)};
 
+	if (weir)
+		mapping_locking(addr, bytes);
 	if (!weir || !(agent_owns(addr) || mapping_touches(addr, bytes)) ||
 	    weir_stats_read(weir, &stats) || mem_locked() + bytes <= stats.limit / 4)
 		return true;

@@ -27,6 +27,9 @@
 /* Is any of it in the region? */
 bool mapping_touches(const void *addr, size_t bytes);
 
+/* Before some of it is locked: what is unmapped from then on is unlocked. */
+void mapping_locking(const void *addr, size_t bytes);
+
 /* As the calls of these names; 0 or -errno. Of a range that touches the region. */
 int mapping_protect(struct weir *weir, void *addr, size_t bytes, int protection, int key);
 int mapping_advise(struct weir *weir, void *addr, size_t bytes, int advice);

@@ -19,6 +19,12 @@ bool mapping_touches(const void *addr, size_t bytes)
 	       ((const char *)addr >= base || bytes > (size_t)(base - (const char *)addr));
 }
 
+void mapping_locking(const void *addr, size_t bytes)
+{
+	if (mapping_touches(addr, bytes))
+		store_release(&places.locked, true);
+}
+
 bool place_inside(const void *addr, size_t bytes)
 {
 	const char *base = load_acquire(&places.base);
@@ -101,23 +107,53 @@ int place_use(struct weir *weir, uint32_t page, uint32_t count, uint32_t prot)
 	return err;
 }
 
-/* Contents, access and advice of used pages go: as they were before the first mapping. */
+/* ENOMEM was not for the kernel's limit: the program has made a hole by the bare system call. */
+static bool has_hole(void *addr, size_t bytes)
+{
+	return syscall(SYS_msync, addr, bytes, MS_ASYNC) && errno == ENOMEM;
+}
+
+/*
+ * Contents, access and advice of used pages go: as they were before the first mapping. -errno: they are as they were, since the kernel may have
+ * as many mappings as it allows, and what this takes is one more. LOST: they have gone, and something of them has not: nothing may be there again.
+ */
+enum { LOST = 1 };
+
 static int place_empty_one(struct weir *weir, struct range r)
 {
 	char *addr = place_address(r.first);
 	const size_t bytes = place_bytes(r.pages);
+	int err = 0;
 
 	if (r.what & FOREIGN)
 		return maps_restore(weir, addr, bytes);
+	/* Whether pages are there or not: the lock is the mapping's. Pairs with the release in mapping_locking. */
+	if (load_acquire(&places.locked) && mem_unlock(addr, bytes) == -ENOMEM &&
+	    !has_hole(addr, bytes))
+		return -ENOMEM;
+	/* What fails first is what makes the range a mapping of its own: the rest takes no more. */
 	if (r.what & ACCESS)
-		(void)place_protect(weir, r.first, r.pages, 0, 0, r.what & KEY ? 0 : -1);
-	maps_discard(weir, addr, bytes);
-	if (r.what & ADVISED) {
-		(void)kernel_advise(addr, bytes, MADV_KEEPONFORK);
-		(void)kernel_advise(addr, bytes, MADV_DODUMP);
-		(void)maps_wipe(weir, addr, bytes, false);
+		err = place_protect(weir, r.first, r.pages, r.what, 0, r.what & KEY ? 0 : -1);
+	if (err == -ENOMEM && has_hole(addr, bytes)) {
+		maps_readable(weir, addr, bytes, false);
+		err = kernel_unmap(addr, bytes);
+		if (!err)
+			maps_forget(weir, addr, bytes);
+		return err ? err : LOST;
 	}
-	return 0;
+	if (err) {
+		/* A part of it may have lost its access before it failed. */
+		if (!(r.what & KEY))
+			(void)kernel_protect(addr, bytes, (int)(r.what & ACCESS), -1);
+		return err;
+	}
+	err = maps_discard(weir, addr, bytes);
+	if (r.what & ADVISED) {
+		if (kernel_advise(addr, bytes, MADV_KEEPONFORK) ||
+		    kernel_advise(addr, bytes, MADV_DODUMP) || maps_wipe(weir, addr, bytes, false))
+			err = LOST;
+	}
+	return err ? LOST : 0;
 }
 
 int place_apart(struct range r, int advice)
@@ -151,16 +187,26 @@ int place_empty(struct weir *weir, uint32_t page, uint32_t count)
 
 		if (r.what & USED)
 			err = place_empty_one(weir, r);
+		else if (r.what)
+			/* Lost, or somebody else is just unmapping it, and has not said so to anybody yet. */
+			err = -ENOMEM;
+		if (err == LOST) {
+			if (ranges_set(&places.ranges, r.first, r.pages, LEAVING))
+				panic("a mapping that is lost cannot be kept from being used");
+			err = -ENOMEM;
+		}
+		if (!err && r.what)
+			err = ranges_set(&places.ranges, r.first, r.pages, 0);
 		page += r.pages;
 	}
-	return err ? err : ranges_set(&places.ranges, end - count, count, 0);
+	return err;
 }
 
 int place_leave(struct weir *weir, uint32_t page, uint32_t end)
 {
 	while (page < end) {
 		struct range r;
-		int err = 0;
+		int err = 0, set;
 
 		lock_acquire(&places.lock);
 		r = ranges_piece(&places.ranges, page, end);
@@ -172,16 +218,15 @@ int place_leave(struct weir *weir, uint32_t page, uint32_t end)
 		page += r.pages;
 		if (!(r.what & USED))
 			continue;
-		if (place_empty_one(weir, r)) {
-			/* The range is lost, and nothing else. */
-			(void)kernel_unmap(place_address(r.first), place_bytes(r.pages));
+		err = place_empty_one(weir, r);
+		/* The range is lost, and nothing else. It is not unmapped: a hole would be for anything to be mapped in. */
+		if (err == LOST)
 			continue;
-		}
 		lock_acquire(&places.lock);
-		err = ranges_set(&places.ranges, r.first, r.pages, 0);
+		set = ranges_set(&places.ranges, r.first, r.pages, err ? r.what : 0);
 		lock_release(&places.lock);
-		if (err)
-			return err;
+		if (err || set)
+			return err ? err : set;
 	}
 	return 0;
 }

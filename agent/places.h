@@ -32,6 +32,7 @@ struct places {
 	_Atomic(char *) base; /* (A) NULL: no region yet */
 	uint32_t pages;	      /* (C) from then on */
 	struct ranges ranges; /* under the lock */
+	_Atomic bool locked;  /* (A) the program has locked some of it, at some time */
 	bool refused;	      /* under the lock: there is none to be had */
 	sigset_t before_fork; /* under the lock: of the thread that forks */
 };
@@ -100,7 +101,7 @@ int place_protect(struct weir *weir, uint32_t page, uint32_t count, uint32_t was
 		  int key);
 /* The pages are used from now on, with access; contents are zero. */
 int place_use(struct weir *weir, uint32_t page, uint32_t count, uint32_t prot);
-/* Contents, access and advice of what is used go: as before the first mapping. It is free. */
+/* Contents, access and advice of what is used go: as before the first mapping. It is free. Where that fails, what had gone by then is free, and the rest as it was. */
 int place_empty(struct weir *weir, uint32_t page, uint32_t count);
 
 /* MADV_DONTFORK and MADV_DOFORK, of what is used; MADV_WIPEONFORK and MADV_KEEPONFORK, of what is managed. */

@@ -75,7 +75,7 @@ static void *remap_out(const struct remap *m)
 	memcpy(got, from, place_bytes(MIN(m->old.pages, m->pages)));
 	(void)kernel_protect(got, bytes, (int)plain(m->old.what), -1);
 	if (m->flags & MREMAP_DONTUNMAP) {
-		maps_discard(m->weir, from, place_bytes(m->old.pages));
+		(void)maps_discard(m->weir, from, place_bytes(m->old.pages));
 		(void)kernel_protect(from, place_bytes(m->old.pages), (int)plain(m->old.what), -1);
 	} else {
 		(void)place_empty(m->weir, m->old.first, m->old.pages);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "maps.h"
 
+#include <errno.h>
+
 #include "instance.h"
 #include "os/thread.h"
 
@@ -55,13 +57,13 @@ void maps_readable(struct weir *weir, void *addr, uint64_t bytes, bool readable)
 	region_protect(&weir->vm, m.region, m.from, m.count, readable);
 }
 
-void maps_discard(struct weir *weir, void *addr, uint64_t bytes)
+int maps_discard(struct weir *weir, void *addr, uint64_t bytes)
 {
 	/* However long a fork takes: nobody has access any more, so zeroes cannot be written instead. */
 	if (!region_discard_beside_forks(weir, addr, bytes, true, true))
-		return;
+		return 0;
 	(void)mem_unlock(addr, bytes);
-	(void)region_discard_beside_forks(weir, addr, bytes, true, true);
+	return region_discard_beside_forks(weir, addr, bytes, true, true);
 }
 
 int maps_advise_dontneed(struct weir *weir, void *addr, uint64_t bytes)
@@ -97,7 +99,9 @@ static int restore(void *data)
 	const size_t bytes = (size_t)m->count << PAGE_SHIFT;
 	int err = mem_region_renew(addr, bytes);
 
-	return err ? err : uffd_register(m->region->uffd, addr, bytes, UFFD_MISSING | UFFD_WP);
+	if (err)
+		return err;
+	return uffd_register(m->region->uffd, addr, bytes, UFFD_MISSING | UFFD_WP) ? 1 : 0;
 }
 
 int maps_renew(struct weir *weir, void *addr, uint64_t bytes)
@@ -109,7 +113,7 @@ int maps_renew(struct weir *weir, void *addr, uint64_t bytes)
 	err = restore(&m);
 	if (!err)
 		maps_forget(weir, addr, bytes);
-	return err;
+	return err > 0 ? -ENOMEM : err;
 }
 
 int maps_restore(struct weir *weir, void *addr, uint64_t bytes)

@@ -18,13 +18,13 @@ int maps_create(struct weir *weir, uint64_t bytes, char **base);
 int maps_track(struct weir *weir, void *base);
 /* Before the program's access to pages is taken away, and after it has been given. */
 void maps_readable(struct weir *weir, void *addr, uint64_t bytes, bool readable);
-/* Contents gone, also where the program has locked them, or a read past the page cache is under way into them. */
-void maps_discard(struct weir *weir, void *addr, uint64_t bytes);
+/* Contents gone, also where the program has locked them, or a read past the page cache is under way into them. 0, or -errno: some are left. */
+int maps_discard(struct weir *weir, void *addr, uint64_t bytes);
 /* MADV_DONTNEED: as weir_region_discard, but pages that are pinned go like others, as they do without weir. */
 int maps_advise_dontneed(struct weir *weir, void *addr, uint64_t bytes);
 /* Something else has been mapped there: the contents are gone. */
 void maps_forget(struct weir *weir, void *addr, uint64_t bytes);
-/* And now it goes: the region again, without access. 0 or -errno. */
+/* And now it goes: the region again, without access. 0; -errno: it is as it was; 1: it has gone, and faults are not told. */
 int maps_restore(struct weir *weir, void *addr, uint64_t bytes);
 /* In a child of fork, on weir's thread: the same of a range that it is not to have, whatever is there. 0 or -errno: it is as it was. */
 int maps_renew(struct weir *weir, void *addr, uint64_t bytes);

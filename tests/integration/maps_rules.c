@@ -88,6 +88,41 @@ static void arguments(void)
 	must(!munmap(p, 3 * PAGE + 1) && !readable(p + 3 * PAGE));
 }
 
+static unsigned long locked_kb(void)
+{
+	FILE *status = fopen("/proc/self/status", "r");
+	unsigned long kb = 0;
+	char line[256];
+
+	must(status);
+	while (fgets(line, sizeof(line), status)) {
+		if (!strncmp(line, "VmLck:", 6))
+			kb = strtoul(line + 6, NULL, 10);
+	}
+	(void)fclose(status);
+	return kb;
+}
+
+/* A lock goes with its mapping, also where no page has ever been. */
+static void locks(void)
+{
+	const unsigned long before = locked_kb();
+	unsigned char *p = map(64, RW);
+
+	if (mlock2(p, 64 * PAGE, MLOCK_ONFAULT)) {
+		must(errno == EPERM || errno == ENOMEM);
+		must(!munmap(p, 64 * PAGE));
+		return;
+	}
+	must(locked_kb() == before + 256);
+	must(!munmap(p + 8 * PAGE, 8 * PAGE) && locked_kb() == before + 224);
+	must(!munmap(p, 64 * PAGE) && locked_kb() == before);
+	p = map(64, PROT_NONE);
+	/* It fails for what cannot come, and is locked all the same. */
+	(void)mlock(p, 64 * PAGE);
+	must(!munmap(p, 64 * PAGE) && locked_kb() == before);
+}
+
 /* A lock does not keep contents for the next mapping, nor does advice. */
 static void leftovers(void)
 {
@@ -272,14 +307,37 @@ static void no_list(void)
 	close(fd);
 }
 
+/* As many mappings as the kernel allows: what munmap says it has taken away is gone, and what it refuses is as it was. */
+static void too_many(void)
+{
+	const size_t holes = 70000;
+	unsigned char *p = map(2 * holes, RW);
+	size_t i;
+
+	for (i = 0; i < holes; i++) {
+		unsigned char *hole = p + (2 * i + 1) * PAGE;
+
+		*hole = 7;
+		if (munmap(hole, PAGE)) {
+			must(errno == ENOMEM && *hole == 7 && writable(hole));
+			break;
+		}
+		must(!readable(hole));
+	}
+	must(i > 1000);
+	must(!munmap(p, 2 * holes * PAGE) && !readable(p));
+}
+
 int rules(void)
 {
+	too_many();
 	errors();
 	advice_on_malloc();
 	no_list();
 	holes();
 	arguments();
 	larger_than_all();
+	locks();
 	leftovers();
 	guards();
 	moves();
