@@ -20,10 +20,20 @@
  * when it is closed, once. What could not be written (no space, EIO) stays in memory, counts against the limit, and is tried
  * again; it keeps nothing else out of the file. A later sync that returns 0 means that all of it is there. The log says it once.
  *
+ * That does not hold where the disk took the pages and then could not *flush* its own cache (the log: "a file cannot be synced"):
+ * they are clean by then and are not written again, and a later sync that returns 0 says nothing of them. As with fsync(2): who
+ * has written, and is told of an error by a sync, writes it anew, or takes the file for damaged.
+ *
  * The size is that of the moment when the file was opened first: it neither grows nor shrinks through weir. Bytes behind it in
  * the last page of a region read as zeroes, and are never written. The file is weir's as long as it is open: what others write to
  * it may not be seen, and may be overwritten. If somebody makes it shorter: pages in memory stay as they are, others cannot be
  * read, and dirty ones behind the new end cannot be written; both is -ESTALE.
+ *
+ * What a *device* writes past the CPU into a region over a file (read with O_DIRECT, io_uring with that or with registered buffers,
+ * libaio, RDMA) may be lost, also where the page stays in memory: that it was written to is known from the fault at the beginning,
+ * and a sync, or what is written after five seconds, takes a page for clean that the device goes on writing to; the file does not get
+ * the rest, and the page goes without it. Such memory cannot be pinned. Read into other memory, and copy; or use
+ * weir_file_write, whose buffer is that memory. Writing from a region by O_DIRECT loses nothing.
  *
  * All functions but weir_file_close may be called by several threads at once on one file. A read beside a write of the same bytes
  * gets some of both, in whole pages.
@@ -78,7 +88,8 @@ WEIR_API int64_t weir_file_read(struct weir_file *file, void *buffer, uint64_t b
 				uint64_t offset);
 WEIR_API int64_t weir_file_write(struct weir_file *file, const void *buffer, uint64_t bytes,
 				 uint64_t offset);
-/* What was written before the call, by anybody, is on the disk when it returns 0. Else the error: see above; -EAGAIN: the system could
+/* What was written before the call, by anybody, is on the disk when it returns 0, unless an error was told since it was written: see
+ * above. Else the error; -EAGAIN: the system could
  * not take write access to some pages away for a second, and they are not written yet. */
 WEIR_API int weir_file_sync(struct weir_file *file);
 

@@ -99,7 +99,8 @@ WEIR_API int weir_region_advise(struct weir *weir, void *addr, uint64_t bytes,
  * Brings pages into memory and keeps them there until weir_region_unpin, for system calls in signal mode and for devices.
  * addr and bytes: bytes inside one region, whose pages are pinned. write: something will be written there (the memory must
  * be writable). Pins are counted; the child of a fork has none. What is pinned counts against the limit, and is not reclaimed: where
- * there is no room for it, the limit is exceeded. -EINVAL: not in a region; -EOPNOTSUPP: a region over a file;
+ * there is no room for it, the limit is exceeded. -EINVAL: not in a region; -EOPNOTSUPP: a region over a file, into which no
+ * device may write (<weir/file.h>);
  * -EIO: a page is lost; -EBUSY: pinned 2047 times; -EFAULT: something else has been mapped there, or
  * the program has no access. Then nothing is pinned.
  */

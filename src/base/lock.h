@@ -24,6 +24,7 @@ enum lock_rank {
 	RANK_STORE = 12,      /* stores.c: one store is replaced at a time */
 	RANK_ERRAND = 15,     /* reclaim/: one errand at a time */
 	RANK_PLACEMENT = 20,  /* fault/: which thread is bound where */
+	RANK_FILE_SYNC = 24,  /* vm/: one at a time has the disk flush a file */
 	RANK_FILE_WRITE = 25, /* vm/: one at a time writes pages of a file back */
 	RANK_FILE_CACHE = 27, /* vm/: one at a time gives a file's cache memory, or takes it */
 	RANK_CREW = 28,	      /* vm/: jobs that wait for the crew */

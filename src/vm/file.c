@@ -89,6 +89,7 @@ static int object_create(const struct file_source *in, const struct file_id *id,
 	f->in = mine;
 	f->out = (struct file_source){-1, -1};
 	f->error_seen = true;
+	lock_init(&f->sync_lock, RANK_FILE_SYNC, "file sync");
 	lock_init(&f->write_lock, RANK_FILE_WRITE, "file write");
 	lock_init(&f->cache_lock, RANK_FILE_CACHE, "file cache");
 	f->pages = (uint32_t)DIV_UP(id->bytes, PAGE_SIZE);
@@ -178,22 +179,53 @@ static void object_destroy(struct file_object *f)
 	object_free(f);
 }
 
-static int owner_slot(struct file_object *f, struct weir_container *container)
+/*
+ * A slot that nobody has: no page is charged by it, and no file and no region open by it. Who has such a slot in hands still (a
+ * fault of a region that was closed, what is read ahead for it) might charge to the container that is in it now, and
+ * uncharge the next one: they are waited for, and what begins later finds no hold (ahead in file_crew.c). And so is who has
+ * let the last page go, and looks only then whom to uncharge (account_release).
+ */
+static int slot_unused(struct vm *vm, struct file_object *f)
 {
-	for (unsigned slot = 0; slot < OWNERS_MAX; slot++) {
-		struct weir_container *c = owners_get(&f->owners, slot);
+	uint32_t used = 0;
 
-		if (c == container)
+	vm->quiesce(vm->quiesce_data);
+	for (uint32_t page = 0; page < f->pages; page++) {
+		if (account_holders(&f->account[page]))
+			used |= 1u << load_relaxed(&f->account[page]) % OWNERS_MAX;
+	}
+	vm->quiesce(vm->quiesce_data);
+	for (unsigned slot = 0; slot < OWNERS_MAX; slot++) {
+		if (!(used >> slot & 1) && !load_relaxed(&f->holds[slot]))
 			return (int)slot;
-		if (!c) {
-			owners_set(&f->owners, slot, container);
-			return (int)slot;
-		}
 	}
 	return -ENOSPC;
 }
 
+static int owner_slot(struct vm *vm, struct file_object *f, struct weir_container *container)
+{
+	int slot = 0;
+
+	while (slot < OWNERS_MAX && owners_get(&f->owners, (unsigned)slot)) {
+		if (owners_get(&f->owners, (unsigned)slot) == container)
+			return slot;
+		slot++;
+	}
+	if (slot == OWNERS_MAX)
+		slot = slot_unused(vm, f);
+	if (slot >= 0)
+		owners_set(&f->owners, (unsigned)slot, container);
+	return slot;
+}
+
 /* --- what is open --- */
+
+/* One hold more, or less. */
+static void object_held(struct file_object *f, unsigned slot, int one)
+{
+	f->files += (unsigned)one;
+	store_relaxed(&f->holds[slot], load_relaxed(&f->holds[slot]) + (uint32_t)one);
+}
 
 int file_hold_open(struct vm *vm, struct weir_container *container, const char *path, bool write,
 		   struct file_hold *hold)
@@ -209,7 +241,7 @@ int file_hold_open(struct vm *vm, struct weir_container *container, const char *
 		err = object_open(vm, path, &fresh, &f);
 	if (err)
 		return err;
-	slot = owner_slot(f, container);
+	slot = owner_slot(vm, f, container);
 	err = slot < 0 ? slot : write ? object_make_writable(f, path) : 0;
 	if (err) {
 		if (fresh) {
@@ -219,7 +251,7 @@ int file_hold_open(struct vm *vm, struct weir_container *container, const char *
 		}
 		return err;
 	}
-	f->files++;
+	object_held(f, (unsigned)slot, 1);
 	lock_acquire(&f->write_lock);
 	*hold = (struct file_hold){.file = f,
 				   .slot = (uint8_t)slot,
@@ -269,7 +301,8 @@ int file_hold_close(struct vm *vm, struct pager *self, struct file_hold *hold)
 	struct file_object *f = hold->file;
 	int err = hold_flush(vm, self, hold);
 
-	if (!--f->files && !object_dirty(f))
+	object_held(f, hold->slot, -1);
+	if (!f->files && !object_dirty(f))
 		object_let_go(vm, f);
 	return err;
 }
@@ -339,7 +372,7 @@ int file_region_create(struct vm *vm, const struct file_hold *hold, struct regio
 	if (err)
 		return err;
 	store_relaxed(&file->region.owners.current, hold->slot);
-	f->files++;
+	object_held(f, hold->slot, 1);
 	store_release(&f->region[at], &file->region);
 	region_publish(vm, place, &file->region);
 	*out = &file->region;

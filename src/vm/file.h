@@ -96,7 +96,8 @@ struct file_object {
 	struct owners owners;
 	_Atomic(struct region *) region[FILE_REGIONS]; /* (I) to write, (A) to read */
 	unsigned files;				       /* (I) holds: of regions too */
-	_Atomic uint32_t hand;			       /* (A) where reclaim goes on */
+	_Atomic uint32_t holds[OWNERS_MAX]; /* (I) to write, (A) to read: those of each slot */
+	_Atomic uint32_t hand;		    /* (A) where reclaim goes on */
 	struct flow flow[FILE_FLOWS];
 	_Atomic uint32_t flow_hand;  /* (A) */
 	_Atomic uint32_t dirty;	     /* (A) pages */
@@ -106,6 +107,7 @@ struct file_object {
 	_Atomic uint64_t retry_ns;   /* (A) what is REFUSED not before, but for a sync */
 	_Atomic bool down;	     /* (A) the disk took nothing: nothing else before, either */
 	_Atomic uint32_t write_hand; /* (A) where a pass ended early: the next one begins there */
+	struct lock sync_lock;	     /* RANK_FILE_SYNC: see writeback_all */
 	struct lock write_lock;	     /* RANK_FILE_WRITE: one writes back at a time */
 	uint32_t retry_step_ms;	     /* (W) */
 	int error;		     /* (W) the last one */

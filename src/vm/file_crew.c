@@ -60,13 +60,22 @@ char *file_crew_buffer(void)
 
 /* --- what they do --- */
 
+/* Who has asked may have closed meanwhile, and another container have the slot soon (slot_unused in file.c). So it is asked before
+ * each run, since between two nobody waits for this thread. */
+static bool asked_for(struct file_object *f, unsigned slot)
+{
+	/* Pairs with the one in file_crew_quiesce: who does not see this thread at work any more has it see that there is no hold. */
+	fence_seq_cst();
+	return load_relaxed(&f->holds[slot]) > 0;
+}
+
 /* Nobody waits for these pages: as many as there is room for. */
 static void ahead(struct vm *vm, struct pager *self, struct file_object *f, uint32_t page,
 		  uint32_t count, unsigned slot)
 {
 	const uint32_t end = MIN(page + count, f->pages);
 
-	while (page < end) {
+	while (page < end && asked_for(f, slot)) {
 		struct weir_container *container = owners_get(&f->owners, slot);
 		struct file_run run = {.first = page, .count = 0};
 		uint32_t got;

@@ -5,7 +5,8 @@
  * Errors, as fsync has them since Linux 4.16: each is counted in the object, and each holder (a region, an open file) is told at
  * its next sync, once, that there was one since it was told last. One that nobody has been told of yet is told to who opens
  * the file next. What could not be written stays dirty, in memory, and is tried again: by reclaim and by age after a
- * pause that doubles, by a sync at once.
+ * pause that doubles, by a sync at once. What a flush of the disk has failed for is not: the pages are clean by then, and may
+ * have left. So as with fsync a later sync may return 0 although they are not on the disk; whoever had written was told.
  *
  * A page that is refused keeps no other one out of the file. A run that fails is written again page by page, and those that
  * fail alone are REFUSED: until the pause is over only a sync tries them, and what became dirty since is written as ever.
@@ -345,6 +346,8 @@ int writeback_all(struct vm *vm, struct pager *self, struct file_object *f, uint
 	/* What has no window or no protection just now has not been written, and nobody may be told that it has. */
 	while ((err = writeback(vm, self, f, page, count, true)) == -EAGAIN && now_ns() < until)
 		sched_yield();
+	/* The kernel tells of a flush that failed once, whoever asks first: nobody flushes after that before it is counted here. */
+	lock_acquire(&f->sync_lock);
 	unsynced = file_source_sync(&f->out);
 	lock_acquire(&f->write_lock);
 	if (err == -EAGAIN)
@@ -354,6 +357,7 @@ int writeback_all(struct vm *vm, struct pager *self, struct file_object *f, uint
 	else if (!err)
 		error_over(f);
 	lock_release(&f->write_lock);
+	lock_release(&f->sync_lock);
 	return err ? err : unsynced;
 }
 

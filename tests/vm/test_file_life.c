@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* File objects: one for all that is open of a file, as long as anything is, or as long as it has what the file has not. */
+#include "control/stock.h"
 #include "one_file.h"
 
 #include <sys/stat.h>
@@ -208,6 +209,61 @@ static void test_regions(void **state)
 	files_close(&f);
 }
 
+/* Sixteen containers share a file at a time, and any number of them one after the other: a slot that nobody has open, and by
+ * which no page is charged, is another's. */
+static void test_containers(void **state)
+{
+	struct weir_container *c[OWNERS_MAX + 1];
+	struct file_hold held[OWNERS_MAX - 1], hold, root;
+	char name[16];
+	unsigned r;
+
+	(void)state;
+	files_open(&f, 0, BYTES, 0);
+	root = files_hold(&f, 0, true, NULL);
+	for (unsigned i = 0; i < ARRAY_SIZE(c); i++) {
+		(void)snprintf(name, sizeof(name), "c%u", i);
+		assert_int_equal(weir_container_create(f.w.container, name, &c[i]), 0);
+	}
+	/* One has it open, and one has pages of it; the others did, and let them go. */
+	assert_int_equal(file_hold_open(&f.w.vm, c[0], files_path[0], false, &hold), 0);
+	r = files_map(&f, 0, true, c[1]);
+	files_write(&f, r, 9, 1);
+	assert_int_equal(files_unmap(&f, r), 0);
+	for (unsigned round = 0; round < 3; round++) {
+		for (unsigned i = 2; i < ARRAY_SIZE(c); i++) {
+			r = files_map(&f, 0, false, c[i]);
+			files_read(&f, r, 20);
+			files_read(&f, r, 9);
+			files_check(&f);
+			/* What is asked for ahead, and comes when nobody has it any more, is nobody's. */
+			(void)file_region_advise(&f.w.vm, f.region[r], 40, 10,
+						 WEIR_ADVICE_WILLNEED);
+			assert_int_equal(files_unmap(&f, r), 0);
+			fake_threads_run();
+			(void)stocks_drain(&f.w.tree, c[i], true);
+			assert_int_equal(container_own_usage(c[i], CHARGE_FILE), PAGE_SIZE);
+			(void)file_reclaim(&f.w.vm, f.w.background, c[i], 256);
+			files_check(&f);
+			assert_int_equal(container_own_usage(c[i], CHARGE_FILE), 0);
+		}
+	}
+	assert_int_equal(container_own_usage(c[1], CHARGE_FILE), PAGE_SIZE);
+	assert_ptr_equal(owners_get(&root.file->owners, hold.slot), c[0]);
+	/* Seventeen at once, with the root, are too many. */
+	assert_int_equal(hold_close(&hold), 0);
+	for (unsigned i = 0; i < OWNERS_MAX - 1; i++)
+		assert_int_equal(file_hold_open(&f.w.vm, c[i], files_path[0], false, &held[i]), 0);
+	assert_int_equal(file_hold_open(&f.w.vm, c[OWNERS_MAX], files_path[0], false, &hold),
+			 -ENOSPC);
+	for (unsigned i = 0; i < OWNERS_MAX - 1; i++)
+		assert_int_equal(hold_close(&held[i]), 0);
+	assert_int_equal(hold_close(&root), 0);
+	for (unsigned i = 0; i < ARRAY_SIZE(c); i++)
+		assert_int_equal(weir_container_delete(c[i]), 0);
+	files_close(&f);
+}
+
 /* Closing writes what is dirty. */
 static void test_close_writes(void **state)
 {
@@ -316,7 +372,7 @@ int main(void)
 		cmocka_unit_test(test_no_threads),   cmocka_unit_test(test_regions),
 		cmocka_unit_test(test_close_writes), cmocka_unit_test(test_written_while_going),
 		cmocka_unit_test(test_outlives),     cmocka_unit_test(test_end),
-		cmocka_unit_test(test_inherited),
+		cmocka_unit_test(test_containers),   cmocka_unit_test(test_inherited),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -303,17 +303,33 @@ static void test_hopeless(void **state)
 	end();
 }
 
-/* Written, but not on the disk: that is an error, too. */
+static void flushes_alone(void *data)
+{
+	assert_false(lock_try(&object(&f, *(unsigned *)data)->sync_lock));
+}
+
+/* Written, but not on the disk: that is an error, too. The kernel says so to one who asks, and all that have the file open are told, once;
+ * nobody can have been told that all is well after the flush, and before it is known to have failed. */
 static void test_sync_error(void **state)
 {
-	const unsigned r = begin(0, BYTES, true);
+	unsigned r = begin(0, BYTES, true), other;
+	struct file_hold late;
 
 	(void)state;
+	other = files_map(&f, 0, true, NULL);
 	files_write(&f, r, 1, 1);
 	fake_fail(FAKE_SOURCE_SYNC, 1, 0, -EIO);
+	fake_meanwhile(FAKE_SOURCE_SYNC, flushes_alone, &r);
 	assert_int_equal(sync_all(r), -EIO);
+	assert_int_equal(fake_calm(), 0);
 	assert_true(world_said("a file cannot be synced (EIO)"));
+	late = files_hold(&f, 0, true, NULL);
 	assert_int_equal(sync_all(r), 0);
+	assert_int_equal(sync_all(other), -EIO);
+	assert_int_equal(sync_all(other), 0);
+	/* Others have been told before it came. */
+	assert_int_equal(file_sync(&f.w.vm, &late, 0, PAGES), 0);
+	assert_int_equal(file_hold_close(&f.w.vm, f.w.background, &late), 0);
 	end();
 }
 
