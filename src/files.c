@@ -190,6 +190,7 @@ __attribute__((noinline)) static void stack_bring_in(void)
 	volatile char below[PAGE_SIZE];
 
 	below[0] = 0;
+	(void)below[0];
 }
 
 /* Does the stack of the calling thread lie in a region? */
