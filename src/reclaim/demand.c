@@ -342,10 +342,10 @@ static bool fits(struct weir_container *c, uint64_t bytes)
 	return container_held(c) + bytes <= load_relaxed(&c->max);
 }
 
-/* Copies hold nearly everything below the level: what helps is writing them out, which the background does. */
-static bool writing_helps(struct reclaim *r, struct weir_container *c)
+/* Copies hold nearly everything below the level, or jobs give next to nothing: what helps is writing copies out, which the background does. */
+static bool writing_helps(struct reclaim *r, struct weir_container *c, bool fruitless)
 {
-	return container_usage(c, CHARGE_RESIDENT) < load_relaxed(&c->max) / 16 &&
+	return (fruitless || container_usage(c, CHARGE_RESIDENT) < load_relaxed(&c->max) / 16) &&
 	       beyond_share(r, c) && can_write(r, c);
 }
 
@@ -367,8 +367,9 @@ static bool writing_spares_the_safe(struct reclaim *r, struct weir_container *le
 enum room reclaim_make_room(struct reclaim *r, struct pager *self, struct weir_container *level,
 			    uint64_t bytes)
 {
-	/* FEW: where the background thread waits for this fault, or nothing will help, what it brings must not keep it. */
-	enum { PATIENCE = 4096, FEW = 16 };
+	/* FEW: where the background thread waits for this fault, or nothing will help, what it brings must not keep it. NAPS: as many as take
+	 * PATIENCE_NS. */
+	enum { PATIENCE = 4096, FEW = 16, NAPS = 256 };
 	const uint64_t until = now_ns() + PATIENCE_NS;
 	unsigned dropped = 0, idle = 0, waits = 0;
 
@@ -383,7 +384,7 @@ enum room reclaim_make_room(struct reclaim *r, struct pager *self, struct weir_c
 			return ROOM_LATER;
 		if (trim(r))
 			continue;
-		if (writing_helps(r, level)) {
+		if (writing_helps(r, level, dropped < i / FEW)) {
 			if (!background_helps(r, self, &waits))
 				break;
 			continue;
@@ -405,7 +406,8 @@ enum room reclaim_make_room(struct reclaim *r, struct pager *self, struct weir_c
 		}
 		/* Nothing resident is left to choose: what presses is the copies, and they go to the file in
 		 * the background; when that goes on, it is worth waiting for. */
-		if (load_relaxed(&r->state) == IDLE && ++idle > 2 && !write_pauses(r, self, level))
+		if (load_relaxed(&r->state) == IDLE && ++idle > 2 &&
+		    (idle > NAPS || !write_pauses(r, self, level)))
 			break;
 		if (!gather_join(&r->gather))
 			wait_a_little(&waits);
