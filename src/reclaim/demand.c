@@ -406,7 +406,9 @@ enum room reclaim_make_room(struct reclaim *r, struct pager *self, struct weir_c
 		}
 		/* Nothing resident is left to choose: what presses is the copies, and they go to the file in
 		 * the background; when that goes on, it is worth waiting for. */
-		if (load_relaxed(&r->state) == IDLE && ++idle > 2 &&
+		if (load_relaxed(&r->state) == IDLE)
+			idle++;
+		if (idle > 2 && load_relaxed(&r->state) == IDLE &&
 		    (idle > NAPS || !write_pauses(r, self, level)))
 			break;
 		if (!gather_join(&r->gather))
