@@ -207,13 +207,43 @@ struct start {
 	void *arg;
 };
 
+/*
+ * Where a stack lies in managed memory, so does libc's data of its thread. When that has ended the kernel writes there, and wakes who joins; it does
+ * not wait for a fault of a thread that ends, so the page must be there then. The stack's next thread lets it go, or who joins, or who unmaps it.
+ */
+enum { OWN_DATA = 1024 };
+
+static void own_data_stay(struct weir *weir, pthread_t thread, bool stay)
+{
+	void *data = (void *)thread; // NOLINT(performance-no-int-to-ptr)
+
+	if (!agent_owns(data) && !mapping_touches(data, OWN_DATA))
+		return;
+	if (stay)
+		(void)weir_region_pin(weir, data, OWN_DATA, 1);
+	else
+		(void)weir_region_unpin(weir, data, OWN_DATA);
+}
+
 static void thread_over(void *data)
 {
 	struct weir *weir = agent_weir();
 
 	(void)data;
-	if (weir)
-		weir_thread_detach(weir);
+	if (!weir)
+		return;
+	weir_thread_detach(weir);
+	own_data_stay(weir, pthread_self(), true);
+}
+
+AGENT_EXPORT int pthread_join(pthread_t thread, void **result)
+{
+	struct weir *weir = agent_weir();
+	int err = NEXT(pthread_join)(thread, result);
+
+	if (!err && weir)
+		own_data_stay(weir, thread, false);
+	return err;
 }
 
 static void *thread_begin(void *data)
@@ -223,8 +253,11 @@ static void *thread_begin(void *data)
 	void *result;
 
 	free(data);
-	if (weir)
+	if (weir) {
+		/* Of the stack's last thread. */
+		own_data_stay(weir, pthread_self(), false);
 		weir_thread_attach(weir);
+	}
 	pthread_cleanup_push(thread_over, NULL);
 	result = start.fn ? start.fn(start.arg) : (void *)(intptr_t)start.c11(start.arg);
 	pthread_cleanup_pop(1);

@@ -4,6 +4,7 @@
  *
  *     hostile signals   a signal handler touches malloc memory while its thread gives other memory back
  *     hostile stacks    threads whose stacks come from malloc
+ *     hostile joins     thousands of threads, one after the other, on one stack of managed memory
  *     hostile guard     a page of malloc memory that cannot be accessed
  *     hostile c11       a thread of thrd_create may run where its creator may
  *     hostile limits    forks while hardly any descriptors and no address space are allowed
@@ -162,6 +163,45 @@ static int stacks(void)
 	return wrong != 0;
 }
 
+static _Atomic bool joins_over;
+
+static void *presses(void *data)
+{
+	unsigned char *p = data;
+	unsigned seed = 1;
+
+	while (!joins_over) {
+		for (size_t i = 0; i < 2048; i++)
+			p[i * PAGE] = (unsigned char)rand_r(&seed);
+	}
+	return NULL;
+}
+
+static void *nothing(void *data)
+{
+	return data;
+}
+
+/* What the kernel writes where a thread has ended gets there, be the page away a moment before: every one is joined. */
+static int joins(void)
+{
+	enum { COUNT = 40000, STACK = 64 << 10 };
+	void *stack = mmap(NULL, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	pthread_t presser, thread;
+	pthread_attr_t attr;
+
+	if (stack == MAP_FAILED || pthread_attr_init(&attr) ||
+	    pthread_attr_setstack(&attr, stack, STACK) ||
+	    pthread_create(&presser, NULL, presses, must(malloc(2048 * (size_t)PAGE))))
+		return 2;
+	for (int i = 0; i < COUNT; i++) {
+		if (pthread_create(&thread, &attr, nothing, NULL) || pthread_join(thread, NULL))
+			return 1;
+	}
+	joins_over = true;
+	return pthread_join(presser, NULL) != 0;
+}
+
 static int guard(void)
 {
 	const size_t size = 16 * PAGE;
@@ -318,9 +358,9 @@ int main(int argc, char **argv)
 	static const struct {
 		const char *name;
 		int (*run)(void);
-	} cases[] = {{"signals", signals},   {"stacks", stacks},      {"guard", guard},
-		     {"c11", c11},	     {"limits", limits},      {"over", over},
-		     {"mlockall", lock_all}, {"alignment", alignment}};
+	} cases[] = {{"signals", signals}, {"stacks", stacks},	   {"joins", joins},
+		     {"guard", guard},	   {"c11", c11},	   {"limits", limits},
+		     {"over", over},	   {"mlockall", lock_all}, {"alignment", alignment}};
 
 	for (size_t i = 0; argc == 2 && i < sizeof(cases) / sizeof(cases[0]); i++) {
 		if (strcmp(argv[1], cases[i].name))

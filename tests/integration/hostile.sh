@@ -6,7 +6,7 @@
 
 need_userfaultfd
 patience=120
-for case in signals stacks guard c11 limits over alignment; do
+for case in signals stacks joins guard c11 limits over alignment; do
 	under "$case" 2M "$BIN/hostile" "$case"
 	[ "$status" -eq 0 ] || failed_run "$case" "expected status 0 from the case $case; seen $status"
 	check_paged "$case"
