@@ -41,10 +41,22 @@ void direct_prepare(void)
 	next.pread_chk = (__typeof__(next.pread_chk))dlsym(RTLD_NEXT, "__pread64_chk");
 }
 
+/* Is it memory of ours that a device may write to? Lengths are multiples of its block then. */
+static struct weir *managed(uintptr_t address, size_t bytes)
+{
+	const void *buf = (const void *)address; // NOLINT(performance-no-int-to-ptr)
+	struct weir *weir;
+
+	if (!bytes || bytes % BLOCK)
+		return NULL;
+	weir = agent_weir();
+	return weir && (agent_owns(buf) || place_inside(buf, bytes)) ? weir : NULL;
+}
+
 /*
- * May the read be past the page cache, into memory of ours? Lengths are multiples of the device's block then. The look at the flag is 160 ns
- * for a read that takes 450 (4 KiB out of the page cache). It is not remembered: the flag is the open file's, of which other descriptors, and
- * other processes, can change it, and a descriptor comes and goes by ways that nobody here sees.
+ * May a read be past the page cache? The look at the flag is 160 ns for a read that takes 450 (4 KiB out of the page cache). It is not remembered: the
+ * flag is the open file's, of which other descriptors, and other processes, can change it, and a descriptor comes and goes by
+ * ways that nobody here sees.
  */
 static bool direct_file(int fd)
 {
@@ -55,17 +67,11 @@ static bool direct_file(int fd)
 	return flags >= 0 && (flags & O_DIRECT);
 }
 
-static struct weir *direct_weir(int fd, uintptr_t address, size_t bytes)
+static struct weir *direct_weir(int fd, const void *buf, size_t bytes)
 {
-	const void *buf = (const void *)address; // NOLINT(performance-no-int-to-ptr)
-	struct weir *weir;
+	struct weir *weir = managed((uintptr_t)buf, bytes);
 
-	if (!bytes || bytes % BLOCK)
-		return NULL;
-	weir = agent_weir();
-	if (!weir || !(agent_owns(buf) || place_inside(buf, bytes)))
-		return NULL;
-	return direct_file(fd) ? weir : NULL;
+	return weir && direct_file(fd) ? weir : NULL;
 }
 
 static bool pin(struct weir *weir, char *buf, size_t bytes)
@@ -121,7 +127,7 @@ ssize_t agent_pread_chk(int fd, void *buf, size_t bytes, off_t offset, size_t ro
 
 ssize_t agent_read(int fd, void *buf, size_t bytes)
 {
-	struct weir *weir = direct_weir(fd, (uintptr_t)buf, bytes);
+	struct weir *weir = direct_weir(fd, buf, bytes);
 
 	if (weir)
 		return read_pinned(weir, fd, buf, bytes, -1, 0);
@@ -130,7 +136,7 @@ ssize_t agent_read(int fd, void *buf, size_t bytes)
 
 ssize_t agent_pread(int fd, void *buf, size_t bytes, off_t offset)
 {
-	struct weir *weir = offset < 0 ? NULL : direct_weir(fd, (uintptr_t)buf, bytes);
+	struct weir *weir = offset < 0 ? NULL : direct_weir(fd, buf, bytes);
 
 	if (weir)
 		return read_pinned(weir, fd, buf, bytes, offset, 0);
@@ -151,7 +157,7 @@ ssize_t agent_pread_chk(int fd, void *buf, size_t bytes, off_t offset, size_t ro
 					      : agent_pread(fd, buf, MIN(bytes, room), offset);
 }
 
-/* One after the other; each is pinned if it has to be. */
+/* Of a file that is read so: one after the other, and each is pinned if it has to be. */
 static ssize_t read_each(int fd, const struct iovec *iov, int count, off_t offset, int flags)
 {
 	ssize_t done = 0;
@@ -159,7 +165,7 @@ static ssize_t read_each(int fd, const struct iovec *iov, int count, off_t offse
 	for (int i = 0; i < count; i++) {
 		const size_t bytes = iov[i].iov_len;
 		const off_t at = offset < 0 ? offset : offset + done;
-		struct weir *weir = direct_weir(fd, (uintptr_t)iov[i].iov_base, bytes);
+		struct weir *weir = managed((uintptr_t)iov[i].iov_base, bytes);
 		const ssize_t n = weir ? read_pinned(weir, fd, iov[i].iov_base, bytes, at, flags)
 				       : read_once(fd, iov[i].iov_base, bytes, at, flags);
 
@@ -178,7 +184,7 @@ static bool any_direct(int fd, const struct iovec *iov, int count)
 	if (!agent_weir() || !direct_file(fd))
 		return false;
 	for (int i = 0; i < count; i++) {
-		if (direct_weir(fd, (uintptr_t)iov[i].iov_base, iov[i].iov_len))
+		if (managed((uintptr_t)iov[i].iov_base, iov[i].iov_len))
 			return true;
 	}
 	return false;
